@@ -1,0 +1,24 @@
+"""The floor: what a method must beat before it has learnt anything."""
+
+from __future__ import annotations
+
+from bench.api import Incomplete, Method, Values
+from bench.encoding import fill_hidden, observed_statistics
+
+
+class MeanMode(Method):
+    """Fill with the mean, the mode, the mean image or the mean feature vector of the observed training entries."""
+
+    name = "mean_mode"
+    summary = "Mean, mode or mean image of the observed training entries: the floor"
+    version = 1
+    kinds = ("numeric", "categorical", "image", "features")
+    protocols = ("inductive",)
+
+    def fit(self, train: Incomplete, validation: Incomplete, seed: int) -> None:
+        """Take the statistics of the observed training entries."""
+        self._statistics = observed_statistics(train)
+
+    def impute(self, data: Incomplete, draws: int) -> Values:
+        """Return ``data`` with every hidden entry filled; ``draws`` is not used."""
+        return fill_hidden(data.values(), data.observed[0], self._statistics)

@@ -1,0 +1,258 @@
+"""The command ``vsae-bench``: list, data, run, table, env.
+
+Heavy packages are imported inside the verbs that need them, so that ``--help`` and ``list`` are instant.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bench.registry import PluginInfo
+
+app = typer.Typer(
+    name="vsae-bench",
+    help="A reproducibility benchmark suite for imputing missing values, built around the VSAE paper's tables.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+DEFAULT_STORE = Path("results") / "local"
+RENDERED = Path("results") / "rendered"
+#: Exit codes: bad input, and something failed; ``bench.runner`` has those of a run.
+BAD_INPUT, SOME_FAILED = 2, 1
+#: Typer carries Click or depends on it, by version; this is Click's base of errors in what was typed.
+USAGE_ERROR: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugins", help="Folder with plug-ins of your own (may be given several times).", metavar="DIR"),
+]
+StoreFolder = Annotated[Path, typer.Option("--store", help="Folder that keeps the rows.", metavar="DIR")]
+
+
+def main() -> None:
+    """Run the command line; whatever the user can mend is one line on standard error and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except BenchError as error:
+        print(f"vsae-bench: {error}", file=sys.stderr)
+        code = BAD_INPUT
+    except USAGE_ERROR as error:
+        print(f"vsae-bench: {error.format_message()}", file=sys.stderr)
+        code = BAD_INPUT
+    except (KeyboardInterrupt, typer.Abort):
+        print("vsae-bench: interrupted", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+@app.command("list")
+def list_plugins(
+    plugins: Plugins = None,
+    load: Annotated[bool, typer.Option("--load", help="Import every plug-in and show what fails.")] = False,
+) -> None:
+    """List methods, data sets, mechanisms and tables."""
+    from bench.registry import Registry
+    from bench.spec import table_ids
+
+    registry = Registry.scan(plugins or ())
+    broken = 0
+    for title, infos in (
+        ("Methods", registry.methods), ("Data sets", registry.datasets), ("Mechanisms", registry.mechanisms),
+    ):  # fmt: skip
+        print(f"{title}:")
+        width = max((len(name) for name in infos), default=0)
+        for name, info in infos.items():
+            problem = _load_problem(info) if load else info.error
+            broken += problem is not None
+            print(f"  {name:<{width}}  {_listing(info, problem)}")
+        print()
+    print(f"Tables:\n  {', '.join(table_ids())}")
+    if broken and load:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _load_problem(info: PluginInfo) -> str | None:
+    from bench.registry import load
+
+    try:
+        load(info)
+    except BenchError as error:
+        return str(error)
+    return None
+
+
+def _listing(info: PluginInfo, problem: str | None) -> str:
+    from bench.registry import available
+
+    usable, reason = available(info)
+    if problem is not None and usable:
+        return f"ERROR {problem}"
+    if info.error is not None:
+        return f"ERROR {info.error}"
+    notes = [", ".join(info.kinds)]
+    if info.category == "method" and "inductive" not in info.protocols:
+        notes.append(" or ".join(info.protocols))
+    if info.origin != "suite":
+        notes.append(f"from {info.path}")
+    if not usable:
+        notes.append(f"unavailable, {reason}")
+    return f"{info.summary} ({'; '.join(note for note in notes if note)})"
+
+
+@app.command()
+def data(
+    names: Annotated[list[str] | None, typer.Argument(help="Data sets; all where none is named.")] = None,
+    plugins: Plugins = None,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Fetch them into the cache.")] = False,
+) -> None:
+    """Show where each data set comes from, or fetch it."""
+    from bench.fetch import cache_folder, describe, load_table
+    from bench.registry import Registry, load
+
+    registry = Registry.scan(plugins or ())
+    print(f"cache: {cache_folder()}")
+    failures = 0
+    for name in names or registry.datasets:
+        info = registry.dataset(name)
+        try:
+            instance = load(info)()
+            if fetch:
+                loaded = load_table(instance, include_target=False)
+                rows, columns = loaded.table.present.shape
+                print(f"{name}: {rows} x {columns}, {loaded.variant}, from {loaded.source}")
+                continue
+        except BenchError as error:
+            failures += 1
+            print(f"{name}: {error}")
+            continue
+        print(f"{name}: {info.summary}")
+        for source, state in describe(instance):
+            print(f"  {source}: {state}")
+    if failures:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def run(
+    tables: Annotated[
+        list[str] | None, typer.Argument(help="Tables (table6, mixed, a TOML file); without one, a grid of your own.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="Budget: smoke, quick or paper.")] = "quick",
+    parameters: Annotated[str, typer.Option(help="Parameter set: default, literal or tuned.")] = "default",
+    methods: Annotated[str, typer.Option(help="Only these methods, separated by commas.")] = "",
+    datasets: Annotated[str, typer.Option(help="Only these data sets, separated by commas.")] = "",
+    seeds: Annotated[str, typer.Option(help="Only these seeds, separated by commas.")] = "",
+    mechanisms: Annotated[str, typer.Option(help="Mechanisms of a grid of your own.")] = "mcar",
+    ratios: Annotated[str, typer.Option(help="Missing ratios of a grid of your own.")] = "0.5",
+    store: StoreFolder = DEFAULT_STORE,
+    plugins: Plugins = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes; one a core on CPU by default.", min=1)] = None,
+    threads: Annotated[int, typer.Option(help="Threads a worker; more than one is not bit-reproducible.", min=1)] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    time_budget: Annotated[
+        str, typer.Option("--time-budget", help="Stop cleanly before this is over, such as 9m or 1h30m.")
+    ] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and run nothing.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")] = False,
+    rerun: Annotated[bool, typer.Option("--rerun", help="Run everything again, stored or not, and compare.")] = False,
+) -> None:
+    """Run tables, or a grid of your own; what is stored already is not run again."""
+    from bench.runner import RunRequest, run_request
+
+    code = run_request(
+        RunRequest(
+            tables=tuple(tables or ()), preset=preset, parameter_set=parameters, methods=_names(methods),
+            datasets=_names(datasets), seeds=_numbers(seeds, int, "--seeds"), mechanisms=_names(mechanisms),
+            ratios=_numbers(ratios, float, "--ratios"), store=store, plugins=tuple(plugins or ()), workers=workers,
+            threads=threads, device=device, time_budget=time_budget, dry_run=dry_run, retry_failed=retry_failed,
+            rerun=rerun,
+        ),
+        _console(),
+    )  # fmt: skip
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command()
+def table(
+    tables: Annotated[list[str], typer.Argument(help="Tables: 6, table6, mixed, a TOML file.")],
+    preset: Annotated[str, typer.Option(help="smoke, quick or paper; by default the fullest complete one.")] = "",
+    parameters: Annotated[str, typer.Option(help="Parameter set: default, literal or tuned.")] = "default",
+    published: Annotated[bool, typer.Option("--published", help="Print the paper's numbers beside ours.")] = False,
+    output: Annotated[Path | None, typer.Option("--output", help="Write LaTeX, Markdown, CSV and a plot there.")] = None,
+    store: StoreFolder = DEFAULT_STORE,
+    shipped: Annotated[bool, typer.Option("--shipped", help="Use the rows that ship with the suite.")] = False,
+    plugins: Plugins = None,
+) -> None:
+    """Print tables from stored rows, and write them as LaTeX, Markdown, CSV and a plot."""
+    from bench.experiment import with_user_plugins
+    from bench.paths import shipped_rows_folder
+    from bench.registry import Registry
+    from bench.report import collect, read_published, write_report
+    from bench.report.terminal import print_table
+    from bench.spec import load_spec
+    from bench.store import Store
+
+    registry = Registry.scan(plugins or ())
+    rows = Store(shipped_rows_folder() if shipped else store)
+    console = _console()
+    for name in tables:
+        spec = with_user_plugins(load_spec(name), registry)
+        entries = spec.entries()
+        stored = rows.rows({entry.dataset for entry in entries}, {entry.method for entry in entries})
+        report = collect(
+            spec, stored, read_published(), preset or None, parameters, known_methods=set(registry.methods),
+        )  # fmt: skip
+        print_table(report, console, published)
+        if report.preset is None:
+            other = "" if shipped else ", or add --shipped for the rows that ship with the suite"
+            console.print(f"No row of {spec.id} is in {rows.folder}: run it with `vsae-bench run {name}`{other}.")
+        if output is not None:
+            for path in write_report(report, output, published):
+                console.print(f"wrote {path}", highlight=False)
+
+
+@app.command()
+def env() -> None:
+    """Show hardware and versions, as stored with every row."""
+    import json
+
+    from bench.environment import environment
+
+    print(json.dumps(environment(), indent=2))
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _numbers(text: str, kind: Any, option: str) -> tuple[Any, ...]:
+    try:
+        return tuple(kind(part) for part in _names(text))
+    except ValueError:
+        raise BenchError(f"{option} takes numbers separated by commas, not '{text}'") from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""From a table spec to cells, and from cells to jobs.
+
+A cell is one number's worth of work as a frozen value; its key is the hash of its canonical JSON and holds no path, no
+object and nothing of the environment. A job is the cells that are computed together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+from bench import ENGINE_VERSION
+from bench.errors import BenchError, closest
+from bench.presets import budget_for
+from bench.registry import PluginInfo, Registry
+from bench.spec import Column, Entry, Row, TableSpec
+from bench.streams import canonical_json, digest
+
+#: Fields in which the cells of one stack may differ.
+STACKED_OVER = ("seed", "mechanism", "mechanism_version", "mechanism_parameters", "ratio")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One data set, mechanism, method and seed: what a row of the store answers."""
+
+    dataset: str
+    #: Content hash of the table the data set gave.
+    content: str
+    include_target: bool
+    mechanism: str
+    mechanism_version: int
+    mechanism_parameters: Mapping[str, Any] = field(hash=False)
+    ratio: float
+    method: str
+    method_version: int
+    parameter_set: str
+    #: What the table spec changed in the parameter set, and the parameters that result.
+    overrides: Mapping[str, Any] = field(hash=False)
+    parameters: Mapping[str, Any] = field(hash=False)
+    seed: int
+    repeat: str
+    protocol: str
+    preset: str
+    budget: Mapping[str, Any] = field(hash=False)
+    engine: int = ENGINE_VERSION
+
+    @cached_property
+    def key(self) -> str:
+        """The SHA-256 of the cell's canonical JSON."""
+        return digest(self.as_json())
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the cell as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Cell:
+        """Read a cell back from JSON."""
+        return cls(**value)
+
+    @property
+    def data_seed(self) -> int:
+        """The seed of split and mask: this cell's, or always 0 where repetitions redraw the initialisation only."""
+        return self.seed if self.repeat == "all" else 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """Cells computed together: one stack of a method that stacks, else one cell."""
+
+    cells: tuple[Cell, ...]
+
+    @cached_property
+    def key(self) -> str:
+        """The identity of the job: the hash of its cells' keys."""
+        return digest([cell.key for cell in self.cells])
+
+    @property
+    def label(self) -> str:
+        """The job in words, for progress displays."""
+        first = self.cells[0]
+        changed = "".join(f", {name}={value}" for name, value in first.overrides.items())
+        return f"{first.method}{changed} on {first.dataset}"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which part of a spec to run, and with what."""
+
+    preset: str = "quick"
+    parameter_set: str = "default"
+    methods: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+
+def with_user_plugins(spec: TableSpec, registry: Registry) -> TableSpec:
+    """Return the spec with the user's methods as further rows and the user's data sets as further columns."""
+    named_rows = {row.method for row in spec.rows}
+    named_columns = {column.dataset for column in spec.columns} | {block.dataset for block in spec.blocks}
+    methods = [info for info in registry.methods.values() if info.origin != "suite" and info.name not in named_rows]
+    datasets = [
+        info for info in registry.datasets.values() if info.origin != "suite" and info.name not in named_columns
+    ]
+    rows = tuple(
+        Row(label=info.name, method=info.name, reference=True, protocol=preferred_protocol(info)) for info in methods
+    )
+    columns: list[Column] = []
+    if not any(block.dataset for block in spec.blocks):
+        for info in datasets:
+            columns.extend(columns_for(info))
+    return spec.model_copy(update={"rows": (*spec.rows, *rows), "columns": (*spec.columns, *columns)})
+
+
+def preferred_protocol(info: PluginInfo) -> Any:
+    """Return the protocol to run a method under: inductive where it can."""
+    return "inductive" if "inductive" in info.protocols else info.protocols[0]
+
+
+def columns_for(info: PluginInfo, **fields: Any) -> list[Column]:
+    """Return the columns a data set gets in a table: one per family of metrics its kinds call for."""
+    wanted = []
+    if "numeric" in info.kinds:
+        wanted += [("nrmse_rel", "numerical"), ("nrmse_std", "in sd")]
+    if "categorical" in info.kinds:
+        wanted.append(("pfc", "categorical"))
+    if {"image", "features"} & set(info.kinds):
+        wanted.append(("mse", "image or features"))
+    return [
+        Column(label=label, group=info.name, dataset=info.name, metric=metric, mechanism="mcar", ratio=0.5)
+        if not fields
+        else Column(label=label, group=info.name, dataset=info.name, metric=metric, **fields)
+        for metric, label in wanted
+    ]
+
+
+def chosen_entries(spec: TableSpec, selection: Selection) -> list[Entry]:
+    """Return the entries of a spec that the filters let through; raises BenchError where a filter names nothing."""
+    entries = spec.entries()
+    for what, wanted, known in (
+        ("method", selection.methods, {entry.method for entry in entries}),
+        ("data set", selection.datasets, {entry.dataset for entry in entries}),
+    ):
+        for name in wanted:
+            if name not in known:
+                raise BenchError(f"{spec.id} has no {what} '{name}'.{closest(name, known)}")
+    return [
+        entry
+        for entry in entries
+        if (not selection.methods or entry.method in selection.methods)
+        and (not selection.datasets or entry.dataset in selection.datasets)
+    ]
+
+
+def cells_of(
+    entries: Iterable[Entry],
+    spec: TableSpec,
+    selection: Selection,
+    registry: Registry,
+    contents: Mapping[tuple[str, bool], str],
+) -> list[Cell]:
+    """Return the distinct cells behind entries, in order.
+
+    ``contents`` maps (data set, with target) to content hashes; entries of data sets that are not in it, and of methods
+    nobody has registered, are left out. Raises BenchError on a parameter or parameter set a method does not have.
+    """
+    for seed in selection.seeds:
+        if seed not in spec.seeds:
+            raise BenchError(f"{spec.id} has no seed {seed}; its seeds are {', '.join(map(str, spec.seeds))}")
+    seeds = selection.seeds or spec.seeds
+    cells: dict[str, Cell] = {}
+    for entry in entries:
+        content = contents.get((entry.dataset, entry.include_target))
+        if content is None or entry.method not in registry.methods:
+            continue
+        method, dataset = registry.methods[entry.method], registry.dataset(entry.dataset)
+        mechanism = registry.mechanism(entry.mechanism)
+        if method.error is None and entry.protocol not in method.protocols:
+            raise BenchError(
+                f"{spec.id}: method '{method.name}' is {' or '.join(method.protocols)} and may not pass as"
+                f" {entry.protocol}; say so in its row"
+            )
+        for seed in seeds:
+            cell = Cell(
+                dataset=entry.dataset, content=content, include_target=entry.include_target,
+                mechanism=entry.mechanism, mechanism_version=mechanism.version,
+                mechanism_parameters={**mechanism.parameters, **entry.mechanism_parameters}, ratio=entry.ratio,
+                method=entry.method, method_version=method.version,
+                parameter_set=selection.parameter_set, overrides=dict(entry.parameters),
+                parameters=resolved_parameters(method, selection.parameter_set, entry.parameters),
+                seed=seed, repeat=spec.repeat, protocol=entry.protocol, preset=selection.preset,
+                budget=budget_for(selection.preset, dataset.kinds).as_json(),
+            )  # fmt: skip
+            cells.setdefault(cell.key, cell)
+    return list(cells.values())
+
+
+def resolved_parameters(method: PluginInfo, parameter_set: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a method's parameters under a set and overrides.
+
+    A method without that set uses its default one: ``literal`` is a reading of the paper that only its methods have.
+    Raises BenchError on an override the method does not know.
+    """
+    if method.error is not None:
+        return dict(overrides)
+    base = method.parameter_sets.get(parameter_set, method.parameter_sets["default"])
+    for name in overrides:
+        if name not in base:
+            raise BenchError(f"method '{method.name}' has no parameter '{name}'.{closest(name, base)}")
+    return {**base, **overrides}
+
+
+def jobs_of(cells: Sequence[Cell], registry: Registry) -> list[Job]:
+    """Group cells into jobs: those of a stacking method that differ in nothing but seed, mechanism or ratio."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        shape = cell.as_json()
+        if registry.methods[cell.method].stackable:
+            for name in STACKED_OVER:
+                del shape[name]
+        groups.setdefault(canonical_json(shape), []).append(cell)
+    return [Job(tuple(group)) for group in groups.values()]

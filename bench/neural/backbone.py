@@ -1,0 +1,123 @@
+"""The networks the methods share (VSAE appendix C): attributive encoders, one a group, and the data decoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bench.neural.blocks import Encoded, Layout
+from bench.neural.heads import Heads, Prediction
+from bench.neural.latent import Gaussian
+from bench.neural.layers import BankedMLP
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Widths of the backbone; VSAE appendix C gives one set for tables and one for images and features."""
+
+    numeric_encoder: int
+    categorical_encoder: int
+    block_encoder: int
+    collective_encoder: int
+    decoder: int
+    latent: int
+
+    @classmethod
+    def of(cls, layout: Layout, latent: int | None = None) -> Sizes:
+        """Return the sizes for a layout; ``latent`` overrides the latent width per attribute."""
+        if layout.block_groups:
+            return cls(128, 128, 128, 128, 128, latent or 256)
+        return cls(16, 64, 128, 64, 64, latent or 2)
+
+
+class AttributiveEncoders(nn.Module):
+    """q(z_i | x_i) for every attribute: a bank of three-layer networks per group, each seeing one attribute alone.
+
+    Batch normalisation (tables only) takes its statistics over observed entries. A category's posterior depends on its
+    level alone, so a bank encodes each level once, weighted by how often it occurs, and rows pick theirs.
+    """
+
+    def __init__(self, layout: Layout, replicas: int, sizes: Sizes) -> None:
+        """Allocate one bank per group of attributes."""
+        super().__init__()
+        self.layout = layout
+        outputs = 2 * sizes.latent
+        norm = "none" if layout.block_groups else "all"
+        self.numeric = self.categorical = None
+        if layout.numeric:
+            hidden = [sizes.numeric_encoder] * 3
+            self.numeric = BankedMLP((replicas, layout.numeric), 1, hidden, outputs, batch_norm=norm)
+        if layout.categorical:
+            self.categorical = BankedMLP(
+                (replicas, layout.categorical), layout.max_levels, [sizes.categorical_encoder] * 3, outputs,
+                batch_norm=norm, inputs_used=layout.levels.cpu(),
+            )  # fmt: skip
+        self.blocks = nn.ModuleList(
+            BankedMLP((replicas, len(group.names)), group.width, [sizes.block_encoder] * 3, outputs)
+            for group in layout.block_groups
+        )
+
+    def forward(self, batch: Encoded, training: bool) -> Gaussian:
+        """Return the proposals of all attributes, [R, b, M, latent]; those of hidden attributes mean nothing."""
+        layout = self.layout
+        observed = batch.observed.to(torch.float32)
+        parts = []
+        if self.numeric is not None:
+            weight = observed[..., : layout.numeric].transpose(1, 2)
+            raw = self.numeric(batch.numeric.transpose(1, 2)[..., None], weight, training)
+            parts.append(raw.transpose(1, 2))
+        if self.categorical is not None:
+            level_counts = batch.categorical.sum(1)
+            by_level = self.categorical(None, level_counts, training)
+            parts.append(torch.matmul(batch.categorical.transpose(1, 2), by_level).transpose(1, 2))
+        for index, encoder in enumerate(self.blocks):
+            weight = observed[..., layout.group_positions(index)].transpose(1, 2)
+            parts.append(encoder(batch.blocks[index].transpose(1, 2), weight, training).transpose(1, 2))
+        return Gaussian.from_raw(torch.cat(parts, dim=2))
+
+
+class DataDecoder(nn.Module):
+    """p(x_i | z, condition) for every attribute: one network with a head per scalar attribute, and one per block.
+
+    ``literal`` leaves out the activations the appendix does not list (its three last layers are then one linear map).
+    """
+
+    def __init__(
+        self, layout: Layout, replicas: int, inputs: int, width: int, heads: Heads, literal: bool = False
+    ) -> None:
+        """Allocate networks that take ``inputs`` columns (latent variables and condition)."""
+        super().__init__()
+        self.layout, self.heads = layout, heads
+        hidden, activate = [width] * 3, (True, not literal, not literal)
+        self.scalars = (
+            BankedMLP(
+                (replicas,), inputs, hidden, layout.scalar_width,
+                batch_norm="first", activate=activate, outputs_used=layout.scalar_width_used,
+            )
+            if layout.scalar_width
+            else None
+        )  # fmt: skip
+        self.blocks = nn.ModuleList(
+            BankedMLP((replicas, len(group.names)), inputs, hidden, group.width, batch_norm="first", activate=activate)
+            for group in layout.block_groups
+        )
+
+    def forward(self, z: Tensor, training: bool) -> Prediction:
+        """Decode ``z`` [R, n, inputs] to a prediction with leading dimensions [R, n]."""
+        scalars = z.new_zeros(*z.shape[:2], 0) if self.scalars is None else self.scalars(z, None, training)
+        blocks = []
+        for group, decoder in zip(self.layout.block_groups, self.blocks, strict=True):
+            shared = z[:, None].expand(-1, len(group.names), -1, -1)
+            blocks.append(decoder(shared, None, training).transpose(1, 2))
+        return self.heads(scalars, tuple(blocks))
+
+
+def unflatten_draws(prediction: Prediction, draws: int) -> Prediction:
+    """Split the row dimension [R, draws * b, ...] of a prediction into [R, draws, b, ...]."""
+    return Prediction(
+        prediction.numeric.unflatten(1, (draws, -1)),
+        prediction.categorical.unflatten(1, (draws, -1)),
+        tuple(block.unflatten(1, (draws, -1)) for block in prediction.blocks),
+    )

@@ -1,0 +1,212 @@
+"""How a schema becomes tensors: groups of attributes of one kind and width, scaling, one-hot blocks, and back.
+
+Inside the neural engine attributes stand in *group order*: numeric, categorical, then images and features by width, so
+that every loss is one operation per group and no loop runs over attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.data import Batch, Incomplete, Schema, Values
+from bench.encoding import observed_statistics
+
+#: Added to the logits of levels an attribute does not have: their probability is exactly 0 in float32.
+ABSENT_LOGIT = -1e4
+
+
+@dataclass(frozen=True)
+class BlockGroup:
+    """Image or feature attributes of one width; they share a bank of networks."""
+
+    kind: str
+    width: int
+    names: tuple[str, ...]
+
+
+class Layout:
+    """Where each attribute of a schema stands in the engine's tensors."""
+
+    def __init__(self, schema: Schema) -> None:
+        """Group the attributes of ``schema``."""
+        self.schema = schema
+        numeric, categorical = schema.of_kind("numeric"), schema.of_kind("categorical")
+        keys = dict.fromkeys((a.kind, a.width) for a in schema.block_attributes)
+        members = {
+            key: [i for i, a in enumerate(schema.attributes) if (a.kind, a.width) == key] for key in keys
+        }
+        self.block_groups = tuple(
+            BlockGroup(kind, width, tuple(schema.attributes[i].name for i in members[kind, width]))
+            for kind, width in keys
+        )
+        self.numeric, self.categorical = len(numeric), len(categorical)
+        self.attributes = len(schema)
+        grouped = [numeric, categorical, *(np.array(m, dtype=np.int64) for m in members.values())]
+        #: Schema index of each attribute in group order.
+        self.order = torch.as_tensor(np.concatenate(grouped), dtype=torch.int64)
+        self.numeric_columns = torch.as_tensor(schema.scalar_columns("numeric"))
+        self.categorical_columns = torch.as_tensor(schema.scalar_columns("categorical"))
+        #: Number of levels of each categorical attribute, and the largest: every block is padded to that.
+        self.levels = torch.tensor([len(schema.attributes[i].levels) for i in categorical], dtype=torch.int64)
+        self.max_levels = int(self.levels.max()) if self.categorical else 1
+        self.scalar_width = self.numeric + self.categorical * self.max_levels
+        #: Width of a whole encoded row, padding included, and without it.
+        self.width = self.scalar_width + sum(g.width * len(g.names) for g in self.block_groups)
+        self.width_used = self.numeric + int(self.levels.sum()) + (self.width - self.scalar_width)
+        self.scalar_width_used = self.numeric + int(self.levels.sum())
+        has_level = torch.arange(self.max_levels) < self.levels[:, None]
+        self.level_padding = torch.where(has_level, 0.0, ABSENT_LOGIT)
+        owner = [torch.arange(self.numeric), torch.arange(self.categorical).repeat_interleave(self.max_levels)]
+        owner[1] = owner[1] + self.numeric
+        used = [torch.ones(self.numeric, dtype=torch.bool), has_level.flatten()]
+        first = self.numeric + self.categorical
+        for group in self.block_groups:
+            owner.append(torch.arange(first, first + len(group.names)).repeat_interleave(group.width))
+            used.append(torch.ones(group.width * len(group.names), dtype=torch.bool))
+            first += len(group.names)
+        #: For each encoded column: the attribute (in group order) it belongs to, and whether it is real.
+        self.owner = torch.cat(owner)
+        self.used = torch.cat(used)
+
+    def to(self, device: str | torch.device) -> Layout:
+        """Move the index tensors to a device, in place."""
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(self, name, value.to(device))
+        return self
+
+    def group_positions(self, index: int) -> slice:
+        """Return where block group ``index`` stands among the attributes in group order."""
+        start = self.numeric + self.categorical + sum(len(g.names) for g in self.block_groups[:index])
+        return slice(start, start + len(self.block_groups[index].names))
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A batch in group order, scaled, 0 in hidden entries.
+
+    ``numeric`` [R, b, numeric], ``categorical`` one-hot [R, b, categorical, levels], ``blocks`` one [R, b, members, width]
+    per block group, ``observed`` [R, b, M].
+    """
+
+    numeric: Tensor
+    categorical: Tensor
+    blocks: tuple[Tensor, ...]
+    observed: Tensor
+
+    def flat(self) -> Tensor:
+        """Return all encoded columns side by side, [R, b, width]."""
+        parts = [self.numeric, self.categorical.flatten(-2), *(block.flatten(-2) for block in self.blocks)]
+        return torch.cat(parts, dim=-1)
+
+
+@dataclass(frozen=True)
+class Imputed:
+    """Expectations under a model, scaled: numbers, probabilities and blocks, shaped as in ``Encoded``."""
+
+    numeric: Tensor
+    categorical: Tensor
+    blocks: tuple[Tensor, ...]
+
+
+class Encoder:
+    """Scales and one-hot encodes batches with statistics of the observed training entries of each replica.
+
+    ``scaling`` is ``standard`` (zero mean, unit deviation) or ``minmax`` (to [0, 1]); images stay in [0, 1] and feature
+    vectors are standardised per dimension.
+    """
+
+    def __init__(self, train: Incomplete, layout: Layout, scaling: str, device: str | torch.device) -> None:
+        """Take the statistics from ``train``, replica by replica."""
+        self.layout = layout
+        statistics = [observed_statistics(train, replica) for replica in range(train.replicas)]
+        columns = train.schema.scalar_columns("numeric")
+        if scaling == "minmax":
+            location = np.stack([s.minimum[columns] for s in statistics])
+            scale = np.stack([s.maximum[columns] - s.minimum[columns] for s in statistics])
+        else:
+            location = np.stack([s.mean[columns] for s in statistics])
+            scale = np.stack([s.standard_deviation[columns] for s in statistics])
+        scale = np.where(scale > 0, scale, 1.0)
+        self._location64, self._scale64 = location, scale
+        self.location = torch.as_tensor(location, dtype=torch.float32, device=device)
+        self.scale = torch.as_tensor(scale, dtype=torch.float32, device=device)
+        categorical = train.schema.scalar_columns("categorical")
+        mode = np.stack([s.mode[categorical] for s in statistics])
+        mean = np.stack([s.mean[columns] for s in statistics])
+        self.block_location: list[Tensor | None] = []
+        self.block_scale: list[Tensor | None] = []
+        floor_blocks = []
+        for group in layout.block_groups:
+            centre = np.stack([[s.block_mean[name] for name in group.names] for s in statistics])
+            if group.kind == "image":
+                self.block_location.append(None)
+                self.block_scale.append(None)
+                floor_blocks.append(torch.as_tensor(centre, dtype=torch.float32, device=device)[:, None])
+            else:
+                spread = np.stack([[s.block_scale[name] for name in group.names] for s in statistics])
+                self.block_location.append(torch.as_tensor(centre, dtype=torch.float32, device=device)[:, None])
+                self.block_scale.append(torch.as_tensor(spread, dtype=torch.float32, device=device)[:, None])
+                floor_blocks.append(torch.zeros(centre.shape, device=device)[:, None])
+        codes = torch.as_tensor(mode.astype(np.int64), device=device)
+        #: The floor (mean, mode, mean image) in the encoder's scale, [R, 1, ...]: the yardstick of model selection.
+        self.floor = Imputed(
+            torch.as_tensor((mean - location) / scale, dtype=torch.float32, device=device)[:, None],
+            (codes[..., None] == torch.arange(layout.max_levels, device=device)).to(torch.float32)[:, None],
+            tuple(floor_blocks),
+        )
+
+    def encode(self, batch: Batch) -> Encoded:
+        """Encode a batch; hidden entries are 0 in the result whatever the batch held there."""
+        layout = self.layout
+        observed = batch.observed[..., layout.order]
+        numeric_observed = observed[..., : layout.numeric]
+        numbers = (batch.scalars[..., layout.numeric_columns] - self.location[:, None]) / self.scale[:, None]
+        numeric = torch.where(numeric_observed, numbers, 0.0)
+        categorical_observed = observed[..., layout.numeric : layout.numeric + layout.categorical]
+        codes = batch.scalars[..., layout.categorical_columns, None]
+        is_level = codes == torch.arange(layout.max_levels, device=codes.device)
+        categorical = (is_level & categorical_observed[..., None]).to(torch.float32)
+        blocks = []
+        for index, group in enumerate(layout.block_groups):
+            stacked = torch.stack([batch.blocks[name] for name in group.names], dim=-2)
+            location, scale = self.block_location[index], self.block_scale[index]
+            if location is not None and scale is not None:
+                stacked = (stacked - location) / scale
+            shown = observed[..., layout.group_positions(index), None]
+            blocks.append(torch.where(shown, stacked, 0.0))
+        return Encoded(numeric, categorical, tuple(blocks), observed)
+
+    def to_values(self, imputed: Sequence[Imputed], data: Incomplete) -> list[Values]:
+        """Return each replica's values in the data's own scale, observed entries as they are in ``data``.
+
+        ``imputed`` holds consecutive chunks of rows.
+        """
+        layout, schema = self.layout, data.schema
+        numeric = torch.cat([part.numeric for part in imputed], dim=1).cpu().numpy().astype(np.float64)
+        codes = torch.cat([part.categorical.argmax(-1) for part in imputed], dim=1).cpu().numpy()
+        result = []
+        for replica in range(data.replicas):
+            shown = data.values(replica)
+            scalars = np.empty_like(shown.scalars)
+            scalars[:, layout.numeric_columns.cpu().numpy()] = (
+                numeric[replica] * self._scale64[replica] + self._location64[replica]
+            )
+            scalars[:, layout.categorical_columns.cpu().numpy()] = codes[replica]
+            scalars = np.where(data.observed[replica][:, schema.scalar_indices], shown.scalars, scalars)
+            blocks = {}
+            for index, group in enumerate(layout.block_groups):
+                location, scale = self.block_location[index], self.block_scale[index]
+                for member, name in enumerate(group.names):
+                    block = torch.cat([part.blocks[index][replica, :, member] for part in imputed])
+                    if location is not None and scale is not None:
+                        block = block * scale[replica, :, member] + location[replica, :, member]
+                    known = shown.blocks[name]
+                    blocks[name] = np.where(np.isnan(known), block.cpu().numpy(), known)
+            result.append(Values(scalars, blocks))
+        return result

@@ -1,0 +1,140 @@
+"""Likelihood heads: what a decoder's output says about each attribute, and how likely values are under it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bench.neural.blocks import Encoded, Imputed, Layout
+
+HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Values to score, or a distribution over values given by its moments.
+
+    ``numeric`` and ``blocks`` are means, ``categorical`` level probabilities; the variances are those around the means,
+    None where the value is certain. Heads need no more than these of any number of samples.
+    """
+
+    numeric: Tensor
+    categorical: Tensor
+    blocks: tuple[Tensor, ...]
+    numeric_variance: Tensor | None = None
+    block_variance: tuple[Tensor, ...] | None = None
+
+    @classmethod
+    def certain(cls, encoded: Encoded) -> Target:
+        """Return a batch's values as a target."""
+        return cls(encoded.numeric, encoded.categorical, encoded.blocks)
+
+    def detach(self) -> Target:
+        """Return the target cut from the graph."""
+        return Target(
+            self.numeric.detach(), self.categorical.detach(), tuple(b.detach() for b in self.blocks),
+            None if self.numeric_variance is None else self.numeric_variance.detach(),
+            None if self.block_variance is None else tuple(b.detach() for b in self.block_variance),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A decoder's output: ``numeric`` means, ``categorical`` log-probabilities, ``blocks`` means; leading dims [R, ..., b]."""
+
+    numeric: Tensor
+    categorical: Tensor
+    blocks: tuple[Tensor, ...]
+
+    def expectation(self) -> Imputed:
+        """Return the expected values: means and probabilities."""
+        return Imputed(self.numeric, self.categorical.exp(), self.blocks)
+
+
+class Heads(nn.Module):
+    """Gaussian numbers, images and features, categorical levels; the mean of an image is a sigmoid.
+
+    The spread of Gaussians is one learned value per attribute and replica, not below ``scale_floor``; with
+    ``learned_scale=False`` it is 1, which makes the loss a squared error.
+    """
+
+    def __init__(self, layout: Layout, replicas: int, learned_scale: bool, scale_floor: float = 1e-3) -> None:
+        """Start every learned spread at 1."""
+        super().__init__()
+        self.layout = layout
+        self.scale_floor = scale_floor
+        gaussian = layout.numeric + sum(len(group.names) for group in layout.block_groups)
+        self.log_scale = nn.Parameter(torch.zeros(replicas, gaussian)) if learned_scale and gaussian else None
+
+    def forward(self, scalars: Tensor, blocks: tuple[Tensor, ...]) -> Prediction:
+        """Read the raw output of the scalar decoder [R, ..., scalar width] and of each block group's decoder."""
+        layout = self.layout
+        numeric = scalars[..., : layout.numeric]
+        logits = scalars[..., layout.numeric :].unflatten(-1, (layout.categorical, layout.max_levels))
+        categorical = torch.log_softmax(logits + layout.level_padding, dim=-1)
+        means = tuple(
+            torch.sigmoid(raw) if group.kind == "image" else raw
+            for group, raw in zip(layout.block_groups, blocks, strict=True)
+        )
+        return Prediction(numeric, categorical, means)
+
+    def log_scales(self, dims: int) -> Tensor:
+        """Return the log spread of every Gaussian attribute in group order, shaped [R, 1, ..., attributes] with ``dims`` dims."""
+        if self.log_scale is None:
+            gaussian = self.layout.numeric + sum(len(group.names) for group in self.layout.block_groups)
+            return self.layout.level_padding.new_zeros((1,) * (dims - 1) + (gaussian,))
+        floored = self.log_scale.clamp(min=math.log(self.scale_floor))
+        return floored.view(floored.shape[0], *(1,) * (dims - 2), floored.shape[1])
+
+    def log_prob(self, prediction: Prediction, target: Target) -> Tensor:
+        """Return the expected log-density of the target per attribute, [R, ..., b, M] in group order.
+
+        With a certain target this is its log-density; with moments, the mean log-density of the samples behind them.
+        """
+        layout = self.layout
+        parts = []
+        dims = prediction.numeric.dim()
+        log_scales = self.log_scales(dims)
+        if layout.numeric:
+            log_scale = log_scales[..., : layout.numeric]
+            error = (target.numeric - prediction.numeric) ** 2
+            if target.numeric_variance is not None:
+                error = error + target.numeric_variance
+            parts.append(-0.5 * error * torch.exp(-2 * log_scale) - log_scale - HALF_LOG_TWO_PI)
+        if layout.categorical:
+            parts.append((target.categorical * prediction.categorical).sum(-1))
+        first = layout.numeric
+        for index, group in enumerate(layout.block_groups):
+            log_scale = log_scales[..., first : first + len(group.names)]
+            first += len(group.names)
+            error = ((target.blocks[index] - prediction.blocks[index]) ** 2).sum(-1)
+            if target.block_variance is not None:
+                error = error + target.block_variance[index]
+            parts.append(-0.5 * error * torch.exp(-2 * log_scale) - group.width * (log_scale + HALF_LOG_TWO_PI))
+        return torch.cat(parts, dim=-1)
+
+    def sample_moments(self, prediction: Prediction, sample_dim: int, draw_numbers: bool) -> Target:
+        """Return the moments of values decoded from several latent samples along ``sample_dim``.
+
+        With ``draw_numbers`` the values are draws from the heads (their variance adds to that of the means); without,
+        the heads' means. Categories are always draws: their moments are the mean probabilities.
+        """
+        layout = self.layout
+        numeric_mean = prediction.numeric.mean(sample_dim)
+        numeric_variance = prediction.numeric.var(sample_dim, correction=0)
+        block_variance = tuple(b.var(sample_dim, correction=0).sum(-1) for b in prediction.blocks)
+        if draw_numbers:
+            variances = torch.exp(2 * self.log_scales(numeric_mean.dim()))
+            numeric_variance = numeric_variance + variances[..., : layout.numeric]
+            first, with_noise = layout.numeric, []
+            for group, spread in zip(layout.block_groups, block_variance, strict=True):
+                with_noise.append(spread + group.width * variances[..., first : first + len(group.names)])
+                first += len(group.names)
+            block_variance = tuple(with_noise)
+        return Target(
+            numeric_mean, prediction.categorical.exp().mean(sample_dim),
+            tuple(b.mean(sample_dim) for b in prediction.blocks), numeric_variance, block_variance,
+        )  # fmt: skip

@@ -1,0 +1,44 @@
+"""Latent variables: diagonal Gaussians, their KL and densities."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LOG_TWO_PI = math.log(2 * math.pi)
+LOG_VARIANCE_RANGE = (-10.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """A diagonal Gaussian by its ``mean`` and ``log_variance``; the last dimension is the latent one."""
+
+    mean: Tensor
+    log_variance: Tensor
+
+    @classmethod
+    def from_raw(cls, raw: Tensor) -> Gaussian:
+        """Split a network's output [..., 2 d] into mean and clamped log-variance."""
+        mean, log_variance = raw.chunk(2, dim=-1)
+        return cls(mean, log_variance.clamp(*LOG_VARIANCE_RANGE))
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Return the reparameterised sample for standard normal ``noise``."""
+        return self.mean + torch.exp(0.5 * self.log_variance) * noise
+
+    def log_density(self, z: Tensor) -> Tensor:
+        """Return log N(z) summed over the last dimension."""
+        squared = (z - self.mean) ** 2 * torch.exp(-self.log_variance)
+        return -0.5 * (squared + self.log_variance + LOG_TWO_PI).sum(-1)
+
+    def kl_to_standard(self) -> Tensor:
+        """Return KL(N(mean, variance) || N(0, I)) summed over the last dimension."""
+        return 0.5 * (self.mean**2 + self.log_variance.exp() - 1 - self.log_variance).sum(-1)
+
+
+def standard_log_density(z: Tensor) -> Tensor:
+    """Return log N(z; 0, I) summed over the last dimension."""
+    return -0.5 * (z**2 + LOG_TWO_PI).sum(-1)

@@ -1,0 +1,204 @@
+"""Banks of layers: every parameter carries leading bank dimensions, ``[replica]`` or ``[replica, attribute]``.
+
+One batched matrix product trains all replicas, or all attributes of all replicas, at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+LEAKY_SLOPE = 0.01
+
+
+class BankedLinear(nn.Module):
+    """A bank of linear layers: ``weight`` [*bank, inputs, outputs], ``bias`` [*bank, outputs].
+
+    Where inputs or outputs are padded to a common width, ``inputs_used`` [*bank[1:]] and ``outputs_used`` say how many
+    are real: initial scale and parameter count follow those.
+    """
+
+    def __init__(
+        self,
+        bank: tuple[int, ...],
+        inputs: int,
+        outputs: int,
+        *,
+        inputs_used: Tensor | None = None,
+        outputs_used: int | None = None,
+    ) -> None:
+        """Allocate the bank; ``reset`` draws it."""
+        super().__init__()
+        self.bank = bank
+        self.weight = nn.Parameter(torch.empty(*bank, inputs, outputs))
+        self.bias = nn.Parameter(torch.empty(*bank, outputs))
+        used = torch.full(bank[1:], inputs) if inputs_used is None else inputs_used
+        self._fan_in = used.to(torch.float32)
+        #: Trainable parameters of one replica, padding not counted.
+        self.parameters_used = int((used + 1).sum()) * (outputs if outputs_used is None else outputs_used)
+
+    @torch.no_grad()
+    def reset(self, generators: Sequence[torch.Generator]) -> None:
+        """Draw each replica from its own generator: uniform within 1/sqrt(fan in), as ``torch.nn.Linear`` does."""
+        bound = self._fan_in.clamp(min=1).rsqrt()
+        for replica, generator in enumerate(generators):
+            for parameter, extra in ((self.weight, 2), (self.bias, 1)):
+                drawn = torch.empty(parameter.shape[1:]).uniform_(-1, 1, generator=generator)
+                parameter[replica] = drawn * bound.reshape(*bound.shape, *([1] * extra))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``x`` [*bank, n, inputs] to [*bank, n, outputs]."""
+        rows, inputs, outputs = x.shape[-2], self.weight.shape[-2], self.weight.shape[-1]
+        product = torch.baddbmm(
+            self.bias.reshape(-1, 1, outputs), x.reshape(-1, rows, inputs), self.weight.reshape(-1, inputs, outputs)
+        )
+        return product.view(*self.bank, rows, outputs)
+
+
+class _WeightedNormalise(torch.autograd.Function):
+    """Batch normalisation over rows with non-negative row weights, with its gradient in closed form."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, gain: Tensor, shift: Tensor,
+        running_mean: Tensor, running_variance: Tensor, eps: float,
+    ) -> Any:  # fmt: skip
+        """Normalise ``x`` [*bank, n, H] with weights [*bank, n] (None: all 1); also return moments and total weight."""
+        if weight is None:
+            count = torch.full_like(x[..., :1, :1], float(x.shape[-2]))
+            mean = x.mean(-2, keepdim=True)
+            centred = x - mean
+            variance = (centred * centred).mean(-2, keepdim=True)
+        else:
+            column = weight[..., None]
+            count = column.sum(-2, keepdim=True)
+            enough = count >= 2
+            mean = (x * column).sum(-2, keepdim=True) / count.clamp(min=1)
+            mean = torch.where(enough, mean, running_mean[..., None, :])
+            centred = x - mean
+            variance = (centred * centred * column).sum(-2, keepdim=True) / count.clamp(min=1)
+            variance = torch.where(enough, variance, running_variance[..., None, :])
+        inverse = (variance + eps).rsqrt()
+        normalised = centred * inverse
+        ctx.save_for_backward(normalised, inverse, gain, count, weight)
+        ctx.mark_non_differentiable(mean, variance, count)
+        return torch.addcmul(shift[..., None, :], normalised, gain[..., None, :]), mean, variance, count
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        """Return the gradients for ``x``, ``gain`` and ``shift``."""
+        normalised, inverse, gain, count, weight = ctx.saved_tensors
+        outer = gradients[0]
+        grad_gain = (outer * normalised).sum(-2, keepdim=True)
+        grad_shift = outer.sum(-2, keepdim=True)
+        # The moments depend on a row in proportion to its weight, and not at all where running statistics were used.
+        through_moments = (grad_shift + normalised * grad_gain) * ((count >= 2) / count.clamp(min=1))
+        if weight is not None:
+            through_moments = through_moments * weight[..., None]
+        grad_x = (outer - through_moments) * (inverse * gain[..., None, :])
+        return grad_x, None, grad_gain.squeeze(-2), grad_shift.squeeze(-2), None, None, None
+
+
+class BankedBatchNorm(nn.Module):
+    """A bank of batch normalisations whose statistics may be weighted per row.
+
+    Weights of 0 and 1 are a mask: only observed entries enter the statistics. Where the weights sum to less than two,
+    the running statistics are used and left alone.
+    """
+
+    running_mean: Tensor
+    running_variance: Tensor
+
+    def __init__(self, bank: tuple[int, ...], width: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        """Start at gain 1, shift 0, running mean 0 and running variance 1."""
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(*bank, width))
+        self.shift = nn.Parameter(torch.zeros(*bank, width))
+        self.register_buffer("running_mean", torch.zeros(*bank, width))
+        self.register_buffer("running_variance", torch.ones(*bank, width))
+        self.momentum, self.eps = momentum, eps
+        self.parameters_used = 2 * math.prod(bank[1:]) * width
+
+    def forward(self, x: Tensor, weight: Tensor | None, training: bool) -> Tensor:
+        """Normalise ``x`` [*bank, n, H]; ``weight`` is [*bank, n] or None for all rows."""
+        if not training or (weight is None and x.shape[-2] < 2):
+            return self._with_running_statistics(x)
+        output, mean, variance, count = _WeightedNormalise.apply(
+            x, weight, self.gain, self.shift, self.running_mean, self.running_variance, self.eps
+        )
+        with torch.no_grad():
+            enough = count.squeeze(-1) >= 2
+            unbiased = variance.squeeze(-2) * (count / (count - 1).clamp(min=1)).squeeze(-1)
+            for running, current in ((self.running_mean, mean.squeeze(-2)), (self.running_variance, unbiased)):
+                running.copy_(torch.where(enough, torch.lerp(running, current, self.momentum), running))
+        return output  # type: ignore[no-any-return]
+
+    def _with_running_statistics(self, x: Tensor) -> Tensor:
+        gain = self.gain * (self.running_variance + self.eps).rsqrt()
+        return torch.addcmul((self.shift - self.running_mean * gain)[..., None, :], x, gain[..., None, :])
+
+
+class BankedMLP(nn.Module):
+    """A bank of multi-layer perceptrons: hidden layers with LeakyReLU, batch-normalised where asked, and a linear output.
+
+    ``batch_norm`` is ``"all"``, ``"first"`` or ``"none"`` of the hidden layers; ``activate`` says which hidden layers
+    are followed by LeakyReLU (VSAE's decoder taken literally has it after the first only).
+    """
+
+    def __init__(
+        self,
+        bank: tuple[int, ...],
+        inputs: int,
+        hidden: Sequence[int],
+        outputs: int,
+        *,
+        batch_norm: str = "none",
+        activate: Sequence[bool] | None = None,
+        inputs_used: Tensor | None = None,
+        outputs_used: int | None = None,
+    ) -> None:
+        """Allocate; ``inputs_used`` and ``outputs_used`` count the real columns where these are padded."""
+        super().__init__()
+        widths = [inputs, *hidden, outputs]
+        last = len(hidden)
+        self.layers = nn.ModuleList(
+            BankedLinear(
+                bank, widths[level], widths[level + 1],
+                inputs_used=inputs_used if level == 0 else None, outputs_used=outputs_used if level == last else None,
+            )
+            for level in range(last + 1)
+        )  # fmt: skip
+        normalised = {"all": len(hidden), "first": min(1, len(hidden)), "none": 0}[batch_norm]
+        self.norms = nn.ModuleList([BankedBatchNorm(bank, hidden[level]) for level in range(normalised)])
+        self.activate = tuple(activate) if activate is not None else (True,) * len(hidden)
+
+    def forward(self, x: Tensor | None, weight: Tensor | None, training: bool) -> Tensor:
+        """Map ``x`` [*bank, n, inputs] to [*bank, n, outputs]; None stands for the identity matrix (one row a level)."""
+        for level, layer in enumerate(self.layers):
+            x = layer.weight + layer.bias[..., None, :] if x is None else layer(x)
+            if level < len(self.norms):
+                x = self.norms[level](x, weight, training)
+            if level < len(self.activate) and self.activate[level]:
+                x = functional.leaky_relu(x, LEAKY_SLOPE)
+        assert x is not None
+        return x
+
+
+def reset_parameters(module: nn.Module, generators: Sequence[torch.Generator]) -> None:
+    """Draw every linear bank of ``module``, in order, each replica from its own generator."""
+    for part in module.modules():
+        if isinstance(part, BankedLinear):
+            part.reset(generators)
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Return the number of trainable parameters of one replica, padding not counted."""
+    banked = [part for part in module.modules() if isinstance(part, BankedLinear | BankedBatchNorm)]
+    own = {id(parameter) for part in banked for parameter in part.parameters(recurse=False)}
+    loose = sum(p[0].numel() for p in module.parameters() if id(p) not in own)
+    return loose + sum(part.parameters_used for part in banked)

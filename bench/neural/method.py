@@ -1,0 +1,118 @@
+"""The base of every neural method: encode, train the stack, keep the best state by the shared rule, impute in chunks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.api import BenchError, Incomplete, StackedMethod, Values
+from bench.neural.blocks import Encoder, Imputed, Layout
+from bench.neural.layers import parameter_count, reset_parameters
+from bench.neural.selection import Selection, row_chunks
+from bench.neural.training import History, Network, Trainer, replica_generators
+
+
+class NeuralStackedMethod(StackedMethod):
+    """Subclass it and write ``build``: the network is all that differs between neural methods."""
+
+    def build(self, layout: Layout, replicas: int) -> Network:
+        """Return the untrained stack of networks for a layout."""
+        raise TypeError(f"method '{self.name}' does not define build")
+
+    def fit_many(self, train: Incomplete, validation: Incomplete, seeds: Sequence[int]) -> None:
+        """Train all replicas at once and keep each one's best state on the held-out validation entries."""
+        if len(seeds) != train.replicas:
+            raise ValueError(f"{train.replicas} replicas need as many seeds, not {len(seeds)}")
+        if len(train) < 2:
+            raise BenchError(f"method '{self.name}' needs at least two training rows")
+        device = self.context.device
+        layout = Layout(train.schema)
+        self._encoder = Encoder(train, layout, self.parameters.get("scaling", "standard"), device)
+        layout.to(device)
+        self._network = self.build(layout, train.replicas)
+        reset_parameters(self._network, replica_generators("initialisation", seeds))
+        self._network.to(device)
+        self._seeds = list(seeds)
+        validate, self._validation_floor = self._validator(validation)
+        learning_rate = self.parameters.get("learning_rate") or self.context.budget.learning_rate
+        trainer = Trainer(
+            self._network, train.tensors(device), self._encoder, validate, seeds, self.context,
+            self.parameters.get("clip_norm"), learning_rate,
+        )  # fmt: skip
+        self.history: History = trainer.run()
+        for replica, error in enumerate(self.history.best_error):
+            if not math.isfinite(error):
+                raise BenchError(f"training of '{self.name}' diverged in replica {replica}: no finite validation error")
+
+    def _validator(self, validation: Incomplete) -> tuple[Any, Tensor]:
+        """Return the function that measures the validation error [R], and the floor's summed errors."""
+        held_out = validation.held_out
+        if held_out is None:
+            raise ValueError("a validation view needs held-out entries")
+        selection = Selection(held_out, self._encoder, self.context.device)
+        floor = selection.floor_errors()
+        draws = self.context.budget.validation_draws
+
+        def validate() -> Tensor:
+            # The same noise each time: epochs differ by what was learned, not by luck.
+            parts, _ = self._impute_chunks(validation, draws, "validation")
+            return selection.relative_error(parts, floor)
+
+        return validate, floor
+
+    @torch.no_grad()
+    def _impute_chunks(
+        self, data: Incomplete, draws: int, stream: str, report: bool = False
+    ) -> tuple[list[Imputed], dict[str, Tensor]]:
+        device = self.context.device
+        tensors = data.tensors(device)
+        generators = replica_generators(stream, self._seeds, device)
+        parts: list[Imputed] = []
+        notes: dict[str, list[Tensor]] = {}
+        chunks = row_chunks(len(data), data.replicas, device)
+        for done, index in enumerate(chunks):
+            imputed, diagnostics = self._network.impute(self._encoder.encode(tensors.batch(index)), draws, generators)
+            parts.append(imputed)
+            for name, value in diagnostics.items():
+                notes.setdefault(name, []).append(value)
+            if report:
+                self.context.progress(done + 1, len(chunks), "imputing")
+                self.context.stop()
+        return parts, {name: torch.cat(values, dim=1) for name, values in notes.items()}
+
+    def impute_many(self, data: Incomplete, draws: int) -> list[Values]:
+        """Impute every replica of ``data`` with its own network."""
+        parts, self._notes = self._impute_chunks(data, draws, "evaluation", report=True)
+        return self._encoder.to_values(parts, data)
+
+    def diagnostics(self) -> list[dict[str, Any]]:
+        """Return per replica: epochs, best epoch, losses, parameter count and the means of per-row notes."""
+        history = self.history
+        result = []
+        for replica in range(len(self._seeds)):
+            losses = history.loss[replica]
+            entry: dict[str, Any] = {
+                "epochs": history.epochs, "steps": history.steps, "best_epoch": history.best_epoch[replica],
+                "best_validation_error": history.best_error[replica],
+                "loss_first": losses[0], "loss_last": losses[-1], "loss_lowest": min(losses),
+                "validation_curve": thinned(history.validation_epochs, history.validation[replica]),
+                "training_seconds": history.seconds,
+                "parameters": parameter_count(self._network),
+            }  # fmt: skip
+            for name, values in getattr(self, "_notes", {}).items():
+                row_values = values[replica]
+                entry[name] = float(row_values.mean())
+                entry[f"{name}_median"] = float(row_values.median())
+            result.append(entry)
+        return result
+
+
+def thinned(epochs: Sequence[int], values: Sequence[float], keep: int = 20) -> list[list[float]]:
+    """Return at most ``keep`` evenly spaced (epoch, value) pairs of a curve, its ends included."""
+    count = len(epochs)
+    chosen = sorted({round(i * (count - 1) / max(1, min(keep, count) - 1)) for i in range(min(keep, count))})
+    return [[epochs[i], round(values[i], 6)] for i in chosen]

@@ -1,0 +1,78 @@
+"""The one rule of model selection: the error on held-out observed validation entries, in units of the floor's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bench.data import Incomplete
+from bench.neural.blocks import Encoded, Encoder, Imputed
+
+#: Rows imputed at a time; part of what is computed, since noise is drawn chunk by chunk.
+ROW_CHUNK = 1024
+
+
+def row_chunks(rows: int, replicas: int, device: str | torch.device) -> list[Tensor]:
+    """Return the row positions 0..rows-1 in chunks, each [R, chunk]."""
+    positions = torch.arange(rows, device=device)
+    return [chunk.expand(replicas, -1) for chunk in positions.split(ROW_CHUNK)]
+
+
+def attribute_errors(imputed: Imputed, truth: Encoded) -> Tensor:
+    """Return summed errors per attribute over the entries ``truth`` shows, [R, M] in group order.
+
+    Squared error for numbers, images and features (mean over their dimensions), wrong answers for categories.
+    """
+    shown = truth.observed
+    numeric = (truth.numeric - imputed.numeric) ** 2
+    wrong = 1 - truth.categorical.gather(-1, imputed.categorical.argmax(-1, keepdim=True)).squeeze(-1)
+    blocks = [((t - i) ** 2).mean(-1) for t, i in zip(truth.blocks, imputed.blocks, strict=True)]
+    errors = torch.cat([numeric, wrong, *blocks], dim=-1)
+    return torch.where(shown, errors, 0.0).sum(1)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Held-out observed entries and the floor's error on them."""
+
+    view: Incomplete
+    encoder: Encoder
+    device: str
+
+    def floor_errors(self) -> Tensor:
+        """Return the floor's summed error per attribute, [R, M]."""
+        held = self.view.tensors(self.device)
+        total: Tensor | None = None
+        for index in row_chunks(held.rows, held.replicas, self.device):
+            truth = self.encoder.encode(held.batch(index))
+            rows = index.shape[1]
+            floor = self.encoder.floor
+            expanded = Imputed(
+                floor.numeric.expand(-1, rows, -1),
+                floor.categorical.expand(-1, rows, -1, -1),
+                tuple(block.expand(-1, rows, -1, -1) for block in floor.blocks),
+            )
+            errors = attribute_errors(expanded, truth)
+            total = errors if total is None else total + errors
+        assert total is not None
+        return total
+
+    def relative_error(self, imputed: Sequence[Imputed], floor: Tensor) -> Tensor:
+        """Return one number per replica, [R]: the mean over attributes of this error over the floor's.
+
+        Squared errors enter as their root. Attributes on which the floor is perfect or nothing is held out do not count.
+        """
+        held = self.view.tensors(self.device)
+        total = torch.zeros_like(floor)
+        for index, part in zip(row_chunks(held.rows, held.replicas, self.device), imputed, strict=True):
+            total = total + attribute_errors(part, self.encoder.encode(held.batch(index)))
+        layout = self.encoder.layout
+        ratio = total / floor.clamp(min=1e-12)
+        categorical = torch.zeros(layout.attributes, dtype=torch.bool, device=floor.device)
+        categorical[layout.numeric : layout.numeric + layout.categorical] = True
+        ratio = torch.where(categorical, ratio, ratio.sqrt())
+        counts = floor > 0
+        return torch.where(counts, ratio, 0.0).sum(1) / counts.sum(1).clamp(min=1)

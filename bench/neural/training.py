@@ -1,0 +1,287 @@
+"""The training loop: a stack of replicas, batches gathered on the device, the best state kept per replica.
+
+What one replica computes never depends on the stack: its parameters, batches and noise come from its own generators,
+in shapes that do not know how many replicas there are.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.api import BenchError, Budget, Context, Stopped
+from bench.data import TensorView
+from bench.neural.blocks import Encoded, Encoder, Imputed, Layout
+from bench.streams import seed_of
+
+#: Floats of training noise one replica may hold at a time (64 MB).
+NOISE_FLOATS = 16 * 2**20
+#: Epochs shorter than this do not each write a checkpoint.
+CHECKPOINT_SECONDS = 1.0
+
+
+class Network(nn.Module):
+    """What a neural method defines: a stack of networks with a loss to train and a way to impute."""
+
+    layout: Layout
+    replicas: int
+
+    def noise_shapes(self, rows: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of standard normal noise one replica needs for a training step on ``rows`` rows."""
+        return {}
+
+    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float, warm: bool) -> Tensor:
+        """Return each replica's loss, [R], averaged over the batch's rows.
+
+        ``progress`` is the share of the warm phase that is over (1 after it); ``warm`` says whether it lasts.
+        """
+        raise TypeError(f"{type(self).__name__} does not define losses")
+
+    def impute(self, batch: Encoded, draws: int, generators: Sequence[torch.Generator]) -> tuple[Imputed, dict[str, Tensor]]:
+        """Return the imputation of a batch and per-row diagnostics [R, b] (such as the effective sample size)."""
+        raise TypeError(f"{type(self).__name__} does not define impute")
+
+
+@dataclass
+class History:
+    """What a training leaves behind, per replica where a list holds lists."""
+
+    steps: int = 0
+    epochs: int = 0
+    best_epoch: list[int] = field(default_factory=list)
+    best_error: list[float] = field(default_factory=list)
+    loss: list[list[float]] = field(default_factory=list)
+    validation: list[list[float]] = field(default_factory=list)
+    validation_epochs: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def replica_generators(stream: str, seeds: Sequence[int], device: str = "cpu") -> list[torch.Generator]:
+    """Return one generator per replica for a named stream (initialisation, training, evaluation)."""
+    generators = []
+    for seed in seeds:
+        generator = torch.Generator(device=device)
+        generator.manual_seed(seed_of(stream, seed))
+        generators.append(generator)
+    return generators
+
+
+def replica_noise(shape: tuple[int, ...], generators: Sequence[torch.Generator], device: str) -> Tensor:
+    """Return standard normal noise [R, *shape], each replica's from its own generator."""
+    noise = torch.empty(len(generators), *shape, device=device)
+    for replica, generator in enumerate(generators):
+        noise[replica].normal_(generator=generator)
+    return noise
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The length of a training in steps and epochs."""
+
+    batch: int
+    steps_per_epoch: int
+    epochs: int
+    warm_steps: int
+    evaluate_every: int
+
+    @classmethod
+    def of(cls, budget: Budget, rows: int) -> Schedule:
+        """Work out the schedule for ``rows`` training rows."""
+        batch = min(budget.batch, rows)
+        per_epoch = max(1, rows // batch)
+        epochs = budget.epochs
+        if budget.steps is not None:
+            # An epoch longer than the whole budget is cut to it.
+            per_epoch = min(per_epoch, budget.steps)
+            within = max(1, budget.steps // per_epoch)
+            epochs = within if epochs is None else min(epochs, within)
+        if epochs is None:
+            raise BenchError("a budget needs steps or epochs")
+        return cls(
+            batch, per_epoch, epochs,
+            warm_steps=round(budget.warm_fraction * epochs * per_epoch),
+            evaluate_every=max(1, math.ceil(epochs / budget.evaluations)),
+        )  # fmt: skip
+
+
+class Trainer:
+    """Trains a stack of replicas and leaves each at its best validated state."""
+
+    def __init__(
+        self,
+        network: Network,
+        train: TensorView,
+        encoder: Encoder,
+        validate: Callable[[], Tensor],
+        seeds: Sequence[int],
+        context: Context,
+        clip_norm: float | None,
+        learning_rate: float,
+    ) -> None:
+        """Set up the optimiser; ``validate`` returns each replica's validation error, [R]."""
+        self.network, self.train, self.encoder, self.validate = network, train, encoder, validate
+        self.context, self.clip_norm = context, clip_norm
+        self.schedule = Schedule.of(context.budget, train.rows)
+        self.generators = replica_generators("training", seeds)
+        self.noise_generators = replica_generators("training noise", seeds, context.device)
+        self.parameters = [p for p in network.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.Adam(self.parameters, lr=learning_rate, fused=True)
+        self.history = History()
+        self.best = [tensor.clone() for tensor in self._state()]
+        replicas = train.replicas
+        self.best_error = torch.full((replicas,), math.inf, device=context.device)
+        self.best_epoch = torch.zeros(replicas, dtype=torch.int64, device=context.device)
+        self._losses: list[Tensor] = []
+        self._validation: list[Tensor] = []
+        self._next_step = 0
+        self._epoch = 0
+
+    def _state(self) -> list[Tensor]:
+        """Parameters and running statistics; each has the replicas as its leading dimension."""
+        return [p.detach() for p in self.parameters] + list(self.network.buffers())
+
+    def run(self) -> History:
+        """Train to the end of the schedule, from the checkpoint if there is one; raises Stopped at an epoch's end."""
+        self._load()
+        began = time.perf_counter() - self.history.seconds
+        saved_at = time.perf_counter()
+        total = self.schedule.epochs
+        while self._epoch < total:
+            self._run_epoch()
+            self._epoch += 1
+            if self._epoch % self.schedule.evaluate_every == 0 or self._epoch == total:
+                self._keep_best()
+            now = time.perf_counter()
+            self.history.seconds = now - began
+            self.context.progress(self._epoch, total, "training")
+            try:
+                self.context.stop()
+            except Stopped:
+                self._save()
+                raise
+            if now - saved_at >= CHECKPOINT_SECONDS or self._epoch == total:
+                self._save()
+                saved_at = time.perf_counter()
+        self._restore_best()
+        return self._finish()
+
+    def _run_epoch(self) -> None:
+        schedule, train, device = self.schedule, self.train, self.context.device
+        permutations = torch.stack([torch.randperm(train.rows, generator=g) for g in self.generators]).to(device)
+        shapes = self.network.noise_shapes(schedule.batch)
+        sizes = [math.prod(shape) for shape in shapes.values()]
+        per_step = sum(sizes)
+        block = max(1, min(schedule.steps_per_epoch, NOISE_FLOATS // max(1, per_step)))
+        losses = torch.zeros(train.replicas, device=device)
+        for first in range(0, schedule.steps_per_epoch, block):
+            steps = min(block, schedule.steps_per_epoch - first)
+            noise = replica_noise((steps, per_step), self.noise_generators, device) if per_step else None
+            for offset in range(steps):
+                step = first + offset
+                index = permutations[:, step * schedule.batch : (step + 1) * schedule.batch]
+                pieces = noise[:, offset].split(sizes, dim=1) if noise is not None else ()
+                named = {
+                    name: piece.unflatten(1, shape)
+                    for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
+                }
+                losses += self._step(index, named)
+        self._losses.append(losses / schedule.steps_per_epoch)
+
+    def _step(self, index: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
+        warm_steps = self.schedule.warm_steps
+        warm = self._next_step < warm_steps
+        progress = min(1.0, (self._next_step + 1) / warm_steps) if warm_steps else 1.0
+        batch = self.encoder.encode(self.train.batch(index))
+        losses = self.network.losses(batch, noise, progress, warm)
+        self.optimiser.zero_grad(set_to_none=True)
+        losses.sum().backward()
+        if self.clip_norm is not None:
+            clip_per_replica(self.parameters, self.clip_norm)
+        self.optimiser.step()
+        self._next_step += 1
+        return losses.detach()
+
+    @torch.no_grad()
+    def _keep_best(self) -> None:
+        error = self.validate()
+        improved = error < self.best_error
+        self.best_error = torch.where(improved, error, self.best_error)
+        self.best_epoch = torch.where(improved, self._epoch, self.best_epoch)
+        for best, current in zip(self.best, self._state(), strict=True):
+            best.copy_(torch.where(improved.view(-1, *(1,) * (best.dim() - 1)), current, best))
+        self._validation.append(error)
+        self.history.validation_epochs.append(self._epoch)
+
+    @torch.no_grad()
+    def _restore_best(self) -> None:
+        for best, current in zip(self.best, self._state(), strict=True):
+            current.copy_(best)
+
+    def _finish(self) -> History:
+        history = self.history
+        history.steps, history.epochs = self._next_step, self._epoch
+        history.best_epoch = self.best_epoch.tolist()
+        history.best_error = self.best_error.tolist()
+        history.loss = torch.stack(self._losses, dim=1).tolist()
+        history.validation = torch.stack(self._validation, dim=1).tolist()
+        return history
+
+    def _save(self) -> None:
+        path = self.context.checkpoint
+        if path is None:
+            return
+        state: dict[str, Any] = {
+            "epoch": self._epoch, "step": self._next_step, "seconds": self.history.seconds,
+            "state": self._state(), "best": self.best, "best_error": self.best_error, "best_epoch": self.best_epoch,
+            "optimiser": self.optimiser.state_dict(), "losses": self._losses, "validation": self._validation,
+            "validation_epochs": self.history.validation_epochs,
+            "generators": [g.get_state() for g in self.generators],
+            "noise_generators": [g.get_state() for g in self.noise_generators],
+        }  # fmt: skip
+        save_atomically(state, path)
+
+    @torch.no_grad()
+    def _load(self) -> None:
+        path = self.context.checkpoint
+        if path is None or not path.exists():
+            return
+        state = torch.load(path, map_location=self.context.device, weights_only=True)
+        for current, saved in zip(self._state(), state["state"], strict=True):
+            current.copy_(saved)
+        for best, saved in zip(self.best, state["best"], strict=True):
+            best.copy_(saved)
+        self.best_error, self.best_epoch = state["best_error"], state["best_epoch"]
+        self.optimiser.load_state_dict(state["optimiser"])
+        self._losses, self._validation = state["losses"], state["validation"]
+        self.history.validation_epochs = state["validation_epochs"]
+        self.history.seconds = state["seconds"]
+        self._epoch, self._next_step = state["epoch"], state["step"]
+        for mine, saved in ((self.generators, "generators"), (self.noise_generators, "noise_generators")):
+            for generator, generator_state in zip(mine, state[saved], strict=True):
+                generator.set_state(generator_state.cpu())
+
+
+def save_atomically(state: Mapping[str, Any], path: Path) -> None:
+    """Write a checkpoint so that a kill leaves either the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save(dict(state), partial)
+    os.replace(partial, path)
+
+
+@torch.no_grad()
+def clip_per_replica(parameters: Sequence[nn.Parameter], largest: float) -> None:
+    """Scale each replica's gradient down to the norm ``largest``, independently of the others."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    squares = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients]).sum(0)
+    factor = (largest / (squares.sqrt() + 1e-6)).clamp(max=1)
+    for gradient in gradients:
+        gradient.mul_(factor.view(-1, *(1,) * (gradient.dim() - 1)))

@@ -1,0 +1,72 @@
+"""A table as GitHub Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from bench.report.collect import ReportTable
+from bench.report.wording import (
+    PUBLISHED_LABEL,
+    CellText,
+    block_label,
+    caption,
+    cell_text,
+    column_label,
+    has_blocks,
+    heading,
+    notes,
+    published_line,
+    row_label,
+)
+
+
+def escape(text: str) -> str:
+    """Return plain text as Markdown that prints as it is, inside a table cell too."""
+    without_html = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return " ".join(re.sub(r"([\\`*_{}\[\]|#~$])", r"\\\1", without_html).split())
+
+
+def markdown_table(table: ReportTable, published: bool = False) -> str:
+    """Return the table with heading, caption and notes; with ``published``, a line with the paper's numbers as well."""
+    spec = table.spec
+    blocks = has_blocks(spec)
+    stubs = ([spec.format.block_stub] if blocks else []) + [spec.format.stub]
+    headers = [escape(stub) for stub in stubs]
+    for index, column in enumerate(spec.columns):
+        group = f"{escape(column.group)}<br>" if column.group else ""
+        headers.append(group + _text(column_label(table, index)))
+    lines = [_line(headers), _line(["---"] * len(stubs) + [":---:"] * len(spec.columns))]
+    for block in range(len(spec.row_blocks)):
+        for row in range(len(spec.rows)):
+            first = [_text(block_label(table, block)) if row == 0 else ""] if blocks else []
+            italic = spec.rows[row].reference or spec.rows[row].floor
+            cells = table.line(block, row)
+            ours = [_text(cell_text(table, cell)) for cell in cells]
+            lines.append(_line([*first, _text(row_label(table, row), italic), *ours]))
+            if published and any(cell.published for cell in cells):
+                theirs = [escape(text) for text in published_line(table, cells)]
+                lines.append(_line([*[""] * (len(stubs) - 1), f"&nbsp;&nbsp;{PUBLISHED_LABEL}", *theirs]))
+    below = [f"- {_mark(note)}{escape(note.text)}" for note in notes(table)]
+    head = [f"### {escape(heading(table))}", "", escape(caption(table)), ""]
+    return "\n".join([*head, *lines, *(["", *below] if below else [])]) + "\n"
+
+
+def _text(text: CellText, italic: bool = False) -> str:
+    """Return a text with its typography."""
+    escaped = escape(text.text)
+    if text.bold:
+        escaped = f"**{escaped}**"
+    if italic:
+        escaped = f"*{escaped}*"
+    return escaped + (f"<sup>{escape(text.marks)}</sup>" if text.marks else "")
+
+
+def _mark(note: CellText) -> str:
+    """Return the mark that a note begins with."""
+    return f"<sup>{escape(note.marks)}</sup> " if note.marks else ""
+
+
+def _line(cells: Sequence[str]) -> str:
+    """Return one line of the table."""
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,121 @@
+"""A table on the terminal: ours, the published number under it, and the floor, in as many parts as the width needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bench.report.collect import ReportCell, ReportTable
+from bench.report.wording import (
+    CellText,
+    block_label,
+    caption,
+    cell_text,
+    column_label,
+    has_blocks,
+    heading,
+    notes,
+    published_text,
+    row_label,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+_VERDICT_STYLE = {"better than floor": "green", "no better than floor": "yellow"}
+#: What Rich's border and padding take beside the text of a column.
+_PADDING = 3
+
+
+def print_table(table: ReportTable, console: Console | None = None, published: bool = True) -> None:
+    """Print a table with its caption and notes; a column goes to the next part where the console is too narrow."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = console or Console()
+    console.print(Text(heading(table), style="bold"))
+    console.print(Text(caption(table)), style="dim")
+    for columns in _parts(table, console.width, published):
+        console.print(_rich_table(table, columns, published))
+    if published and any(cell.published for cell in table.cells):
+        console.print("First line: ours (green: better than the floor, yellow: no better). Second line: published.")
+    for note in notes(table):
+        console.print(Text(f"{note.marks} {note.text}".strip()), style="dim")
+
+
+def _lines(table: ReportTable, cell: ReportCell, published: bool) -> list[str]:
+    """Return the lines of text in a cell."""
+    lines = [cell_text(table, cell).plain]
+    if published and cell.published is not None:
+        lines.append(published_text(cell.published, table.spec.format.delta))
+    return lines
+
+
+def _header(table: ReportTable, column: int) -> list[str]:
+    """Return the lines of a column's header."""
+    group = table.spec.columns[column].group
+    return ([group] if group else []) + [column_label(table, column).plain]
+
+
+def _stub_width(table: ReportTable) -> int:
+    """Return the width of the row labels, and of the block labels where there are any."""
+    spec = table.spec
+    width = max(len(row_label(table, row).plain) for row in range(len(spec.rows))) + _PADDING
+    if has_blocks(spec):
+        width += max(len(block_label(table, block).plain) for block in range(len(spec.row_blocks))) + _PADDING
+    return width
+
+
+def _parts(table: ReportTable, width: int, published: bool) -> list[list[int]]:
+    """Return the columns of each part, as many as fit into ``width`` beside the labels and at least one."""
+    parts: list[list[int]] = [[]]
+    room = width - _stub_width(table) - 1
+    left = room
+    for column in range(len(table.spec.columns)):
+        texts = _header(table, column)
+        for cell in table.cells:
+            if cell.entry.column == column:
+                texts = texts + _lines(table, cell, published)
+        need = max(len(text) for text in texts) + _PADDING
+        if need > left and parts[-1]:
+            parts.append([])
+            left = room
+        parts[-1].append(column)
+        left -= need
+    return parts
+
+
+def _rich_table(table: ReportTable, columns: list[int], published: bool) -> Table:
+    """Return one part of a table."""
+    from rich.table import Table
+    from rich.text import Text
+
+    spec = table.spec
+    blocks = has_blocks(spec)
+    rich = Table(show_lines=False)
+    if blocks:
+        rich.add_column(Text(spec.format.block_stub), no_wrap=True)
+    rich.add_column(Text(spec.format.stub), no_wrap=True)
+    for column in columns:
+        rich.add_column(Text("\n".join(_header(table, column))), justify="right", no_wrap=True)
+    for block in range(len(spec.row_blocks)):
+        for row in range(len(spec.rows)):
+            first = [Text(block_label(table, block).plain if row == 0 else "")] if blocks else []
+            style = "italic" if spec.rows[row].reference or spec.rows[row].floor else ""
+            cells = [_rich_text(table, table.cell(block, row, column), published) for column in columns]
+            last = row == len(spec.rows) - 1
+            rich.add_row(*first, Text(row_label(table, row).plain, style=style), *cells, end_section=last)
+    return rich
+
+
+def _rich_text(table: ReportTable, cell: ReportCell, published: bool) -> Text:
+    """Return a cell: ours in the colour of its verdict, the published number dim under it."""
+    from rich.text import Text
+
+    ours: CellText = cell_text(table, cell)
+    colour = _VERDICT_STYLE.get(cell.verdict, "")
+    text = Text(ours.plain, style=f"bold {colour}".strip() if ours.bold else colour)
+    for line in _lines(table, cell, published)[1:]:
+        text.append(f"\n{line}", style="dim")
+    return text
