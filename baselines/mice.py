@@ -34,8 +34,9 @@ MOST_SWEEPS = 10
 #: A linear sweep costs a fraction of a forest's, so the chain gets this many for each sweep of the budget.
 LINEAR_SWEEPS = 3
 
-#: Prior variance of a coefficient on the standardised design, in both regressions of the mixed chain.
-COEFFICIENT_VARIANCE = 0.1
+#: Prior variance of a coefficient on the standardised design, in both regressions of the mixed chain: scikit-learn's
+#: default strength of its logistic and ridge regressions, untuned.
+COEFFICIENT_VARIANCE = 1.0
 
 #: Iterations of one logistic regression; warm starts carry the coefficients from sweep to sweep.
 LOGISTIC_ITERATIONS = 25

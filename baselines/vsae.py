@@ -1,7 +1,8 @@
 """VSAE, the variational selective autoencoder (Gong et al., AISTATS 2021).
 
 What the appendix leaves open is a parameter below; ``default`` is the sensible reading and ``literal`` the appendix to
-the letter: min-max scaled numbers with a squared error of unit scale, and no activation between the decoder's last layers.
+the letter: min-max scaled numbers with a squared error of unit scale, and no activation between the decoder's last
+layers.
 """
 
 from __future__ import annotations
@@ -13,17 +14,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.neural.backbone import AttributiveEncoders, DataDecoder, Sizes, unflatten_draws
+from bench.neural.backbone import (
+    AttributiveEncoders,
+    DataDecoder,
+    Sizes,
+    collective_encoder,
+    mask_decoder,
+    unflatten_draws,
+)
 from bench.neural.blocks import Encoded, Layout
 from bench.neural.heads import Heads, Prediction, Target
 from bench.neural.importance import LatentNetwork
 from bench.neural.latent import Gaussian, standard_log_density
-from bench.neural.layers import BankedMLP
 from bench.neural.method import NeuralStackedMethod
 
 
 class VSAENetwork(LatentNetwork):
-    """A stack of VSAEs: selective proposal, mask decoder, and a data decoder conditioned on the mask decoder's output."""
+    """A stack of VSAEs: selective proposal, mask decoder, data decoder conditioned on the mask decoder's output."""
 
     def __init__(self, layout: Layout, replicas: int, parameters: Mapping[str, Any], target_draws: int) -> None:
         """Allocate the stack (VSAE appendix C)."""
@@ -36,11 +43,8 @@ class VSAENetwork(LatentNetwork):
         sizes = Sizes.of(layout, parameters["latent"])
         self.latent, attributes = sizes.latent, layout.attributes
         self.attributive = AttributiveEncoders(layout, replicas, sizes)
-        self.collective = BankedMLP(
-            (replicas,), layout.width + attributes, [sizes.collective_encoder] * 3, 2 * attributes * sizes.latent,
-            inputs_used=torch.tensor(layout.width_used + attributes),
-        )  # fmt: skip
-        self.mask_decoder = BankedMLP((replicas,), attributes * sizes.latent, [16] * 3, attributes, batch_norm="first")
+        self.collective = collective_encoder(layout, replicas, sizes)
+        self.mask_decoder = mask_decoder(layout, replicas, sizes)
         self.decoder = DataDecoder(
             layout, replicas, attributes * sizes.latent + attributes, sizes.decoder,
             Heads(layout, replicas, parameters["learned_scale"], parameters["scale_floor"]),
@@ -86,7 +90,7 @@ class VSAENetwork(LatentNetwork):
         return shapes
 
     def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float, warm: bool) -> Tensor:
-        """Return the negative bound: VSAE appendix B, Eq. 14, without its term of x_u in the warm phase (appendix D)."""
+        """Return the negative bound of VSAE appendix B, Eq. 14; in the warm phase without its term of x_u."""
         observed = batch.observed
         proposal = self.proposal(batch, noise["fill"], training=True)
         z = proposal.sample(noise["latent"]).flatten(2)

@@ -210,14 +210,13 @@ def table(
 
     registry = Registry.scan(plugins or ())
     rows = Store(shipped_rows_folder() if shipped else store)
+    known = {name: set(info.parameter_sets) for name, info in registry.methods.items()}
     console = _console()
     for name in tables:
         spec = with_user_plugins(load_spec(name), registry)
         entries = spec.entries()
         stored = rows.rows({entry.dataset for entry in entries}, {entry.method for entry in entries})
-        report = collect(
-            spec, stored, read_published(), preset or None, parameters, known_methods=set(registry.methods),
-        )  # fmt: skip
+        report = collect(spec, stored, read_published(), preset or None, parameters, known_methods=known)
         print_table(report, console, published)
         if report.preset is None:
             other = "" if shipped else ", or add --shipped for the rows that ship with the suite"

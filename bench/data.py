@@ -213,7 +213,7 @@ def scalars_to_frame(scalars: FloatArray, schema: Schema) -> pd.DataFrame:
             columns[attribute.name] = values
         else:
             codes = np.where(np.isnan(values), -1.0, values).astype(np.int64)
-            columns[attribute.name] = pd.Categorical.from_codes(codes, categories=list(attribute.levels))
+            columns[attribute.name] = pd.Categorical.from_codes(codes, categories=pd.Index(attribute.levels))
     return pd.DataFrame(columns)
 
 
@@ -297,7 +297,7 @@ def _device_store(table: Table, device: str) -> tuple[torch.Tensor, dict[str, to
     """Return the table's store on a device: float32 scalars and blocks as they came, one copy for all views."""
     import torch
 
-    stores = table._stores
+    stores: dict[str, tuple[torch.Tensor, dict[str, torch.Tensor]]] = table._stores
     if device not in stores:
         scalars = torch.as_tensor(table.scalars, dtype=torch.float32, device=device)
         blocks = {name: torch.as_tensor(np.ascontiguousarray(b), device=device) for name, b in table.blocks.items()}

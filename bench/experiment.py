@@ -19,7 +19,9 @@ from bench.spec import Column, Entry, Row, TableSpec
 from bench.streams import canonical_json, digest
 
 #: Fields in which the cells of one stack may differ.
-STACKED_OVER = ("seed", "mechanism", "mechanism_version", "mechanism_parameters", "ratio")
+STACKED_OVER = (
+    "seed", "mechanism", "mechanism_version", "mechanism_parameters", "mechanism_overrides", "ratio",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Cell:
     mechanism: str
     mechanism_version: int
     mechanism_parameters: Mapping[str, Any] = field(hash=False)
+    #: What the table spec said of them; the field above holds the parameters that result.
+    mechanism_overrides: Mapping[str, Any] = field(hash=False)
     ratio: float
     method: str
     method_version: int
@@ -83,7 +87,8 @@ class Job:
         """The job in words, for progress displays."""
         first = self.cells[0]
         changed = "".join(f", {name}={value}" for name, value in first.overrides.items())
-        return f"{first.method}{changed} on {first.dataset}"
+        alone = f", seed {first.seed}" if len(self.cells) == 1 else ""
+        return f"{first.method}{changed} on {first.dataset}{alone}"
 
 
 @dataclass(frozen=True)
@@ -187,10 +192,12 @@ def cells_of(
             cell = Cell(
                 dataset=entry.dataset, content=content, include_target=entry.include_target,
                 mechanism=entry.mechanism, mechanism_version=mechanism.version,
-                mechanism_parameters={**mechanism.parameters, **entry.mechanism_parameters}, ratio=entry.ratio,
+                mechanism_parameters={**mechanism.parameters, **entry.mechanism_parameters},
+                mechanism_overrides=dict(entry.mechanism_parameters), ratio=entry.ratio,
                 method=entry.method, method_version=method.version,
-                parameter_set=selection.parameter_set, overrides=dict(entry.parameters),
-                parameters=resolved_parameters(method, selection.parameter_set, entry.parameters),
+                parameter_set=(parameter_set := effective_set(method, selection.parameter_set)),
+                overrides=dict(entry.parameters),
+                parameters=resolved_parameters(method, parameter_set, entry.parameters),
                 seed=seed, repeat=spec.repeat, protocol=entry.protocol, preset=selection.preset,
                 budget=budget_for(selection.preset, dataset.kinds).as_json(),
             )  # fmt: skip
@@ -198,15 +205,19 @@ def cells_of(
     return list(cells.values())
 
 
-def resolved_parameters(method: PluginInfo, parameter_set: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a method's parameters under a set and overrides.
+def effective_set(method: PluginInfo, parameter_set: str) -> str:
+    """Return the parameter set a method runs with: ``default`` where it does not have the one asked for.
 
-    A method without that set uses its default one: ``literal`` is a reading of the paper that only its methods have.
-    Raises BenchError on an override the method does not know.
+    ``literal`` is a reading of the paper, which only its own methods have.
     """
+    return parameter_set if parameter_set in method.parameter_sets else "default"
+
+
+def resolved_parameters(method: PluginInfo, parameter_set: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a method's parameters under one of its sets and overrides; raises BenchError on an unknown override."""
     if method.error is not None:
         return dict(overrides)
-    base = method.parameter_sets.get(parameter_set, method.parameter_sets["default"])
+    base = method.parameter_sets[parameter_set]
     for name in overrides:
         if name not in base:
             raise BenchError(f"method '{method.name}' has no parameter '{name}'.{closest(name, base)}")

@@ -100,10 +100,8 @@ class RunProgress:
         outcome = "" if failed is None else f": {failed['status']}, {failed['reason']}"
         left = self._left()
         ahead = f", about {duration_text(left)} left" if left is not None and self._ended < len(self._weights) else ""
-        self._console.print(
-            f"[{self._ended}/{len(self._weights)}] {job.label}, {len(rows)} row(s) in {duration_text(seconds)}{ahead}{outcome}",
-            highlight=False, markup=False, soft_wrap=True,
-        )  # fmt: skip
+        line = f"[{self._ended}/{len(self._weights)}] {job.label}, {len(rows)} row(s) in {duration_text(seconds)}"
+        self._console.print(line + ahead + outcome, highlight=False, markup=False, soft_wrap=True)
         self._refresh()
 
     def _done_weight(self) -> float:

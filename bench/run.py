@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 import traceback
@@ -181,6 +180,8 @@ def _row(job: Job, cell: Cell, status: str, reason: str | None, surroundings: Su
 
 def _peak_memory() -> float:
     """Return the largest resident size of this process so far, in MiB."""
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 

@@ -1,7 +1,7 @@
 """Rows on disk: append-only, content-addressed, one JSON line each.
 
-A store is a folder with one file per data set and method. Only the runner writes, a job's rows in one append; a line that
-a kill cut short is ignored on reading. The last row of a key counts.
+A store is a folder with one file per data set and method. Only the runner writes, a job's rows in one append; a line
+that a kill cut short is ignored on reading. The last row of a key counts.
 """
 
 from __future__ import annotations

@@ -369,7 +369,7 @@ def test_what_has_no_number_says_why(spec: TableSpec) -> None:
         stored("vsae", "yeast", 1, {"nrmse_rel": 0.1, "nrmse_std": float("nan")}),
         stored("vsae", "yeast", 2, status="failed", reason="B"),
     ]
-    table = collect(spec, rows, known_methods={"vsae", "mean_mode", "forest"})
+    table = collect(spec, rows, known_methods={"vsae": {"default"}, "mean_mode": {"default"}, "forest": {"default"}})
     marks = dict(table.footnotes)
 
     def shown(row: int, column: int) -> tuple[str, str, str]:
@@ -595,6 +595,15 @@ def test_the_plot_shows_ours_the_published_and_the_floor(golden: ReportTable) ->
     assert golden.cell(0, 3, 0).mean in vertical
     words = {text.get_text() for text in draw_table(golden).axes[2].texts}
     assert words == {"failed", "not run"}
+
+
+def test_a_plot_draws_dollar_signs_as_they_are(spec: TableSpec, tmp_path: Path) -> None:
+    cost = "cost $x & \\frac{ $5$ $"
+    rows = tuple(row.model_copy(update={"label": cost}) for row in spec.rows)
+    columns = tuple(column.model_copy(update={"label": cost, "group": cost}) for column in spec.columns)
+    table = collect(spec.model_copy(update={"title": cost, "rows": rows, "columns": columns}), golden_rows(), PUBLISHED)
+    (path,) = plot_table(table, tmp_path / "t", formats=["svg"])
+    assert path.read_text(encoding="utf-8").count("cost $x &amp; \\frac{ $5$ $") >= 1 + 6 + 4
 
 
 def test_a_plot_is_written_in_three_formats_and_twice_the_same(tmp_path: Path, golden: ReportTable) -> None:

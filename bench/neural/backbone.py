@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bench.neural.blocks import Encoded, Layout
 from bench.neural.heads import Heads, Prediction
 from bench.neural.latent import Gaussian
-from bench.neural.layers import BankedMLP
+from bench.neural.layers import BankedMLP, parameter_count
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class AttributiveEncoders(nn.Module):
         if layout.categorical:
             self.categorical = BankedMLP(
                 (replicas, layout.categorical), layout.max_levels, [sizes.categorical_encoder] * 3, outputs,
-                batch_norm=norm, inputs_used=layout.levels.cpu(),
+                batch_norm=norm, inputs_used=layout.levels.to("cpu"),
             )  # fmt: skip
         self.blocks = nn.ModuleList(
             BankedMLP((replicas, len(group.names)), group.width, [sizes.block_encoder] * 3, outputs)
@@ -69,9 +69,9 @@ class AttributiveEncoders(nn.Module):
             raw = self.numeric(batch.numeric.transpose(1, 2)[..., None], weight, training)
             parts.append(raw.transpose(1, 2))
         if self.categorical is not None:
-            level_counts = batch.categorical.sum(1)
+            level_counts = batch.categorical.sum(1).transpose(1, 2)
             by_level = self.categorical(None, level_counts, training)
-            parts.append(torch.matmul(batch.categorical.transpose(1, 2), by_level).transpose(1, 2))
+            parts.append(torch.matmul(batch.categorical.permute(0, 3, 1, 2), by_level).transpose(1, 2))
         for index, encoder in enumerate(self.blocks):
             weight = observed[..., layout.group_positions(index)].transpose(1, 2)
             parts.append(encoder(batch.blocks[index].transpose(1, 2), weight, training).transpose(1, 2))
@@ -111,7 +111,32 @@ class DataDecoder(nn.Module):
         for group, decoder in zip(self.layout.block_groups, self.blocks, strict=True):
             shared = z[:, None].expand(-1, len(group.names), -1, -1)
             blocks.append(decoder(shared, None, training).transpose(1, 2))
-        return self.heads(scalars, tuple(blocks))
+        prediction: Prediction = self.heads(scalars, tuple(blocks))
+        return prediction
+
+
+def collective_encoder(layout: Layout, replicas: int, sizes: Sizes) -> BankedMLP:
+    """Return the network of q(z | x_o, m): encoded attributes and mask in, mean and log-variance of all blocks out."""
+    return BankedMLP(
+        (replicas,), layout.width + layout.attributes, [sizes.collective_encoder] * 3,
+        2 * layout.attributes * sizes.latent, inputs_used=torch.tensor(layout.width_used + layout.attributes, device="cpu"),
+    )  # fmt: skip
+
+
+def mask_decoder(layout: Layout, replicas: int, sizes: Sizes) -> BankedMLP:
+    """Return the network of p(m | z): latent variables in, one logit per attribute out (VSAE appendix C.2)."""
+    return BankedMLP((replicas,), layout.attributes * sizes.latent, [16] * 3, layout.attributes, batch_norm="first")
+
+
+def vsae_parameter_count(layout: Layout, sizes: Sizes) -> int:
+    """Return the trainable parameters of one VSAE with learned scales: what the other methods must have at least."""
+    latent = layout.attributes * sizes.latent
+    with torch.device("meta"):
+        parts = (
+            AttributiveEncoders(layout, 1, sizes), collective_encoder(layout, 1, sizes), mask_decoder(layout, 1, sizes),
+            DataDecoder(layout, 1, latent + layout.attributes, sizes.decoder, Heads(layout, 1, learned_scale=True)),
+        )  # fmt: skip
+    return sum(parameter_count(part) for part in parts)
 
 
 def unflatten_draws(prediction: Prediction, draws: int) -> Prediction:

@@ -43,7 +43,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A decoder's output: ``numeric`` means, ``categorical`` log-probabilities, ``blocks`` means; leading dims [R, ..., b]."""
+    """A decoder's output, leading dimensions [R, ..., b]: means of numbers and blocks, logits of categories.
+
+    ``categorical`` is [..., levels, categorical], minus infinity for levels an attribute does not have.
+    """
 
     numeric: Tensor
     categorical: Tensor
@@ -51,7 +54,11 @@ class Prediction:
 
     def expectation(self) -> Imputed:
         """Return the expected values: means and probabilities."""
-        return Imputed(self.numeric, self.categorical.exp(), self.blocks)
+        return Imputed(self.numeric, self.probabilities(), self.blocks)
+
+    def probabilities(self) -> Tensor:
+        """Return the level probabilities, [..., levels, categorical]."""
+        return torch.softmax(self.categorical, dim=-2)
 
 
 class Heads(nn.Module):
@@ -73,8 +80,8 @@ class Heads(nn.Module):
         """Read the raw output of the scalar decoder [R, ..., scalar width] and of each block group's decoder."""
         layout = self.layout
         numeric = scalars[..., : layout.numeric]
-        logits = scalars[..., layout.numeric :].unflatten(-1, (layout.categorical, layout.max_levels))
-        categorical = torch.log_softmax(logits + layout.level_padding, dim=-1)
+        logits = scalars[..., layout.numeric :].unflatten(-1, (layout.max_levels, layout.categorical))
+        categorical = logits.masked_fill(layout.no_level, -math.inf)
         means = tuple(
             torch.sigmoid(raw) if group.kind == "image" else raw
             for group, raw in zip(layout.block_groups, blocks, strict=True)
@@ -85,7 +92,7 @@ class Heads(nn.Module):
         """Return the log spread of every Gaussian attribute in group order, shaped [R, 1, ..., attributes] with ``dims`` dims."""
         if self.log_scale is None:
             gaussian = self.layout.numeric + sum(len(group.names) for group in self.layout.block_groups)
-            return self.layout.level_padding.new_zeros((1,) * (dims - 1) + (gaussian,))
+            return torch.zeros((1,) * (dims - 1) + (gaussian,), device=self.layout.owner.device)
         floored = self.log_scale.clamp(min=math.log(self.scale_floor))
         return floored.view(floored.shape[0], *(1,) * (dims - 2), floored.shape[1])
 
@@ -105,7 +112,8 @@ class Heads(nn.Module):
                 error = error + target.numeric_variance
             parts.append(-0.5 * error * torch.exp(-2 * log_scale) - log_scale - HALF_LOG_TWO_PI)
         if layout.categorical:
-            parts.append((target.categorical * prediction.categorical).sum(-1))
+            log_probabilities = torch.log_softmax(prediction.categorical, dim=-2).masked_fill(layout.no_level, 0.0)
+            parts.append((target.categorical * log_probabilities).sum(-2))
         first = layout.numeric
         for index, group in enumerate(layout.block_groups):
             log_scale = log_scales[..., first : first + len(group.names)]
@@ -124,8 +132,12 @@ class Heads(nn.Module):
         """
         layout = self.layout
         numeric_mean = prediction.numeric.mean(sample_dim)
-        numeric_variance = prediction.numeric.var(sample_dim, correction=0)
-        block_variance = tuple(b.var(sample_dim, correction=0).sum(-1) for b in prediction.blocks)
+        numeric_variance = ((prediction.numeric - numeric_mean.unsqueeze(sample_dim)) ** 2).mean(sample_dim)
+        block_mean = tuple(block.mean(sample_dim) for block in prediction.blocks)
+        block_variance = tuple(
+            ((block - mean.unsqueeze(sample_dim)) ** 2).sum(-1).mean(sample_dim)
+            for block, mean in zip(prediction.blocks, block_mean, strict=True)
+        )
         if draw_numbers:
             variances = torch.exp(2 * self.log_scales(numeric_mean.dim()))
             numeric_variance = numeric_variance + variances[..., : layout.numeric]
@@ -135,6 +147,6 @@ class Heads(nn.Module):
                 first += len(group.names)
             block_variance = tuple(with_noise)
         return Target(
-            numeric_mean, prediction.categorical.exp().mean(sample_dim),
-            tuple(b.mean(sample_dim) for b in prediction.blocks), numeric_variance, block_variance,
+            numeric_mean, prediction.probabilities().mean(sample_dim),
+            block_mean, numeric_variance, block_variance,
         )  # fmt: skip

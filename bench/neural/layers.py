@@ -37,7 +37,7 @@ class BankedLinear(nn.Module):
         self.bank = bank
         self.weight = nn.Parameter(torch.empty(*bank, inputs, outputs))
         self.bias = nn.Parameter(torch.empty(*bank, outputs))
-        used = torch.full(bank[1:], inputs) if inputs_used is None else inputs_used
+        used = torch.full(bank[1:], inputs, device="cpu") if inputs_used is None else inputs_used
         self._fan_in = used.to(torch.float32)
         #: Trainable parameters of one replica, padding not counted.
         self.parameters_used = int((used + 1).sum()) * (outputs if outputs_used is None else outputs_used)
@@ -128,7 +128,7 @@ class BankedBatchNorm(nn.Module):
         """Normalise ``x`` [*bank, n, H]; ``weight`` is [*bank, n] or None for all rows."""
         if not training or (weight is None and x.shape[-2] < 2):
             return self._with_running_statistics(x)
-        output, mean, variance, count = _WeightedNormalise.apply(
+        output, mean, variance, count = _WeightedNormalise.apply(  # type: ignore[no-untyped-call]
             x, weight, self.gain, self.shift, self.running_mean, self.running_variance, self.eps
         )
         with torch.no_grad():
@@ -180,6 +180,7 @@ class BankedMLP(nn.Module):
     def forward(self, x: Tensor | None, weight: Tensor | None, training: bool) -> Tensor:
         """Map ``x`` [*bank, n, inputs] to [*bank, n, outputs]; None stands for the identity matrix (one row a level)."""
         for level, layer in enumerate(self.layers):
+            assert isinstance(layer, BankedLinear)
             x = layer.weight + layer.bias[..., None, :] if x is None else layer(x)
             if level < len(self.norms):
                 x = self.norms[level](x, weight, training)

@@ -28,7 +28,7 @@ def attribute_errors(imputed: Imputed, truth: Encoded) -> Tensor:
     """
     shown = truth.observed
     numeric = (truth.numeric - imputed.numeric) ** 2
-    wrong = 1 - truth.categorical.gather(-1, imputed.categorical.argmax(-1, keepdim=True)).squeeze(-1)
+    wrong = 1 - truth.categorical.gather(-2, imputed.categorical.argmax(-2, keepdim=True)).squeeze(-2)
     blocks = [((t - i) ** 2).mean(-1) for t, i in zip(truth.blocks, imputed.blocks, strict=True)]
     errors = torch.cat([numeric, wrong, *blocks], dim=-1)
     return torch.where(shown, errors, 0.0).sum(1)

@@ -117,14 +117,14 @@ def collect(
     preset: str | None = None,
     parameter_set: str = "default",
     *,
-    known_methods: Collection[str] | None = None,
+    known_methods: Mapping[str, Collection[str]] | None = None,
 ) -> ReportTable:
     """Build a table from stored rows.
 
     Without a ``preset`` the one that fills most cells is taken, then the one with most seeds, then the larger budget. A
-    method without parameters (the floor) belongs to every parameter set. With ``known_methods``, a method that is not
-    among them and has no rows is ``unavailable`` instead of ``missing``. The best of a column is sought among all its
-    rows, floor and references included, and all of them need every seed: bold says what the data say.
+    method without parameters (the floor) belongs to every parameter set. With ``known_methods`` (name -> its parameter
+    sets), a method that does not have ``parameter_set`` shows its ``default``, and one that is not among them and has
+    no rows is ``unavailable`` instead of ``missing``. The best of a column is sought among all its rows, floor and references included, and all of them need every seed: bold says what the data say.
 
     Raises BenchError on an unknown preset, on a published number that is asked for and not there, and where rows differ
     in mechanism parameters that the spec does not name.
@@ -134,7 +134,7 @@ def collect(
     entries = spec.entries()
     by_preset: dict[str, list[StoredRow]] = defaultdict(list)
     for row in rows:
-        if _belongs(row["cell"], spec, parameter_set):
+        if _belongs(row["cell"], spec, parameter_set, known_methods or {}):
             by_preset[row["cell"]["preset"]].append(row)
     if preset is None:
         names = sorted(by_preset, key=_preset_rank)
@@ -149,10 +149,13 @@ def collect(
     return ReportTable(spec, preset, parameter_set, tuple(cells), footnotes)
 
 
-def _belongs(cell: Mapping[str, Any], spec: TableSpec, parameter_set: str) -> bool:
+def _belongs(
+    cell: Mapping[str, Any], spec: TableSpec, parameter_set: str, known_methods: Mapping[str, Collection[str]]
+) -> bool:
     """Return whether a row can be in this table at all, whatever its cell."""
     parameterless = not cell["parameters"] and not cell.get("overrides")
-    same_set = cell["parameter_set"] == parameter_set or parameterless
+    shown_set = parameter_set if parameter_set in known_methods.get(cell["method"], {parameter_set}) else "default"
+    same_set = cell["parameter_set"] == shown_set or parameterless
     return same_set and cell["repeat"] == spec.repeat and cell["seed"] in spec.seeds
 
 

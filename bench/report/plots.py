@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.report.collect import ReportCell, ReportTable
 from bench.report.published import PublishedValue
-from bench.report.wording import block_label, column_label, heading
+from bench.report.wording import block_label, column_label, heading, row_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,9 +24,9 @@ _METRIC_LABELS = {
     "nrmse_rel": "NRMSE (error / truth)",
     "nrmse_std": "NRMSE (in sd)",
     "nrmse_range": "NRMSE (in ranges)",
-    "mse": "MSE (unit scale)",
-    "mse_sum": "MSE, summed (unit scale)",
-    "mae": "MAE (unit scale)",
+    "mse": "MSE",
+    "mse_sum": "MSE, summed over attributes",
+    "mae": "MAE",
 }
 
 
@@ -63,7 +63,7 @@ def draw_table(table: ReportTable) -> Figure:
         _draw_panel(axes[index // across][index % across], table, *place, labelled=index % across == 0)
     for index in range(len(panels), down * across):
         axes[index // across][index % across].set_axis_off()
-    figure.suptitle(heading(table), fontsize=9, fontweight="bold")
+    figure.suptitle(_literally(heading(table)), fontsize=9, fontweight="bold")
     _add_legend(figure, table)
     return figure
 
@@ -89,7 +89,7 @@ def _draw_panel(axes: Axes, table: ReportTable, block: int, column: int, labelle
     for row, cell in enumerate(cells):
         _draw_cell(axes, table, row, cell)
     axes.set_ylim(len(spec.rows) - 0.4, -0.6)
-    names = [row.label + ("‡" if table.transductive(index) else "") for index, row in enumerate(spec.rows)]
+    names = [_literally(row_label(table, row).plain) for row in range(len(spec.rows))]
     axes.set_yticks(range(len(spec.rows)), names if labelled else [""] * len(names), fontsize=7)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=6.5, length=2, pad=2)
@@ -148,7 +148,12 @@ def _panel_title(table: ReportTable, block: int, column: int) -> str:
     """Return the title of a panel: its block, group and label."""
     own, group = column_label(table, column).plain, table.spec.columns[column].group
     first = " ".join(part for part in (block_label(table, block).plain, group) if part)
-    return f"{first}\n{own}" if first else own
+    return _literally(f"{first}\n{own}" if first else own)
+
+
+def _literally(text: str) -> str:
+    """Return a text that matplotlib draws as it is, dollar signs included."""
+    return text.replace("$", r"\$")
 
 
 def _add_legend(figure: Figure, table: ReportTable) -> None:
@@ -168,7 +173,7 @@ def _add_legend(figure: Figure, table: ReportTable) -> None:
             )
         )  # fmt: skip
     if any(cell.floor is not None for cell in table.cells) and table.spec.floor_row is not None:
-        name = f"floor ({rows[table.spec.floor_row].label})"
+        name = f"floor ({_literally(rows[table.spec.floor_row].label)})"
         handles.append(Line2D([], [], color=_FLOOR, linewidth=0.9, linestyle=(0, (4, 2)), label=name))
     figure.legend(
         handles=handles, loc="outside lower center", ncols=len(handles), fontsize=7, frameon=False,
