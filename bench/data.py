@@ -1,12 +1,13 @@
 """The nouns of the data: attributes, schema, the complete table, imputed values and the incomplete view of a method.
 
-The mask is per *attribute*, never per pixel or per one-hot column: a table column and an MNIST image are both attributes.
+The mask is per *attribute*, never per pixel or per one-hot column: a table column and an MNIST image are both
+attributes.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ from bench.streams import canonical_json
 if TYPE_CHECKING:
     import pandas as pd
     import torch
+
+#: Rows of images or features taken at a time, to bound the memory.
+BLOCK_ROWS = 4096
 
 SCALAR_KINDS: frozenset[Kind] = frozenset({"numeric", "categorical"})
 
@@ -73,7 +77,7 @@ class Schema:
 
     @cached_property
     def scalar_indices(self) -> IntArray:
-        """Indices of the numeric and categorical attributes: column ``s`` of ``scalars`` is attribute ``[s]`` of these."""
+        """Indices of the numeric and categorical attributes: those that columns 0, 1, ... of ``scalars`` hold."""
         return np.array([i for i, a in enumerate(self.attributes) if a.kind in SCALAR_KINDS], dtype=np.int64)
 
     def of_kind(self, kind: Kind) -> IntArray:
@@ -118,6 +122,8 @@ class Table:
     ``scalars`` is float64 [n, S]: numbers, and codes 0..K-1 of categories. ``blocks`` maps an image attribute to uint8
     and a feature attribute to float32, each [n, width]. ``present`` is bool [n, M], False where the source itself has
     no value (such a cell is never shown and never scored). ``test`` marks the official test rows, if there are any.
+    ``split_sizes`` are the numbers of train, validation and test rows where the shares of ``bench.problem`` do not
+    apply; such a split is random within the ``strata`` [n] (whole numbers), which share each part out in proportion.
     """
 
     schema: Schema
@@ -125,7 +131,17 @@ class Table:
     blocks: Mapping[str, AnyArray]
     present: BoolArray
     test: BoolArray | None = None
+    split_sizes: tuple[int, int, int] | None = None
+    strata: IntArray | None = None
     _stores: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        """Raise BenchError on an infinite value: no mean and no network survives one."""
+        columns = np.flatnonzero(np.isinf(self.scalars).any(axis=0))
+        infinite = [self.schema.names[index] for index in self.schema.scalar_indices[columns]]
+        infinite += [name for name, block in self.blocks.items() if block.dtype != np.uint8 and np.isinf(block).any()]
+        if infinite:
+            raise BenchError(f"attribute '{infinite[0]}' holds an infinite value; replace it or leave it missing")
 
     def __len__(self) -> int:
         return int(self.present.shape[0])
@@ -149,6 +165,9 @@ class Table:
         hasher.update(np.packbits(self.present).tobytes())
         if self.test is not None:
             hasher.update(np.packbits(self.test).tobytes())
+        if self.split_sizes is not None:
+            strata = None if self.strata is None else self.strata.tolist()
+            hasher.update(canonical_json([list(self.split_sizes), strata]).encode())
         return hasher.hexdigest()
 
     def take(self, rows: IntArray) -> Values:
@@ -263,10 +282,22 @@ class Incomplete:
             return None
         return Incomplete(self._table, self._rows, self._held_out)
 
+    def scalars(self, replica: int = 0) -> FloatArray:
+        """Return one replica's float64 scalars [n, S] with NaN in hidden entries."""
+        shown = self.observed[replica][:, self.schema.scalar_indices]
+        return np.where(shown, self._table.scalars[self._rows[replica]], np.nan)
+
+    def observed_block(self, name: str, replica: int = 0) -> Iterator[AnyArray]:
+        """Yield the observed entries of an image or feature attribute, a few thousand float32 rows at a time."""
+        index = self.schema.names.index(name)
+        rows = self._rows[replica][self.observed[replica][:, index]]
+        for start in range(0, len(rows), BLOCK_ROWS):
+            yield unit_scale(self._table.blocks[name][rows[start : start + BLOCK_ROWS]])
+
     def values(self, replica: int = 0) -> Values:
-        """Return one replica's values with NaN in hidden entries: float64 scalars, float32 blocks (images in [0, 1])."""
+        """Return one replica's values, NaN in hidden entries: float64 scalars, float32 blocks (images in [0, 1])."""
         rows, observed = self._rows[replica], self.observed[replica]
-        scalars = np.where(observed[:, self.schema.scalar_indices], self._table.scalars[rows], np.nan)
+        scalars = self.scalars(replica)
         blocks: dict[str, AnyArray] = {}
         for index, attribute in enumerate(self.schema.attributes):
             if attribute.kind in SCALAR_KINDS:
@@ -307,7 +338,10 @@ def _device_store(table: Table, device: str) -> tuple[torch.Tensor, dict[str, to
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Rows of every replica with 0 in hidden entries: ``scalars`` [R, b, S], ``blocks`` [R, b, width], ``observed`` [R, b, M]."""
+    """Rows of every replica, 0 in hidden entries.
+
+    ``scalars`` is [R, b, S], each of ``blocks`` [R, b, width], ``observed`` [R, b, M].
+    """
 
     scalars: torch.Tensor
     blocks: Mapping[str, torch.Tensor]

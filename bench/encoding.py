@@ -6,7 +6,7 @@ The floor fills with them, the selection rule divides by the floor's error, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -76,14 +76,14 @@ class ObservedStatistics:
 def observed_statistics(view: Incomplete, replica: int = 0) -> ObservedStatistics:
     """Return the statistics of one replica's observed entries."""
     schema, observed = view.schema, view.observed[replica]
-    values = view.values(replica)
+    scalars = view.scalars(replica)
     scalar_observed = observed[:, schema.scalar_indices]
     columns = len(schema.scalar_indices)
 
     mean, deviation, minimum, maximum = (np.zeros(columns) for _ in range(4))
     numeric = schema.scalar_columns("numeric")
     if len(numeric) and len(view):
-        moments = _moments(values.scalars[:, numeric], scalar_observed[:, numeric])
+        moments = _moments(scalars[:, numeric], scalar_observed[:, numeric])
         mean[numeric], deviation[numeric], minimum[numeric], maximum[numeric] = moments
 
     mode = np.zeros(columns, dtype=np.int64)
@@ -91,22 +91,21 @@ def observed_statistics(view: Incomplete, replica: int = 0) -> ObservedStatistic
     categorical = schema.scalar_columns("categorical")
     if len(categorical):
         levels = np.array([len(schema.attributes[schema.scalar_indices[s]].levels) for s in categorical])
-        counts = _level_counts(values.scalars[:, categorical], scalar_observed[:, categorical], levels)
+        counts = _level_counts(scalars[:, categorical], scalar_observed[:, categorical], levels)
         for position, column in enumerate(categorical):
             level_counts[column] = counts[position]
             mode[column] = counts[position].argmax() if len(counts[position]) else 0
 
     block_mean: dict[str, FloatArray] = {}
     block_scale: dict[str, FloatArray] = {}
-    for index, attribute in enumerate(schema.attributes):
-        if attribute.name not in values.blocks:
-            continue
-        seen = observed[:, index]
-        block = values.blocks[attribute.name][seen] if seen.any() else np.zeros((1, attribute.width))
-        block_mean[attribute.name] = block.mean(axis=0, dtype=np.float64)
+    for attribute in schema.block_attributes:
+        centre = _block_mean(view.observed_block(attribute.name, replica), attribute.width)
+        block_mean[attribute.name] = centre
         if attribute.kind == "features":
-            spread = block.std(axis=0, dtype=np.float64)
-            block_scale[attribute.name] = np.where(spread > 0, spread, 1.0)
+            squares = (np.square(chunk - centre) for chunk in view.observed_block(attribute.name, replica))
+            spread = np.sqrt(_block_mean(squares, attribute.width))
+            # Rounding leaves a constant beside its mean, and with a deviation just above 0.
+            block_scale[attribute.name] = np.where(spread > 1e-12 * np.abs(centre), spread, 1.0)
     return ObservedStatistics(
         schema=schema,
         count=observed.sum(axis=0, dtype=np.int64),
@@ -133,6 +132,15 @@ def _moments(numbers: FloatArray, observed: BoolArray) -> tuple[FloatArray, Floa
     mean = np.clip(mean, minimum, maximum)
     deviation = np.sqrt(np.sum(np.square(numbers - mean), axis=0, where=observed) / divisor)
     return mean, deviation, minimum, maximum
+
+
+def _block_mean(chunks: Iterable[AnyArray], width: int) -> FloatArray:
+    """Return the mean [width] over the rows of all chunks, 0 where there are none."""
+    total, count = np.zeros(width), 0
+    for chunk in chunks:
+        total += chunk.sum(axis=0, dtype=np.float64)
+        count += len(chunk)
+    return total / max(count, 1)
 
 
 def _level_counts(codes: FloatArray, observed: BoolArray, levels: IntArray) -> list[IntArray]:

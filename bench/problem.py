@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.data import BoolArray, Incomplete, IntArray, Table
+from bench.data import BoolArray, Incomplete, IntArray, Table, Values
+from bench.errors import BenchError
 from bench.mechanisms import draw_observed, realised_ratio
 from bench.streams import canonical_json, generator
 
@@ -53,7 +54,12 @@ class Problem:
 
 
 def split_rows(table: Table, rng: np.random.Generator) -> Split:
-    """Split rows at random: the official test rows or 20 %, then 20 % of the rest for validation, both rounded."""
+    """Split rows at random: the official test rows or 20 %, then 20 % of the rest for validation, both rounded.
+
+    A table that names its own sizes is split into these, stratum by stratum.
+    """
+    if table.split_sizes is not None:
+        return _split_of_sizes(table, table.split_sizes, rng)
     rows = np.arange(len(table))
     if table.test is not None:
         test, pool = rows[table.test], rng.permutation(rows[~table.test])
@@ -63,6 +69,35 @@ def split_rows(table: Table, rng: np.random.Generator) -> Split:
         pool, test = shuffled[:kept], shuffled[kept:]
     train = round((1 - VALIDATION_SHARE) * len(pool))
     return Split(pool[:train], pool[train:], test)
+
+
+def _split_of_sizes(table: Table, sizes: tuple[int, int, int], rng: np.random.Generator) -> Split:
+    """Split rows into parts of exactly these sizes, each stratum in proportion.
+
+    Raises BenchError if the sizes do not add up to the rows.
+    """
+    if sum(sizes) != len(table):
+        raise BenchError(f"split sizes {sizes} do not add up to the table's {len(table)} rows")
+    strata = np.zeros(len(table), dtype=np.int64) if table.strata is None else table.strata
+    shuffled = [rng.permutation(np.flatnonzero(strata == stratum)) for stratum in np.unique(strata)]
+    left = np.array([len(rows) for rows in shuffled])
+    _, validation, test = sizes
+    parts: dict[str, IntArray] = {}
+    for part, size in (("test", test), ("validation", validation)):
+        taken = _in_proportion(size, left)
+        parts[part] = np.concatenate([rows[:own] for rows, own in zip(shuffled, taken, strict=True)])
+        shuffled = [rows[own:] for rows, own in zip(shuffled, taken, strict=True)]
+        left = left - taken
+    return Split(np.concatenate(shuffled), parts["validation"], np.sort(parts["test"]))
+
+
+def _in_proportion(total: int, available: IntArray) -> IntArray:
+    """Share ``total`` out in proportion to ``available``: rounded down, what is left to the largest remainders."""
+    share = total * available / max(int(available.sum()), 1)
+    taken = np.floor(share).astype(np.int64)
+    largest = np.argsort(taken - share, kind="stable")[: total - int(taken.sum())]
+    taken[largest] += 1
+    return taken
 
 
 def hold_out(observed: BoolArray, rng: np.random.Generator) -> BoolArray:
@@ -84,7 +119,8 @@ def build_problem(table: Table, cells: Sequence[Cell], mechanisms: Sequence[Mech
     The streams are named after data set, mechanism, ratio and seed, never after the method.
     """
     splits, masks, ratios, held_out = [], [], [], []
-    values = table.take(np.arange(len(table)))
+    # The images are not copied: a mechanism reads numbers and categories.
+    values = Values(table.scalars.copy(), table.blocks)
     for cell, mechanism in zip(cells, mechanisms, strict=True):
         seed = cell.data_seed
         split = split_rows(table, generator("split", cell.dataset, seed))
