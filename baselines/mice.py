@@ -52,6 +52,8 @@ class Mice(Method):
     protocols = ("inductive",)
     requires = ("sklearn",)
     extra = "paper"
+    # Every regression keeps a matrix of its columns by its columns: memory grows with the third power of the width.
+    max_attributes = 200
     parameter_sets = {
         "default": {"posterior": "point", "imputations": 1},
         "avg": {"posterior": "avg", "imputations": 20},

@@ -35,6 +35,8 @@ class MissForest(Method):
     protocols = ("transductive",)
     requires = ("missingpy",)
     extra = "paper"
+    # One forest a column on all others, in every sweep.
+    max_attributes = 500
 
     def fit(self, train: Incomplete, validation: Incomplete, seed: int) -> None:
         """Keep the seed: missingpy fits its forests on the very rows it imputes."""

@@ -2,8 +2,9 @@
 
 The same visiting order, starting values and stopping rule. The forests of every sweep are kept and replayed in order on
 other rows, as scikit-learn's IterativeImputer does with its regressions: a later sweep's forests have learnt from
-inputs that were already imputed well, which rows that still hold the mean and mode are not. The parameter set ``last_sweep`` keeps and applies the last sweep's
-forests alone, as many times; it needs less memory. Categories are predictors by their integer codes, as in missingpy.
+inputs that were already imputed well, which rows that still hold the mean and mode are not. The parameter set
+``last_sweep`` keeps and applies the last sweep's forests alone, as many times; it needs less memory. Categories are
+predictors by their integer codes, as in missingpy.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ class MissForestInductive(Method):
     kinds = ("numeric", "categorical")
     protocols = ("inductive",)
     requires = ("sklearn",)
+    # One forest a column on all others, in every sweep.
+    max_attributes = 500
     parameter_sets = {"default": {"replay": True}, "last_sweep": {"replay": False}}
 
     def fit(self, train: Incomplete, validation: Incomplete, seed: int) -> None:

@@ -1,4 +1,8 @@
-"""VAE (Kingma and Welling 2014) on whole rows: hidden entries are 0, the mask is not given (VSAE appendix D)."""
+"""VAE (Kingma and Welling 2014) on whole rows: hidden entries are 0, the mask is not given (VSAE appendix D).
+
+The appendix leaves open what stands in hidden entries: the parameter ``fill`` is ``zero``, or ``noise`` drawn anew each
+time.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,7 @@ class VAE(NeuralStackedMethod):
             "scale_floor": 1e-3,
             "decoder_literal": False,
             "latent": None,
+            "fill": "zero",
             "kl_warm_up": True,
             "kl_weight": 1.0,
             "importance_weights": True,
@@ -34,6 +39,7 @@ class VAE(NeuralStackedMethod):
             "scale_floor": 1e-3,
             "decoder_literal": True,
             "latent": None,
+            "fill": "zero",
             "kl_warm_up": False,
             "kl_weight": 1.0,
             "importance_weights": True,

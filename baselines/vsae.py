@@ -26,6 +26,7 @@ from bench.neural.blocks import Encoded, Layout
 from bench.neural.heads import Heads, Prediction, Target
 from bench.neural.importance import LatentNetwork
 from bench.neural.latent import Gaussian, standard_log_density
+from bench.neural.layers import sigmoid
 from bench.neural.method import NeuralStackedMethod
 
 
@@ -72,12 +73,11 @@ class VSAENetwork(LatentNetwork):
     def decode(self, z: Tensor, training: bool) -> tuple[Tensor, Prediction]:
         """Return the mask's logits [R, n, M] and the data for latent variables [R, n, M * latent]."""
         logits = self.mask_decoder(z, None, training)
-        return logits, self.decoder(torch.cat([z, torch.sigmoid(logits)], dim=-1), training)
+        return logits, self.decoder(torch.cat([z, sigmoid(logits)], dim=-1), training)
 
     def log_mask(self, logits: Tensor, observed: Tensor) -> Tensor:
         """Return log p(m | z) summed over attributes; ``logits`` may have more leading dimensions than ``observed``."""
-        mask = observed.to(logits.dtype).expand(logits.shape)
-        return -functional.binary_cross_entropy_with_logits(logits, mask, reduction="none").sum(-1)
+        return functional.logsigmoid(torch.where(observed, logits, -logits)).sum(-1)
 
     def noise_shapes(self, rows: int) -> dict[str, tuple[int, ...]]:
         """Noise for hidden slots, for z, and for the samples behind the unobserved attributes."""
@@ -133,10 +133,11 @@ class VSAENetwork(LatentNetwork):
         observed = batch.observed[:, None]
         certain = Target(batch.numeric[:, None], batch.categorical[:, None], tuple(b[:, None] for b in batch.blocks))
         log_data = self.decoder.heads.log_prob(prediction, certain)
+        kl = proposal.kl_to_standard()
         log_weight = torch.where(observed, log_data, 0.0).sum(-1)
         log_weight = log_weight + self.log_mask(logits.unflatten(1, (draws, -1)), observed)
         log_weight = log_weight + (standard_log_density(z) - expanded.log_density(z)).sum(-1)
-        return log_weight, prediction, {"kl": proposal.kl_to_standard().sum(-1)}
+        return log_weight, prediction, {"kl": kl.sum(-1), "kl_blocks": kl}
 
 
 class VSAE(NeuralStackedMethod):

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from bench.fetch import Fetched, File
 
 __all__ = [
-    "KINDS", "Attribute", "Batch", "BenchError", "BoolArray", "Budget", "Context", "Dataset", "FloatArray", "Incomplete", "IntArray", "Kind", "Mechanism", "Method", "Schema", "StackedMethod", "Stopped", "Table",
+    "KINDS", "Attribute", "Batch", "BenchError", "BoolArray", "Budget", "Context", "Dataset", "FloatArray",
+    "Incomplete", "IntArray", "Kind", "Mechanism", "Method", "Schema", "StackedMethod", "Stopped", "Table",
     "TensorView", "Values",
 ]  # fmt: skip
 
@@ -77,6 +78,8 @@ class Method:
     #: Importable packages it needs beyond the suite's own, and the extra of this distribution that installs them.
     requires: ClassVar[tuple[str, ...]] = ()
     extra: ClassVar[str] = ""
+    #: The most attributes it takes in reasonable time: wider tables are skipped. None where width is no obstacle.
+    max_attributes: ClassVar[int | None] = None
     #: Named parameter sets; part of a row's identity. ``default`` is what tables print unless told otherwise.
     parameter_sets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
 
@@ -89,7 +92,7 @@ class Method:
         """Learn from the training view; ``validation.held_out`` views what is hidden for model selection."""
 
     def impute(self, data: Incomplete, draws: int) -> pd.DataFrame | Values:
-        """Return complete values for ``data``, observed entries unchanged; ``draws`` is the number of samples to use."""
+        """Return complete values for ``data``, observed entries unchanged, from ``draws`` samples where it samples."""
         raise TypeError(f"method '{self.name}' does not define impute")
 
     def diagnostics(self) -> list[dict[str, Any]]:

@@ -51,6 +51,7 @@ class PluginInfo:
     protocols: tuple[str, ...] = ()
     requires: tuple[str, ...] = ()
     extra: str = ""
+    max_attributes: int | None = None
     parameter_sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     target: str | None = None
@@ -260,6 +261,7 @@ _ATTRIBUTES: dict[Category, _Rules] = {
         "protocols": (_are_from(PROTOCOLS), f"a tuple of some of {', '.join(PROTOCOLS)}"),
         "requires": (_are_texts, "a tuple of names of importable packages"),
         "extra": (_is_text, "text"),
+        "max_attributes": (lambda value: value is None or _is_version(value), "a whole number from 1, or None"),
         "parameter_sets": (_are_parameter_sets, "a dict of named dicts of JSON values, one of them 'default'"),
     },
     "dataset": {name: rule for name, rule in _COMMON.items() if name != "version"}

@@ -104,13 +104,17 @@ class DataDecoder(nn.Module):
             for group in layout.block_groups
         )
 
-    def forward(self, z: Tensor, training: bool) -> Prediction:
-        """Decode ``z`` [R, n, inputs] to a prediction with leading dimensions [R, n]."""
-        scalars = z.new_zeros(*z.shape[:2], 0) if self.scalars is None else self.scalars(z, None, training)
+    def forward(self, z: Tensor, training: bool, weight: Tensor | None = None) -> Prediction:
+        """Decode ``z`` [R, n, inputs] to a prediction with leading dimensions [R, n].
+
+        ``weight`` [R, n] says how much each row counts in batch normalisation (None: all alike).
+        """
+        scalars = z.new_zeros(*z.shape[:2], 0) if self.scalars is None else self.scalars(z, weight, training)
         blocks = []
         for group, decoder in zip(self.layout.block_groups, self.blocks, strict=True):
             shared = z[:, None].expand(-1, len(group.names), -1, -1)
-            blocks.append(decoder(shared, None, training).transpose(1, 2))
+            shared_weight = None if weight is None else weight[:, None].expand(-1, len(group.names), -1)
+            blocks.append(decoder(shared, shared_weight, training).transpose(1, 2))
         prediction: Prediction = self.heads(scalars, tuple(blocks))
         return prediction
 
@@ -119,7 +123,8 @@ def collective_encoder(layout: Layout, replicas: int, sizes: Sizes) -> BankedMLP
     """Return the network of q(z | x_o, m): encoded attributes and mask in, mean and log-variance of all blocks out."""
     return BankedMLP(
         (replicas,), layout.width + layout.attributes, [sizes.collective_encoder] * 3,
-        2 * layout.attributes * sizes.latent, inputs_used=torch.tensor(layout.width_used + layout.attributes, device="cpu"),
+        2 * layout.attributes * sizes.latent,
+        inputs_used=torch.tensor(layout.width_used + layout.attributes, device="cpu"),
     )  # fmt: skip
 
 

@@ -88,8 +88,8 @@ class Layout:
 class Encoded:
     """A batch in group order, scaled, 0 in hidden entries.
 
-    ``numeric`` [R, b, numeric], ``categorical`` one-hot [R, b, levels, categorical], ``blocks`` one [R, b, members, width]
-    per block group, ``observed`` [R, b, M].
+    ``numeric`` is [R, b, numeric], ``categorical`` one-hot [R, b, levels, categorical], ``blocks`` holds one
+    [R, b, members, width] per block group, ``observed`` is [R, b, M].
     """
 
     numeric: Tensor
@@ -123,6 +123,8 @@ class Encoder:
         """Take the statistics from ``train``, replica by replica."""
         self.layout = layout
         statistics = [observed_statistics(train, replica) for replica in range(train.replicas)]
+        #: Attributes without an observed training entry, [R, M]: nothing was learned of them.
+        self._never_observed = np.stack([s.never_observed for s in statistics])
         columns = train.schema.scalar_columns("numeric")
         if scaling == "minmax":
             location = np.stack([s.minimum[columns] for s in statistics])
@@ -183,7 +185,7 @@ class Encoder:
     def to_values(self, imputed: Sequence[Imputed], data: Incomplete) -> list[Values]:
         """Return each replica's values in the data's own scale, observed entries as they are in ``data``.
 
-        ``imputed`` holds consecutive chunks of rows.
+        ``imputed`` holds consecutive chunks of rows. An attribute never observed in training is 0, or its first level.
         """
         layout, schema = self.layout, data.schema
         numeric = torch.cat([part.numeric for part in imputed], dim=1).cpu().numpy().astype(np.float64)
@@ -196,6 +198,8 @@ class Encoder:
                 numeric[replica] * self._scale64[replica] + self._location64[replica]
             )
             scalars[:, layout.categorical_columns.cpu().numpy()] = codes[replica]
+            never_observed = self._never_observed[replica]
+            scalars[:, never_observed[schema.scalar_indices]] = 0.0
             scalars = np.where(data.observed[replica][:, schema.scalar_indices], shown.scalars, scalars)
             blocks = {}
             for index, group in enumerate(layout.block_groups):
@@ -204,6 +208,8 @@ class Encoder:
                     block = torch.cat([part.blocks[index][replica, :, member] for part in imputed])
                     if location is not None and scale is not None:
                         block = block * scale[replica, :, member] + location[replica, :, member]
+                    if never_observed[schema.names.index(name)]:
+                        block = torch.zeros_like(block)
                     known = shown.blocks[name]
                     blocks[name] = np.where(np.isnan(known), block.cpu().numpy(), known)
             result.append(Values(scalars, blocks))

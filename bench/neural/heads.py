@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.neural.blocks import Encoded, Imputed, Layout
+from bench.neural.layers import sigmoid
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
@@ -68,8 +69,8 @@ class Heads(nn.Module):
     ``learned_scale=False`` it is 1, which makes the loss a squared error.
     """
 
-    def __init__(self, layout: Layout, replicas: int, learned_scale: bool, scale_floor: float = 1e-3) -> None:
-        """Start every learned spread at 1."""
+    def __init__(self, layout: Layout, replicas: int, learned_scale: bool, scale_floor: float | Tensor = 1e-3) -> None:
+        """Start every learned spread at 1; ``scale_floor`` is a number or one a replica, [R, 1]."""
         super().__init__()
         self.layout = layout
         self.scale_floor = scale_floor
@@ -83,28 +84,30 @@ class Heads(nn.Module):
         logits = scalars[..., layout.numeric :].unflatten(-1, (layout.max_levels, layout.categorical))
         categorical = logits.masked_fill(layout.no_level, -math.inf)
         means = tuple(
-            torch.sigmoid(raw) if group.kind == "image" else raw
+            sigmoid(raw) if group.kind == "image" else raw
             for group, raw in zip(layout.block_groups, blocks, strict=True)
         )
         return Prediction(numeric, categorical, means)
 
     def log_scales(self, dims: int) -> Tensor:
-        """Return the log spread of every Gaussian attribute in group order, shaped [R, 1, ..., attributes] with ``dims`` dims."""
+        """Return the log spread of each Gaussian attribute in group order, [R, 1, ..., attributes], ``dims`` dims."""
         if self.log_scale is None:
             gaussian = self.layout.numeric + sum(len(group.names) for group in self.layout.block_groups)
             return torch.zeros((1,) * (dims - 1) + (gaussian,), device=self.layout.owner.device)
-        floored = self.log_scale.clamp(min=math.log(self.scale_floor))
+        floor = self.scale_floor
+        floored = self.log_scale.clamp(min=floor.log() if isinstance(floor, Tensor) else math.log(floor))
         return floored.view(floored.shape[0], *(1,) * (dims - 2), floored.shape[1])
 
-    def log_prob(self, prediction: Prediction, target: Target) -> Tensor:
+    def log_prob(self, prediction: Prediction, target: Target, log_scales: Tensor | None = None) -> Tensor:
         """Return the expected log-density of the target per attribute, [R, ..., b, M] in group order.
 
         With a certain target this is its log-density; with moments, the mean log-density of the samples behind them.
+        ``log_scales`` [R, ..., b, Gaussian attributes] stand in for the learned ones where a model has its own.
         """
         layout = self.layout
         parts = []
-        dims = prediction.numeric.dim()
-        log_scales = self.log_scales(dims)
+        if log_scales is None:
+            log_scales = self.log_scales(prediction.numeric.dim())
         if layout.numeric:
             log_scale = log_scales[..., : layout.numeric]
             error = (target.numeric - prediction.numeric) ** 2

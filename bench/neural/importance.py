@@ -53,7 +53,9 @@ class ImportanceAverage:
             sums = Imputed(
                 sums.numeric + self._sums.numeric * old[..., None],
                 sums.categorical + self._sums.categorical * old[..., None, None],
-                tuple(new + was * old[..., None, None] for new, was in zip(sums.blocks, self._sums.blocks, strict=True)),
+                tuple(
+                    new + was * old[..., None, None] for new, was in zip(sums.blocks, self._sums.blocks, strict=True)
+                ),
             )
         self._maximum, self._total, self._squares, self._sums = maximum, total, squares, sums
         self._samples += log_weight.shape[1]
@@ -96,7 +98,7 @@ class LatentNetwork(Network):
     def propose(
         self, batch: Encoded, draws: int, noise: Mapping[str, Tensor]
     ) -> tuple[Tensor, Prediction, dict[str, Tensor]]:
-        """Return log-weights [R, k, b], the decoded samples [R, k, b, ...] and per-row notes [R, b]."""
+        """Return log-weights [R, k, b], the decoded samples [R, k, b, ...], notes [R, b] or [R, b, blocks]."""
         raise TypeError(f"{type(self).__name__} does not define propose")
 
     def impute(

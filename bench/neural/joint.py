@@ -12,12 +12,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.errors import BenchError, closest
 from bench.neural.backbone import DataDecoder, Sizes, unflatten_draws, vsae_parameter_count
 from bench.neural.blocks import Encoded, Layout
 from bench.neural.heads import Heads, Prediction, Target
 from bench.neural.importance import LatentNetwork
 from bench.neural.latent import Gaussian, standard_log_density
 from bench.neural.layers import BankedMLP, parameter_count
+
+
+def require_choice(parameter: str, value: Any, choices: tuple[str, ...]) -> str:
+    """Return the value of a parameter as one of its choices; raises BenchError on another."""
+    if value not in choices:
+        raise BenchError(f"unknown {parameter} = {value!r}.{closest(str(value), choices)}")
+    return str(value)
+
+
+def chosen_at_random(noise: Tensor, share: float | Tensor) -> Tensor:
+    """Return where standard normal ``noise`` [R, b, M] is in its lowest ``share``, a number or one a replica [R, 1]."""
+    quantile: Tensor = torch.special.ndtri(torch.as_tensor(share, dtype=torch.float64)).to(noise.dtype)
+    return noise < quantile[..., None]
 
 
 def joint_encoder(
@@ -42,7 +56,9 @@ def joint_encoder(
 class JointNetwork(LatentNetwork):
     """A stack of variational autoencoders on whole rows, hidden entries 0; the mask may condition encoder and decoder.
 
-    Its loss is the negative ELBO on observed entries: ``-(E_q sum_O log p(x_i | z[, m]) - KL(q || N(0, I)))``.
+    Its loss is the negative ELBO on observed entries: ``-(E_q sum_O log p(x_i | z[, m]) - KL(q || p(z)))``. With
+    ``fill = "noise"`` hidden entries are standard normal noise instead of 0. ``kl_weight`` is a number or one a
+    replica, [R, 1].
     """
 
     def __init__(
@@ -54,17 +70,24 @@ class JointNetwork(LatentNetwork):
         mask_in_encoder: bool = False,
         mask_in_decoder: bool = False,
         encoder_outputs: int | None = None,
+        condition: int | None = None,
     ) -> None:
-        """Allocate the stack; ``encoder_outputs`` is twice the latent width unless said otherwise."""
+        """Allocate the stack; ``encoder_outputs`` is twice the latent width unless said otherwise.
+
+        ``condition`` is the width of what the decoder is given beside z: that of the mask, or nothing, unless said.
+        Raises BenchError on an unknown ``fill``.
+        """
         super().__init__()
         self.layout, self.replicas = layout, replicas
         self.mask_in_encoder, self.mask_in_decoder = mask_in_encoder, mask_in_decoder
         self.importance_weights = parameters.get("importance_weights", True)
         self.kl_warm_up = parameters.get("kl_warm_up", False)
-        self.kl_weight = parameters.get("kl_weight", 1.0)
+        self.kl_weight: float | Tensor = parameters.get("kl_weight", 1.0)
+        self.noisy_fill = require_choice("fill", parameters.get("fill", "zero"), ("zero", "noise")) == "noise"
         sizes = Sizes.of(layout, parameters.get("latent"))
         self.sizes, self.latent = sizes, layout.attributes * sizes.latent
-        condition = layout.attributes if mask_in_decoder else 0
+        if condition is None:
+            condition = layout.attributes if mask_in_decoder else 0
         heads = Heads(layout, replicas, parameters["learned_scale"], parameters["scale_floor"])
         self.decoder = DataDecoder(
             layout, replicas, self.latent + condition, sizes.decoder, heads, literal=parameters["decoder_literal"]
@@ -76,25 +99,34 @@ class JointNetwork(LatentNetwork):
         )  # fmt: skip
         self.width_per_draw = layout.width + self.latent + 3 * sizes.decoder
 
-    def encode(self, batch: Encoded, training: bool) -> Tensor:
-        """Return the encoder's raw output for rows with 0 in hidden entries, [R, b, outputs]."""
+    def encode(self, batch: Encoded, training: bool, fill: Tensor | None = None) -> Tensor:
+        """Return the encoder's raw output, [R, b, outputs]; hidden entries are 0, or ``fill`` [R, b, width]."""
         flat = batch.flat()
+        if fill is not None:
+            flat = torch.where(batch.observed[..., self.layout.owner], flat, fill * self.layout.used)
         if self.mask_in_encoder:
             flat = torch.cat([flat, batch.observed.to(flat.dtype)], dim=-1)
         raw: Tensor = self.encoder(flat, None, training)
         return raw
 
-    def proposal(self, batch: Encoded, training: bool) -> Gaussian:
+    def proposal(self, batch: Encoded, training: bool, fill: Tensor | None = None) -> Gaussian:
         """Return q(z | x_o[, m]), [R, b, latent]."""
-        return Gaussian.from_raw(self.encode(batch, training))
+        return Gaussian.from_raw(self.encode(batch, training, fill))
+
+    def prior(self, batch: Encoded, training: bool) -> Gaussian | None:
+        """Return the prior of z for each row, [R, b, latent]; None stands for N(0, I)."""
+        return None
 
     def decode(self, z: Tensor, observed: Tensor, training: bool) -> Prediction:
         """Decode ``z`` [R, k, b, latent] under the mask [R, b, M] to a prediction [R, k, b, ...]."""
+        return self.decode_given(z, observed.to(z.dtype) if self.mask_in_decoder else None, training)
+
+    def decode_given(self, z: Tensor, condition: Tensor | None, training: bool) -> Prediction:
+        """Decode ``z`` [R, k, b, latent] beside a condition [R, b, c] to a prediction [R, k, b, ...]."""
         draws = z.shape[1]
         flat = z.flatten(1, 2)
-        if self.mask_in_decoder:
-            mask = observed.to(z.dtype)[:, None].expand(-1, draws, -1, -1).flatten(1, 2)
-            flat = torch.cat([flat, mask], dim=-1)
+        if condition is not None:
+            flat = torch.cat([flat, condition[:, None].expand(-1, draws, -1, -1).flatten(1, 2)], dim=-1)
         prediction: Prediction = self.decoder(flat, training)
         return unflatten_draws(prediction, draws)
 
@@ -105,16 +137,20 @@ class JointNetwork(LatentNetwork):
         return torch.where(batch.observed[:, None], log_data, 0.0).sum(-1)
 
     def noise_shapes(self, rows: int) -> dict[str, tuple[int, ...]]:
-        """Noise for one draw of z per row."""
-        return {"latent": (1, rows, self.latent)}
+        """Noise for one draw of z per row, and for hidden entries where they are filled with it."""
+        return {"latent": (1, rows, self.latent), **self.fill_noise(rows)}
+
+    def fill_noise(self, rows: int) -> dict[str, tuple[int, ...]]:
+        """Noise for hidden entries, if they are filled with it."""
+        return {"fill": (rows, self.layout.width)} if self.noisy_fill else {}
 
     def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float, warm: bool) -> Tensor:
         """Return the negative ELBO on observed entries."""
-        proposal = self.proposal(batch, training=True)
+        proposal = self.proposal(batch, training=True, fill=noise.get("fill"))
         z = self.sample(proposal, noise["latent"])
         log_observed = self.log_observed(self.decode(z, batch.observed, training=True), batch).mean(1)
         weight = self.kl_weight * (progress if self.kl_warm_up else 1.0)
-        return -(log_observed - weight * proposal.kl_to_standard()).mean(1)
+        return -(log_observed - weight * self.kl(proposal, self.prior(batch, training=True))).mean(1)
 
     @staticmethod
     def sample(proposal: Gaussian, noise: Tensor) -> Tensor:
@@ -122,21 +158,29 @@ class JointNetwork(LatentNetwork):
         return Gaussian(proposal.mean[:, None], proposal.log_variance[:, None]).sample(noise)
 
     @staticmethod
-    def log_prior_ratio(proposal: Gaussian, z: Tensor) -> Tensor:
-        """Return log p(z) - log q(z | x_o) of samples [R, k, b, latent]."""
-        expanded = Gaussian(proposal.mean[:, None], proposal.log_variance[:, None])
-        return standard_log_density(z) - expanded.log_density(z)
+    def kl(proposal: Gaussian, prior: Gaussian | None) -> Tensor:
+        """Return KL(q || prior), [R, b]; None stands for N(0, I)."""
+        return proposal.kl_to_standard() if prior is None else proposal.kl_to(prior)
+
+    @staticmethod
+    def log_prior_ratio(proposal: Gaussian, z: Tensor, prior: Gaussian | None = None) -> Tensor:
+        """Return log p(z) - log q(z | x_o) of samples [R, k, b, latent]; the prior is N(0, I) unless given."""
+        log_proposal = Gaussian(proposal.mean[:, None], proposal.log_variance[:, None]).log_density(z)
+        if prior is None:
+            return standard_log_density(z) - log_proposal
+        return Gaussian(prior.mean[:, None], prior.log_variance[:, None]).log_density(z) - log_proposal
 
     def proposal_noise(self, rows: int, draws: int) -> dict[str, tuple[int, ...]]:
-        """Noise for each draw of z."""
-        return {"latent": (draws, rows, self.latent)}
+        """Noise for each draw of z, and for hidden entries (once for the chunk) where they are filled with it."""
+        return {"latent": (draws, rows, self.latent), **self.fill_noise(rows)}
 
     def propose(
         self, batch: Encoded, draws: int, noise: Mapping[str, Tensor]
     ) -> tuple[Tensor, Prediction, dict[str, Tensor]]:
         """Return importance log-weights and the decoded draws."""
-        proposal = self.proposal(batch, training=False)
+        proposal = self.proposal(batch, training=False, fill=noise.get("fill"))
+        prior = self.prior(batch, training=False)
         z = self.sample(proposal, noise["latent"])
         prediction = self.decode(z, batch.observed, training=False)
-        log_weight = self.log_observed(prediction, batch) + self.log_prior_ratio(proposal, z)
-        return log_weight, prediction, {"kl": proposal.kl_to_standard()}
+        log_weight = self.log_observed(prediction, batch) + self.log_prior_ratio(proposal, z, prior)
+        return log_weight, prediction, {"kl": self.kl(proposal, prior), "kl_blocks": proposal.kl_per_dimension()}

@@ -36,7 +36,17 @@ class Gaussian:
 
     def kl_to_standard(self) -> Tensor:
         """Return KL(N(mean, variance) || N(0, I)) summed over the last dimension."""
-        return 0.5 * (self.mean**2 + self.log_variance.exp() - 1 - self.log_variance).sum(-1)
+        return self.kl_per_dimension().sum(-1)
+
+    def kl_per_dimension(self) -> Tensor:
+        """Return KL(N(mean, variance) || N(0, 1)) of each latent dimension."""
+        return 0.5 * (self.mean**2 + self.log_variance.exp() - 1 - self.log_variance)
+
+    def kl_to(self, other: Gaussian) -> Tensor:
+        """Return KL(self || other) of two diagonal Gaussians, summed over the last dimension."""
+        log_ratio = self.log_variance - other.log_variance
+        squared = (self.mean - other.mean) ** 2 * torch.exp(-other.log_variance)
+        return 0.5 * (squared + log_ratio.exp() - 1 - log_ratio).sum(-1)
 
 
 def standard_log_density(z: Tensor) -> Tensor:

@@ -14,6 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 LEAKY_SLOPE = 0.01
+#: A CPU's matrix product rounds by where in memory its result lies, unless every bank's rows fill whole cache lines.
+ROWS_A_LINE = 16
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    """Return 1 / (1 + exp(-x)) by way of tanh, which rounds every element alike.
+
+    On a CPU ``torch.sigmoid`` rounds what fills whole vector registers otherwise than what is left over.
+    """
+    return 0.5 * torch.tanh(0.5 * x) + 0.5
 
 
 class BankedLinear(nn.Module):
@@ -52,12 +62,30 @@ class BankedLinear(nn.Module):
                 parameter[replica] = drawn * bound.reshape(*bound.shape, *([1] * extra))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``x`` [*bank, n, inputs] to [*bank, n, outputs]."""
-        rows, inputs, outputs = x.shape[-2], self.weight.shape[-2], self.weight.shape[-1]
-        product = torch.baddbmm(
-            self.bias.reshape(-1, 1, outputs), x.reshape(-1, rows, inputs), self.weight.reshape(-1, inputs, outputs)
-        )
-        return product.view(*self.bank, rows, outputs)
+        """Map ``x`` [*bank, n, inputs] to [*bank, n, outputs], to the same bits however many replicas there are."""
+        return banked_product(x, self.weight, self.bias)
+
+
+def banked_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return ``x @ weight + bias`` for ``x`` [*bank, n, inputs], to the same bits however many replicas there are.
+
+    ``weight`` is [*bank, inputs, outputs] and ``bias`` [*bank, outputs].
+    """
+    bank, rows, inputs, outputs = x.shape[:-2], x.shape[-2], weight.shape[-2], weight.shape[-1]
+    # A single column would go to another routine when there is one bank.
+    padding, columns = -rows % ROWS_A_LINE, max(outputs, 2)
+    if columns > outputs:
+        weight, bias = functional.pad(weight, (0, 1)), functional.pad(bias, (0, 1))
+    x = functional.pad(x, (0, 0, 0, padding)) if padding else x.contiguous()
+    product = torch.baddbmm(
+        bias.reshape(-1, 1, columns),
+        x.view(math.prod(bank), rows + padding, inputs),
+        weight.reshape(-1, inputs, columns),
+    ).view(*bank, rows + padding, columns)
+    if product.requires_grad:
+        # The order in which a gradient's rows are summed depends on its strides, and those on the replicas.
+        product.register_hook(Tensor.contiguous)
+    return product[..., :rows, :outputs] if padding or columns > outputs else product
 
 
 class _WeightedNormalise(torch.autograd.Function):
@@ -144,7 +172,7 @@ class BankedBatchNorm(nn.Module):
 
 
 class BankedMLP(nn.Module):
-    """A bank of multi-layer perceptrons: hidden layers with LeakyReLU, batch-normalised where asked, and a linear output.
+    """A bank of multi-layer perceptrons: hidden layers with LeakyReLU, normalised where asked, and a linear output.
 
     ``batch_norm`` is ``"all"``, ``"first"`` or ``"none"`` of the hidden layers; ``activate`` says which hidden layers
     are followed by LeakyReLU (VSAE's decoder taken literally has it after the first only).
@@ -178,7 +206,7 @@ class BankedMLP(nn.Module):
         self.activate = tuple(activate) if activate is not None else (True,) * len(hidden)
 
     def forward(self, x: Tensor | None, weight: Tensor | None, training: bool) -> Tensor:
-        """Map ``x`` [*bank, n, inputs] to [*bank, n, outputs]; None stands for the identity matrix (one row a level)."""
+        """Map ``x`` [*bank, n, inputs] to [*bank, n, outputs]; None is the identity matrix (one row a level)."""
         for level, layer in enumerate(self.layers):
             assert isinstance(layer, BankedLinear)
             x = layer.weight + layer.bias[..., None, :] if x is None else layer(x)

@@ -1,9 +1,9 @@
-"""The base of every neural method: encode, train the stack, keep the best state by the shared rule, impute in chunks."""
+"""The base of every neural method: encode, train the stack, keep the best state by the shared rule, impute."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,11 @@ from bench.neural.blocks import Encoder, Imputed, Layout
 from bench.neural.layers import parameter_count, reset_parameters
 from bench.neural.selection import Selection, row_chunks
 from bench.neural.training import History, Network, Trainer, replica_generators
+
+#: A latent block whose mean KL is below this carries no information.
+COLLAPSED_NATS = 0.01
+#: Latent blocks whose KL a row lists one by one.
+LISTED_BLOCKS = 64
 
 
 class NeuralStackedMethod(StackedMethod):
@@ -37,7 +42,7 @@ class NeuralStackedMethod(StackedMethod):
         reset_parameters(self._network, replica_generators("initialisation", seeds))
         self._network.to(device)
         self._seeds = list(seeds)
-        validate, self._validation_floor = self._validator(validation)
+        validate = self._validator(validation)
         learning_rate = self.parameters.get("learning_rate") or self.context.budget.learning_rate
         trainer = Trainer(
             self._network, train.tensors(device), self._encoder, validate, seeds, self.context,
@@ -48,8 +53,8 @@ class NeuralStackedMethod(StackedMethod):
             if not math.isfinite(error):
                 raise BenchError(f"training of '{self.name}' diverged in replica {replica}: no finite validation error")
 
-    def _validator(self, validation: Incomplete) -> tuple[Any, Tensor]:
-        """Return the function that measures the validation error [R], and the floor's summed errors."""
+    def _validator(self, validation: Incomplete) -> Callable[[], Tensor]:
+        """Return the function that measures the validation error, [R]."""
         held_out = validation.held_out
         if held_out is None:
             raise ValueError("a validation view needs held-out entries")
@@ -62,7 +67,7 @@ class NeuralStackedMethod(StackedMethod):
             parts, _ = self._impute_chunks(validation, draws, "validation")
             return selection.relative_error(parts, floor)
 
-        return validate, floor
+        return validate
 
     @torch.no_grad()
     def _impute_chunks(
@@ -90,7 +95,7 @@ class NeuralStackedMethod(StackedMethod):
         return self._encoder.to_values(parts, data)
 
     def diagnostics(self) -> list[dict[str, Any]]:
-        """Return per replica: epochs, best epoch, losses, parameter count and the means of per-row notes."""
+        """Return per replica: epochs, best epoch, losses, parameter count, means of notes, KL per block."""
         history = self.history
         result = []
         for replica in range(len(self._seeds)):
@@ -104,11 +109,28 @@ class NeuralStackedMethod(StackedMethod):
                 "parameters": parameter_count(self._network),
             }  # fmt: skip
             for name, values in getattr(self, "_notes", {}).items():
+                if values.dim() == 3:
+                    entry.update(block_summary(values[replica].mean(0)))
+                    continue
                 row_values = values[replica]
                 entry[name] = float(row_values.mean())
                 entry[f"{name}_median"] = float(row_values.median())
             result.append(entry)
         return result
+
+
+def block_summary(kl: Tensor) -> dict[str, Any]:
+    """Return what the mean KL of each latent block [K] says: how many carry nothing, and each one's if they are few.
+
+    A block is what a method gives: an attribute's latent variables (VSAE), else a latent dimension.
+    """
+    summary: dict[str, Any] = {
+        "latent_blocks": len(kl), "collapsed_share": float((kl < COLLAPSED_NATS).float().mean()),
+        "kl_largest_block": float(kl.max()),
+    }  # fmt: skip
+    if len(kl) <= LISTED_BLOCKS:
+        summary["kl_per_block"] = [round(value, 4) for value in kl.tolist()]
+    return summary
 
 
 def thinned(epochs: Sequence[int], values: Sequence[float], keep: int = 20) -> list[list[float]]:

@@ -63,7 +63,7 @@ class Selection:
     def relative_error(self, imputed: Sequence[Imputed], floor: Tensor) -> Tensor:
         """Return one number per replica, [R]: the mean over attributes of this error over the floor's.
 
-        Squared errors enter as their root. Attributes on which the floor is perfect or nothing is held out do not count.
+        Squared errors enter as their root. Attributes where the floor is perfect or nothing is held out do not count.
         """
         held = self.view.tensors(self.device)
         total = torch.zeros_like(floor)

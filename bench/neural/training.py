@@ -28,6 +28,18 @@ NOISE_FLOATS = 16 * 2**20
 CHECKPOINT_SECONDS = 1.0
 
 
+@dataclass(frozen=True)
+class Phase:
+    """One optimiser of a training step, with the parameters it moves; its turn comes in every ``every``-th step.
+
+    ``groups`` are parameter groups as ``torch.optim.Adam`` takes them; one without ``lr`` has the training's own.
+    """
+
+    name: str
+    groups: Sequence[Mapping[str, Any]]
+    every: int = 1
+
+
 class Network(nn.Module):
     """What a neural method defines: a stack of networks with a loss to train and a way to impute."""
 
@@ -45,8 +57,27 @@ class Network(nn.Module):
         """
         raise TypeError(f"{type(self).__name__} does not define losses")
 
-    def impute(self, batch: Encoded, draws: int, generators: Sequence[torch.Generator]) -> tuple[Imputed, dict[str, Tensor]]:
-        """Return the imputation of a batch and per-row diagnostics [R, b] (such as the effective sample size)."""
+    def phases(self) -> tuple[Phase, ...]:
+        """Return the phases of a training step, in order: by default one, of all parameters, that minimises ``losses``.
+
+        An adversarial network has several. The first has its turn in every step; its loss is the one recorded.
+        """
+        return (Phase("all", [{"params": [p for p in self.parameters() if p.requires_grad]}]),)
+
+    def phase_losses(
+        self, phase: str, batch: Encoded, noise: Mapping[str, Tensor], progress: float, warm: bool
+    ) -> Tensor:
+        """Return each replica's loss in a phase, [R]; only the parameters of that phase follow its gradient."""
+        return self.losses(batch, noise, progress, warm)
+
+    def training_budget(self, budget: Budget) -> Budget:
+        """Return the budget of the training loop, given the preset's; it differs where a step takes several batches."""
+        return budget
+
+    def impute(
+        self, batch: Encoded, draws: int, generators: Sequence[torch.Generator]
+    ) -> tuple[Imputed, dict[str, Tensor]]:
+        """Return the imputation of a batch and per-row notes, [R, b] or [R, b, latent blocks]."""
         raise TypeError(f"{type(self).__name__} does not define impute")
 
 
@@ -126,14 +157,15 @@ class Trainer:
         clip_norm: float | None,
         learning_rate: float,
     ) -> None:
-        """Set up the optimiser; ``validate`` returns each replica's validation error, [R]."""
+        """Set up the optimisers; ``validate`` returns each replica's validation error, [R]."""
         self.network, self.train, self.encoder, self.validate = network, train, encoder, validate
         self.context, self.clip_norm = context, clip_norm
-        self.schedule = Schedule.of(context.budget, train.rows)
+        self.schedule = Schedule.of(network.training_budget(context.budget), train.rows)
         self.generators = replica_generators("training", seeds)
         self.noise_generators = replica_generators("training noise", seeds, context.device)
         self.parameters = [p for p in network.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.Adam(self.parameters, lr=learning_rate, fused=True)
+        self.phases = network.phases()
+        self.optimisers = [stacked_adam(phase.groups, learning_rate) for phase in self.phases]
         self.history = History()
         self.best = [tensor.clone() for tensor in self._state()]
         replicas = train.replicas
@@ -200,14 +232,21 @@ class Trainer:
         warm = self._next_step < warm_steps
         progress = min(1.0, (self._next_step + 1) / warm_steps) if warm_steps else 1.0
         batch = self.encoder.encode(self.train.batch(index))
-        losses = self.network.losses(batch, noise, progress, warm)
-        self.optimiser.zero_grad(set_to_none=True)
-        losses.sum().backward()
-        if self.clip_norm is not None:
-            clip_per_replica(self.parameters, self.clip_norm)
-        self.optimiser.step()
+        recorded: Tensor | None = None
+        for phase, optimiser in zip(self.phases, self.optimisers, strict=True):
+            if (self._next_step + 1) % phase.every != 0:
+                continue
+            losses = self.network.phase_losses(phase.name, batch, noise, progress, warm)
+            moved = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+            optimiser.zero_grad(set_to_none=True)
+            losses.sum().backward(inputs=moved)
+            if self.clip_norm is not None:
+                clip_per_replica(moved, self.clip_norm)
+            optimiser.step()
+            recorded = losses.detach() if recorded is None else recorded
+        assert recorded is not None, "the first phase of a training has its turn in every step"
         self._next_step += 1
-        return losses.detach()
+        return recorded
 
     @torch.no_grad()
     def _keep_best(self) -> None:
@@ -241,7 +280,8 @@ class Trainer:
         state: dict[str, Any] = {
             "epoch": self._epoch, "step": self._next_step, "seconds": self.history.seconds,
             "state": self._state(), "best": self.best, "best_error": self.best_error, "best_epoch": self.best_epoch,
-            "optimiser": self.optimiser.state_dict(), "losses": self._losses, "validation": self._validation,
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "losses": self._losses, "validation": self._validation,
             "validation_epochs": self.history.validation_epochs,
             "generators": [g.get_state() for g in self.generators],
             "noise_generators": [g.get_state() for g in self.noise_generators],
@@ -259,7 +299,8 @@ class Trainer:
         for best, saved in zip(self.best, state["best"], strict=True):
             best.copy_(saved)
         self.best_error, self.best_epoch = state["best_error"], state["best_epoch"]
-        self.optimiser.load_state_dict(state["optimiser"])
+        for optimiser, optimiser_state in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(optimiser_state)
         self._losses, self._validation = state["losses"], state["validation"]
         self.history.validation_epochs = state["validation_epochs"]
         self.history.seconds = state["seconds"]
@@ -277,11 +318,26 @@ def save_atomically(state: Mapping[str, Any], path: Path) -> None:
     os.replace(partial, path)
 
 
+def stacked_adam(groups: Sequence[Mapping[str, Any]], learning_rate: float) -> torch.optim.Adam:
+    """Return Adam for parameter groups whose step of one replica is the same, to the bit, whatever the stack.
+
+    On a CPU, fused Adam rounds what fills whole vector registers (16 floats at most) otherwise than what is left over:
+    it is used where no replica leaves anything over.
+    """
+    split = [
+        {**group, "params": members, "fused": fused, "foreach": False}
+        for group in groups
+        for fused in (True, False)
+        if (members := [p for p in group["params"] if (p.is_cuda or p[0].numel() % 16 == 0) is fused])
+    ]
+    return torch.optim.Adam(split, lr=learning_rate)
+
+
 @torch.no_grad()
 def clip_per_replica(parameters: Sequence[nn.Parameter], largest: float) -> None:
     """Scale each replica's gradient down to the norm ``largest``, independently of the others."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    squares = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients]).sum(0)
+    squares = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients], dim=1).sum(1)
     factor = (largest / (squares.sqrt() + 1e-6)).clamp(max=1)
     for gradient in gradients:
         gradient.mul_(factor.view(-1, *(1,) * (gradient.dim() - 1)))

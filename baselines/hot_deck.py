@@ -1,0 +1,53 @@
+"""Hot deck: every hidden entry becomes a random observed entry of the same attribute in the training rows.
+
+A draw from an attribute's distribution, blind to the rest of the row: what plausible looking values cost. Its expected
+RMSE is the square root of 2 times the attribute's standard deviation, and its PFC one minus the sum of squared level
+frequencies. One draw is the method; averaging many would give back the mean.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bench.api import Incomplete, Method, Values
+from bench.data import AnyArray
+from bench.encoding import fill_hidden, observed_statistics
+from bench.streams import generator
+
+
+class HotDeck(Method):
+    """Draw a donor among the training rows that show the attribute, anew for each hidden entry."""
+
+    name = "hot_deck"
+    summary = "A random observed value of the training rows: what a draw costs against a mean"
+    version = 1
+    kinds = ("numeric", "categorical", "image", "features")
+    protocols = ("inductive",)
+
+    def fit(self, train: Incomplete, validation: Incomplete, seed: int) -> None:
+        """Keep the view of the training rows."""
+        self._seed, self._train = seed, train
+        self._statistics = observed_statistics(train)
+
+    def impute(self, data: Incomplete, draws: int) -> Values:
+        """Return ``data`` with one draw in every hidden entry; an attribute without a donor gets the floor's value."""
+        context, schema, train = self.context, data.schema, self._train.values()
+        rng = generator("hot_deck", self._seed)
+        filled = fill_hidden(data.values(), data.observed[0], self._statistics)
+        scalar_column = {int(index): column for column, index in enumerate(schema.scalar_indices)}
+        for index, attribute in enumerate(schema.attributes):
+            context.stop()
+            context.progress(index, len(schema), "attributes")
+            donors = np.flatnonzero(self._train.observed[0][:, index])
+            if not len(donors):
+                continue
+            hidden = np.flatnonzero(~data.observed[0][:, index])
+            # One for every row: what a row draws does not depend on which others have a hole.
+            chosen = donors[rng.integers(len(donors), size=len(data))][hidden]
+            if index in scalar_column:
+                column = scalar_column[index]
+                filled.scalars[hidden, column] = train.scalars[chosen, column]
+            else:
+                block: AnyArray = filled.blocks[attribute.name]
+                block[hidden] = train.blocks[attribute.name][chosen]
+        return filled
