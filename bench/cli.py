@@ -30,8 +30,8 @@ app = typer.Typer(
 
 DEFAULT_STORE = Path("results") / "local"
 RENDERED = Path("results") / "rendered"
-#: Exit codes: bad input, and something failed; ``bench.runner`` has those of a run.
-BAD_INPUT, SOME_FAILED = 2, 1
+#: Exit codes: something failed, bad input, Ctrl-C before a run began; ``bench.runner`` has those of a run.
+SOME_FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 #: Typer carries Click or depends on it, by version; this is Click's base of errors in what was typed.
 USAGE_ERROR: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
@@ -53,10 +53,11 @@ def main() -> None:
         print(f"vsae-bench: {error.format_message()}", file=sys.stderr)
         code = BAD_INPUT
     except (KeyboardInterrupt, typer.Abort):
-        print("vsae-bench: interrupted", file=sys.stderr)
-        code = 130
+        code = INTERRUPTED
     except BrokenPipeError:
         code = 1
+    if code == INTERRUPTED:  # Typer turns Ctrl-C into this code by itself, saying nothing
+        print("vsae-bench: interrupted", file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -157,8 +158,8 @@ def run(
     methods: Annotated[str, typer.Option(help="Only these methods, separated by commas.")] = "",
     datasets: Annotated[str, typer.Option(help="Only these data sets, separated by commas.")] = "",
     seeds: Annotated[str, typer.Option(help="Only these seeds, separated by commas.")] = "",
-    mechanisms: Annotated[str, typer.Option(help="Mechanisms of a grid of your own.")] = "mcar",
-    ratios: Annotated[str, typer.Option(help="Missing ratios of a grid of your own.")] = "0.5",
+    mechanisms: Annotated[str, typer.Option(help="Mechanisms of a grid of your own; mcar where none is named.")] = "",
+    ratios: Annotated[str, typer.Option(help="Missing ratios of a grid of your own; 0.5 where none is named.")] = "",
     store: StoreFolder = DEFAULT_STORE,
     plugins: Plugins = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes; one a core on CPU by default.", min=1)] = None,
@@ -194,7 +195,9 @@ def table(
     preset: Annotated[str, typer.Option(help="smoke, quick or paper; by default the fullest complete one.")] = "",
     parameters: Annotated[str, typer.Option(help="Parameter set: default, literal or tuned.")] = "default",
     published: Annotated[bool, typer.Option("--published", help="Print the paper's numbers beside ours.")] = False,
-    output: Annotated[Path | None, typer.Option("--output", help="Write LaTeX, Markdown, CSV and a plot there.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Folder for LaTeX, Markdown, CSV and a plot.", metavar="DIR")
+    ] = None,
     store: StoreFolder = DEFAULT_STORE,
     shipped: Annotated[bool, typer.Option("--shipped", help="Use the rows that ship with the suite.")] = False,
     plugins: Plugins = None,
@@ -208,6 +211,8 @@ def table(
     from bench.spec import load_spec
     from bench.store import Store
 
+    if output is not None and output.exists() and not output.is_dir():
+        raise BenchError(f"--output: {output} is a file; name a folder")
     registry = Registry.scan(plugins or ())
     rows = Store(shipped_rows_folder() if shipped else store)
     known = {name: set(info.parameter_sets) for name, info in registry.methods.items()}
@@ -224,6 +229,22 @@ def table(
         if output is not None:
             for path in write_report(report, output, published):
                 console.print(f"wrote {path}", highlight=False)
+
+
+@app.command()
+def check(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Plug-ins to check; without one, all of the --plugins folders.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Check everything that is registered.")] = False,
+    large: Annotated[bool, typer.Option("--large", help="Also try methods on a table of 10,000 columns.")] = False,
+    plugins: Plugins = None,
+) -> None:
+    """Check that plug-ins keep their contract: no leaks, the same values under a seed, awkward tables survived."""
+    from bench.check import check_named
+
+    if not check_named(names or (), everything, plugins or (), large):
+        raise typer.Exit(SOME_FAILED)
 
 
 @app.command()

@@ -30,8 +30,24 @@ def environment() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "memory_gib": _memory_gib(),
         "packages": {name: version for name in PACKAGES if (version := _version(name)) is not None},
     }
+
+
+@lru_cache
+def gpu_name(device: str) -> str:
+    """Return what a CUDA device calls itself."""
+    import torch
+
+    return str(torch.cuda.get_device_name(device))
+
+
+def _memory_gib() -> float:
+    """Return the machine's memory in GiB."""
+    import psutil
+
+    return round(psutil.virtual_memory().total / 2**30, 1)
 
 
 def _version(name: str) -> str | None:

@@ -87,8 +87,9 @@ class Job:
         """The job in words, for progress displays."""
         first = self.cells[0]
         changed = "".join(f", {name}={value}" for name, value in first.overrides.items())
+        holes = {f", {cell.mechanism} {cell.ratio:g}" for cell in self.cells}
         alone = f", seed {first.seed}" if len(self.cells) == 1 else ""
-        return f"{first.method}{changed} on {first.dataset}{alone}"
+        return f"{first.method}{changed} on {first.dataset}{holes.pop() if len(holes) == 1 else ''}{alone}"
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,8 @@ def with_user_plugins(spec: TableSpec, registry: Registry) -> TableSpec:
 
 
 def preferred_protocol(info: PluginInfo) -> Any:
-    """Return the protocol to run a method under: inductive where it can."""
-    return "inductive" if "inductive" in info.protocols else info.protocols[0]
+    """Return the protocol to run a method under: inductive where it can, or where its source cannot be read."""
+    return "inductive" if "inductive" in info.protocols or not info.protocols else info.protocols[0]
 
 
 def columns_for(info: PluginInfo, **fields: Any) -> list[Column]:
@@ -142,19 +143,34 @@ def columns_for(info: PluginInfo, **fields: Any) -> list[Column]:
     ]
 
 
-def chosen_entries(spec: TableSpec, selection: Selection) -> list[Entry]:
-    """Return the entries of a spec that the filters let through; raises BenchError where a filter names nothing."""
-    entries = spec.entries()
-    for what, wanted, known in (
-        ("method", selection.methods, {entry.method for entry in entries}),
-        ("data set", selection.datasets, {entry.dataset for entry in entries}),
+def require_known_filters(specs: Sequence[TableSpec], selection: Selection, registry: Registry) -> None:
+    """Raise BenchError where a filter names a method, data set or seed that none of the specs has."""
+    where = " and ".join(spec.id for spec in specs)
+    entries = [entry for spec in specs for entry in spec.entries()]
+    for what, wanted, own, registered in (
+        ("method", selection.methods, {entry.method for entry in entries}, registry.methods),
+        ("data set", selection.datasets, {entry.dataset for entry in entries}, registry.datasets),
     ):
         for name in wanted:
-            if name not in known:
-                raise BenchError(f"{spec.id} has no {what} '{name}'.{closest(name, known)}")
+            if name in own:
+                continue
+            if name not in registered:
+                raise BenchError(f"unknown {what} '{name}'.{closest(name, {*own, *registered})}")
+            raise BenchError(
+                f"{where} has no {what} '{name}', only {', '.join(sorted(own))}; to run it on a grid of your own, give"
+                " --methods and --datasets and no table"
+            )
+    seeds = {seed for spec in specs for seed in spec.seeds}
+    for seed in selection.seeds:
+        if seed not in seeds:
+            raise BenchError(f"{where} has no seed {seed}; its seeds are {', '.join(map(str, sorted(seeds)))}")
+
+
+def chosen_entries(spec: TableSpec, selection: Selection) -> list[Entry]:
+    """Return the entries of a spec that the filters let through."""
     return [
         entry
-        for entry in entries
+        for entry in spec.entries()
         if (not selection.methods or entry.method in selection.methods)
         and (not selection.datasets or entry.dataset in selection.datasets)
     ]
@@ -170,12 +186,10 @@ def cells_of(
     """Return the distinct cells behind entries, in order.
 
     ``contents`` maps (data set, with target) to content hashes; entries of data sets that are not in it, and of methods
-    nobody has registered, are left out. Raises BenchError on a parameter or parameter set a method does not have.
+    nobody has registered, are left out. Raises BenchError on a parameter or protocol a method does not have, and on a
+    mechanism that cannot be used.
     """
-    for seed in selection.seeds:
-        if seed not in spec.seeds:
-            raise BenchError(f"{spec.id} has no seed {seed}; its seeds are {', '.join(map(str, spec.seeds))}")
-    seeds = selection.seeds or spec.seeds
+    seeds = [seed for seed in spec.seeds if not selection.seeds or seed in selection.seeds]
     cells: dict[str, Cell] = {}
     for entry in entries:
         content = contents.get((entry.dataset, entry.include_target))
@@ -183,11 +197,15 @@ def cells_of(
             continue
         method, dataset = registry.methods[entry.method], registry.dataset(entry.dataset)
         mechanism = registry.mechanism(entry.mechanism)
+        if mechanism.error is not None:
+            raise BenchError(mechanism.error)
         if method.error is None and entry.protocol not in method.protocols:
             raise BenchError(
                 f"{spec.id}: method '{method.name}' is {' or '.join(method.protocols)} and may not pass as"
                 f" {entry.protocol}; say so in its row"
             )
+        parameter_set = effective_set(method, selection.parameter_set)
+        parameters = resolved_parameters(method, parameter_set, entry.parameters)
         for seed in seeds:
             cell = Cell(
                 dataset=entry.dataset, content=content, include_target=entry.include_target,
@@ -195,9 +213,7 @@ def cells_of(
                 mechanism_parameters={**mechanism.parameters, **entry.mechanism_parameters},
                 mechanism_overrides=dict(entry.mechanism_parameters), ratio=entry.ratio,
                 method=entry.method, method_version=method.version,
-                parameter_set=(parameter_set := effective_set(method, selection.parameter_set)),
-                overrides=dict(entry.parameters),
-                parameters=resolved_parameters(method, parameter_set, entry.parameters),
+                parameter_set=parameter_set, overrides=dict(entry.parameters), parameters=parameters,
                 seed=seed, repeat=spec.repeat, protocol=entry.protocol, preset=selection.preset,
                 budget=budget_for(selection.preset, dataset.kinds).as_json(),
             )  # fmt: skip

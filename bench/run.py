@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
+import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from bench.environment import environment
+from bench.environment import environment, gpu_name
 from bench.errors import BenchError, Stopped
 from bench.experiment import Cell, Job
 from bench.presets import Budget
 from bench.registry import PluginInfo, Registry, available, load
 
 Row = dict[str, Any]
+
+#: What numerical libraries read when they start their threads.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def _no_progress(done: int, total: int, stage: str) -> None:
@@ -39,23 +46,30 @@ class Surroundings:
 
 
 def run_job(job: Job, registry: Registry, surroundings: Surroundings) -> list[Row]:
-    """Compute a job and return one row per cell; raises Stopped and nothing else."""
+    """Compute a job and return one row per cell; raises Stopped and nothing else.
+
+    Stopped also says that a plug-in's file has changed since the run began: what it would give now is no failure.
+    """
     began = time.perf_counter()
     try:
+        _require_unchanged(job, registry)
         method = registry.method(job.cells[0].method)
         reason = reason_to_skip(method, job, registry)
         if reason:
-            return [_row(job, cell, "skipped", reason, surroundings, 0.0) for cell in job.cells]
+            return _rows_without_scores(job, "skipped", reason, registry, surroundings, 0.0)
         return _compute(job, method, registry, surroundings)
     except Stopped:
         raise
-    except Exception as error:
-        seconds = time.perf_counter() - began
+    except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
         trace = "" if isinstance(error, BenchError) else "".join(traceback.format_exception(error))[-4000:]
-        return [
-            {**_row(job, cell, "failed", reason, surroundings, seconds), "traceback": trace} for cell in job.cells
-        ]
+        seconds = time.perf_counter() - began
+        return _rows_without_scores(job, "failed", reason, registry, surroundings, seconds, trace)
+
+
+def failed_rows(job: Job, reason: str, registry: Registry, surroundings: Surroundings, seconds: float) -> list[Row]:
+    """Return the rows of a job that cannot tell what came of it, such as one whose process died."""
+    return _rows_without_scores(job, "failed", reason, registry, surroundings, seconds, "")
 
 
 def reason_to_skip(method: PluginInfo, job: Job, registry: Registry) -> str:
@@ -68,30 +82,44 @@ def reason_to_skip(method: PluginInfo, job: Job, registry: Registry) -> str:
     return f"does not take {' and '.join(unfit)} attributes" if unfit else ""
 
 
+def too_wide(method: PluginInfo, attributes: int) -> str:
+    """Return why a method does not take a table of so many attributes, or nothing."""
+    most = method.max_attributes
+    return f"takes at most {most} attributes, not {attributes}" if most is not None and attributes > most else ""
+
+
 def _compute(job: Job, method: PluginInfo, registry: Registry, surroundings: Surroundings) -> list[Row]:
     from bench.api import Context
     from bench.fetch import load_table
     from bench.metrics import reference_of, score
     from bench.problem import build_problem
 
-    _use_threads(surroundings.threads)
     began = time.perf_counter()
     first = job.cells[0]
+    method_class = load(method)
+    _use_threads(surroundings.threads)
     loaded = load_table(load(registry.dataset(first.dataset))(), first.include_target)
     if loaded.table.content_hash != first.content:
         raise BenchError(f"data set '{first.dataset}' has changed since this run began; start the run again")
+    attributes = len(loaded.table.schema)
+    reason = too_wide(method, attributes)
+    if reason:
+        rows = _rows_without_scores(job, "skipped", reason, registry, surroundings, 0.0)
+        return [{**row, "counts": {"attributes": attributes}} for row in rows]
     mechanisms = [load(registry.mechanism(cell.mechanism))() for cell in job.cells]
     problem = build_problem(loaded.table, job.cells, mechanisms)
     checkpoint = None if surroundings.checkpoints is None else surroundings.checkpoints / f"{job.key}.pt"
     budget = Budget(**first.budget)
     context = Context(budget, surroundings.device, surroundings.progress, surroundings.stop, checkpoint)
-    instance = load(method)(first.parameters, context)
+    instance = method_class(first.parameters, context)
     transductive = first.protocol == "transductive"
     data = problem.everything if transductive else problem.test
     surroundings.stop()
     imputed = _impute(instance, method, problem.everything if transductive else problem.train, problem, data, job)
     seconds = time.perf_counter() - began
     diagnostics = list(instance.diagnostics()) or [{} for _ in job.cells]
+    if len(diagnostics) != len(job.cells):
+        raise BenchError(f"method '{method.name}' gave {len(diagnostics)} diagnostics for {len(job.cells)} replicas")
     reference = reference_of(loaded.table)
     rows = []
     for replica, cell in enumerate(job.cells):
@@ -110,7 +138,7 @@ def _compute(job: Job, method: PluginInfo, registry: Registry, surroundings: Sur
                 "source": loaded.source,
                 "missing_ratio": problem.ratios[replica],
                 "mask_hash": problem.mask_hash(replica),
-                "diagnostics": diagnostics[replica],
+                "diagnostics": as_plain_json(diagnostics[replica]),
             }
         )
     return rows
@@ -118,8 +146,6 @@ def _compute(job: Job, method: PluginInfo, registry: Registry, surroundings: Sur
 
 def _impute(instance: Any, method: PluginInfo, train: Any, problem: Any, data: Any, job: Job) -> list[Any]:
     """Fit and impute, the whole stack at once where the method stacks; observed entries keep their values."""
-    from bench.data import Values
-
     draws = job.cells[0].budget["draws"]
     seeds = [cell.seed for cell in job.cells]
     if method.stackable:
@@ -132,9 +158,23 @@ def _impute(instance: Any, method: PluginInfo, train: Any, problem: Any, data: A
         raise BenchError(f"method '{method.name}' returned {len(results)} imputations for {data.replicas} replicas")
     complete = []
     for replica, result in enumerate(results):
-        values = result if isinstance(result, Values) else Values.from_frame(result, data.schema)
-        complete.append(_with_observed(values, data, replica))
+        complete.append(_with_observed(_as_values(result, method, data.schema), data, replica))
     return complete
+
+
+def _as_values(result: Any, method: PluginInfo, schema: Any) -> Any:
+    """Return what a method imputed as Values; raises BenchError unless it is that or a DataFrame."""
+    import pandas as pd
+
+    from bench.data import Values
+
+    if isinstance(result, Values):
+        return result
+    if not isinstance(result, pd.DataFrame):
+        raise BenchError(
+            f"method '{method.name}' returned {type(result).__name__} from impute, not a DataFrame or bench.api.Values"
+        )
+    return Values.from_frame(result, schema)
 
 
 def _with_observed(values: Any, data: Any, replica: int) -> Any:
@@ -161,21 +201,61 @@ def _rows_of(values: Any, rows: Any) -> Any:
 
 def _row(job: Job, cell: Cell, status: str, reason: str | None, surroundings: Surroundings, seconds: float) -> Row:
     """Return what every row holds, whatever came of it; ``seconds`` are the whole job's."""
+    surrounded = {"device": surroundings.device, "threads": surroundings.threads}
+    if surroundings.device.startswith("cuda"):
+        surrounded |= {"gpu": gpu_name(surroundings.device)}
     return {
         "key": cell.key,
         "cell": cell.as_json(),
         "status": status,
         "reason": reason,
         "variant": "full",
+        "source": "",
+        "missing_ratio": None,
+        "mask_hash": None,
         "metrics": {},
         "attributes": {},
         "counts": {},
         "seconds": round(seconds, 3),
         "peak_memory_mib": _peak_memory(),
         "diagnostics": {},
-        "environment": {**environment(), "device": surroundings.device, "threads": surroundings.threads},
+        "environment": {**environment(), **surrounded},
         "stack": [other.key for other in job.cells],
     }
+
+
+def _rows_without_scores(
+    job: Job, status: str, reason: str, registry: Registry, surroundings: Surroundings, seconds: float, trace: str = ""
+) -> list[Row]:
+    """Return the rows of a job that failed or was skipped; a ``trace`` says where it failed."""
+    rows = [{**_row(job, cell, status, reason, surroundings, seconds), **_origin(job, registry)} for cell in job.cells]
+    return [{**row, "traceback": trace} for row in rows] if status == "failed" else rows
+
+
+def _origin(job: Job, registry: Registry) -> Row:
+    """Return which variant of the data a job has and from where, nothing where the data cannot be had now."""
+    from bench.fetch import content_of
+
+    first = job.cells[0]
+    try:
+        content = content_of(load(registry.dataset(first.dataset))(), first.include_target)
+    except Exception:  # a plug-in may raise anything, and this row is to say what went wrong before
+        return {}
+    return {"variant": content.variant, "source": content.source} if content.content_hash == first.content else {}
+
+
+def as_plain_json(value: Any) -> Any:
+    """Return a value as plain JSON: NumPy's numbers as numbers, NaN and infinity as None, what is unknown as text."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): as_plain_json(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_plain_json(item) for item in value]
+    # Arrays, tensors and their scalars; an object that only looks like one is text below.
+    return as_plain_json(value.tolist()) if callable(getattr(value, "tolist", None)) else str(value)
 
 
 def _peak_memory() -> float:
@@ -187,28 +267,54 @@ def _peak_memory() -> float:
 
 
 def _use_threads(threads: int) -> None:
-    """Bound the threads of every numerical library in this process."""
-    import torch
+    """Bound the threads of every numerical library that is loaded; those that come later read the environment.
+
+    Torch is not loaded for this: it takes seconds, which most methods have no use for.
+    """
     from threadpoolctl import threadpool_limits
 
-    torch.set_num_threads(threads)
+    for variable in THREAD_VARIABLES:
+        os.environ[variable] = str(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
     threadpool_limits(threads)
+
+
+def _plugins_of(job: Job, registry: Registry) -> list[PluginInfo]:
+    """Return the plug-ins a job needs."""
+    first = job.cells[0]
+    infos = [registry.method(first.method), registry.dataset(first.dataset)]
+    return infos + [registry.mechanism(name) for name in dict.fromkeys(cell.mechanism for cell in job.cells)]
+
+
+def _require_unchanged(job: Job, registry: Registry) -> None:
+    """Raise Stopped if the file of a plug-in is no longer what was listed: its rows would carry the wrong identity."""
+    for info in _plugins_of(job, registry):
+        readable = info.source_hash and info.path.is_file()
+        if readable and hashlib.sha256(info.path.read_bytes()).hexdigest() != info.source_hash:
+            raise Stopped(f"{info.path} has changed since this run began")
+
+
+@lru_cache(maxsize=1)
+def _registry_of(locations: tuple[str, ...]) -> Registry:
+    """Return the registry of this process, scanned once: what changes after that stops the run anyway."""
+    return Registry.scan(locations)
 
 
 def run_job_json(job: Mapping[str, Any], locations: Sequence[str], surroundings: Surroundings) -> list[Row]:
     """Run a job that crossed a process border as JSON, in this process's own registry."""
-    registry = Registry.scan(locations)
-    for name, source_hash in job["sources"].items():
-        registry.verify(name, source_hash)
+    try:
+        registry = _registry_of(tuple(locations))
+        for name, source_hash in job["sources"].items():
+            registry.verify(name, source_hash)
+    except BenchError as error:
+        raise Stopped(str(error)) from None
     return run_job(Job(tuple(Cell.from_json(cell) for cell in job["cells"])), registry, surroundings)
 
 
 def job_as_json(job: Job, registry: Registry) -> dict[str, Any]:
     """Return a job as JSON values, with the source hashes of the plug-ins it needs."""
-    first = job.cells[0]
-    infos = [registry.method(first.method), registry.dataset(first.dataset)]
-    infos += [registry.mechanism(name) for name in dict.fromkeys(cell.mechanism for cell in job.cells)]
     return {
         "cells": [cell.as_json() for cell in job.cells],
-        "sources": {info.name: info.source_hash for info in infos},
+        "sources": {info.name: info.source_hash for info in _plugins_of(job, registry)},
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +19,14 @@ from bench.experiment import (
     columns_for,
     jobs_of,
     preferred_protocol,
+    require_known_filters,
     with_user_plugins,
 )
 from bench.paths import shipped_rows_folder
 from bench.presets import PRESETS, budget_for
-from bench.progress import RunProgress, cost_of, duration_text, recorded_costs
+from bench.progress import RunProgress, cost_of, duration_text, recorded_costs, say
 from bench.registry import Registry, available, load
+from bench.run import reason_to_skip, too_wide
 from bench.spec import Column, Defaults, Row, TableSpec, load_spec
 from bench.store import Store
 
@@ -44,8 +46,8 @@ class RunRequest:
     methods: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
-    mechanisms: tuple[str, ...] = ("mcar",)
-    ratios: tuple[float, ...] = (0.5,)
+    mechanisms: tuple[str, ...] = ()
+    ratios: tuple[float, ...] = ()
     store: Path = Path("results") / "local"
     plugins: tuple[Path, ...] = ()
     workers: int | None = None
@@ -67,33 +69,55 @@ def run_request(request: RunRequest, console: Console) -> int:
     if request.device not in ("auto", "cpu", "cuda"):
         raise BenchError(f"unknown device '{request.device}'.{closest(request.device, ('auto', 'cpu', 'cuda'))}")
     budget_for(request.preset, ())
+    store = Store(request.store)
     registry = Registry.scan(request.plugins)
+    if request.tables and (request.mechanisms or request.ratios):
+        raise BenchError("--mechanisms and --ratios are for a grid of your own; a table names its own")
     specs = [with_user_plugins(load_spec(name), registry) for name in request.tables]
     if not specs:
         specs = [grid_of_your_own(request, registry)]
     _check_parameter_set(request.parameter_set, registry)
     cells, jobs = plan_jobs(specs, request, registry, console)
-    store = Store(request.store)
-    if request.rerun:
-        before = {row["key"]: row for row in store.rows()}
-        waiting = jobs
-    else:
-        before = {}
-        missing = store.missing(cells, request.retry_failed)
-        waiting = [job for job in jobs if any(cell.key in missing for cell in job.cells)]
+    waiting = jobs if request.rerun else waiting_jobs(cells, jobs, store, request.retry_failed, registry)
     done = len(jobs) - len(waiting)
-    console.print(f"{len(cells)} cells in {len(jobs)} jobs, {done} of them in {store.folder} already", highlight=False)
-    costs = recorded_costs(list(Store(shipped_rows_folder()).rows()))
+    known = "" if request.rerun else f", {done} of them in {store.folder} already"
+    say(console, f"{counted(len(cells), 'cell')} in {counted(len(jobs), 'job')}{known}")
+    costs = recorded_costs([*Store(shipped_rows_folder()).rows(), *store.rows()])
     # The longest first: what is left at the end is then short, and no worker waits long for another.
     waiting = sorted(waiting, key=lambda job: -cost_of(job, costs))
     if request.dry_run or not waiting:
         for job in waiting:
-            console.print(f"would run {job.label}: {len(job.cells)} row(s)", highlight=False)
+            say(console, f"would run {job.label}: {counted(len(job.cells), 'row')}")
         return _summary(cells, store, console)
-    code = _execute(waiting, registry, request, seconds, began, costs, store, console)
-    for line in _compared(before, store.rows()) if request.rerun else ():
-        console.print(line, highlight=False)
-    return _summary(cells, store, console) or code
+    before = {row["key"]: row for row in store.rows()} if request.rerun else {}
+    fresh: list[Mapping[str, Any]] = []
+
+    def put(rows: Sequence[dict[str, Any]]) -> None:
+        store.put(rows)
+        fresh.extend(rows if request.rerun else ())
+
+    code = _execute(waiting, registry, request, seconds, began, costs, store, put, console)
+    for line in _compared(before, fresh) if request.rerun else ():
+        say(console, line)
+    failed = _summary(cells, store, console)
+    return code or failed
+
+
+def waiting_jobs(
+    cells: Sequence[Cell], jobs: Sequence[Job], store: Store, retry_failed: bool, registry: Registry
+) -> list[Job]:
+    """Return the jobs with a cell that the store lacks, without those that would be skipped as they were before."""
+    missing = store.missing(cells, retry_failed)
+    stored = {row["key"]: row for row in store.rows({c.dataset for c in cells}, {c.method for c in cells})}
+
+    def still_skipped(job: Job) -> bool:
+        before = [stored.get(cell.key, {}) for cell in job.cells]
+        method = registry.method(job.cells[0].method)
+        reason = reason_to_skip(method, job, registry)
+        reason = reason or too_wide(method, before[0].get("counts", {}).get("attributes", 0))
+        return bool(reason) and all(row.get("reason") == reason for row in before)
+
+    return [job for job in jobs if any(cell.key in missing for cell in job.cells) and not still_skipped(job)]
 
 
 def plan_jobs(
@@ -103,17 +127,17 @@ def plan_jobs(
 
     Raises BenchError if nothing is left.
     """
-    selection = Selection(
-        request.preset, request.parameter_set, request.methods, request.datasets, request.seeds
-    )
+    selection = Selection(request.preset, request.parameter_set, request.methods, request.datasets, request.seeds)
+    require_known_filters(specs, selection, registry)
     chosen = [(spec, chosen_entries(spec, selection)) for spec in specs]
     wanted = {(entry.dataset, entry.include_target) for _, entries in chosen for entry in entries}
     contents, problems = contents_of(wanted, registry)
     for problem in problems:
-        console.print(f"left out: {problem}", highlight=False, markup=False, soft_wrap=True)
-    unknown = {entry.method for _, entries in chosen for entry in entries} - set(registry.methods)
+        say(console, f"left out: {problem}")
+    unknown = sorted({entry.method for _, entries in chosen for entry in entries} - set(registry.methods))
     if unknown:
-        console.print(f"left out: not in this suite: {', '.join(sorted(unknown))}", highlight=False)
+        problems.append(f"not in this suite: {', '.join(unknown)}")
+        say(console, f"left out: {problems[-1]}")
     cells: dict[str, Cell] = {}
     jobs: list[Job] = []
     for spec, entries in chosen:
@@ -151,11 +175,14 @@ def grid_of_your_own(request: RunRequest, registry: Registry) -> TableSpec:
     for ratio in request.ratios:
         if not 0 < ratio < 1:
             raise BenchError(f"--ratios: {ratio:g} is not between 0 and 1")
+    for seed in request.seeds:
+        if seed < 0:
+            raise BenchError(f"--seeds: {seed} is negative")
     columns: list[Column] = []
     for name in request.datasets:
-        for mechanism in request.mechanisms:
+        for mechanism in request.mechanisms or ("mcar",):
             registry.mechanism(mechanism)
-            for ratio in request.ratios:
+            for ratio in request.ratios or (0.5,):
                 columns += columns_for(registry.dataset(name), mechanism=mechanism, ratio=ratio)
     rows = [
         Row(label=name, method=name, protocol=preferred_protocol(registry.method(name))) for name in request.methods
@@ -169,10 +196,11 @@ def grid_of_your_own(request: RunRequest, registry: Registry) -> TableSpec:
 def parse_duration(text: str) -> float:
     """Return the seconds of ``9m``, ``90s``, ``1h30m`` or a plain number of seconds; raises BenchError."""
     match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
-    if not text.strip() or match is None:
+    hours, minutes, seconds = (float(part or 0) for part in (match.groups() if match else (0, 0, 0)))
+    total = 3600 * hours + 60 * minutes + seconds
+    if total <= 0:
         raise BenchError(f"--time-budget takes a duration such as 9m, 90s or 1h30m, not '{text}'")
-    hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    return 3600 * hours + 60 * minutes + seconds
+    return total
 
 
 def _check_parameter_set(name: str, registry: Registry) -> None:
@@ -183,7 +211,7 @@ def _check_parameter_set(name: str, registry: Registry) -> None:
 
 def _execute(
     waiting: Sequence[Job], registry: Registry, request: RunRequest, seconds: float | None, began: float,
-    costs: Mapping[Any, float], store: Store, console: Console,
+    costs: Mapping[Any, float], store: Store, put: Callable[[Sequence[dict[str, Any]]], None], console: Console,
 ) -> int:  # fmt: skip
     from bench.execute import Plan, execute
 
@@ -192,19 +220,22 @@ def _execute(
         workers=choose_workers(request.workers, device, len(waiting)), device=device, threads=request.threads,
         checkpoints=store.folder / "checkpoints", deadline=None if seconds is None else began + seconds,
     )  # fmt: skip
-    console.print(
-        f"{len(waiting)} jobs with preset {request.preset} ({PRESETS[request.preset]}), on {device},"
-        f" {plan.workers} worker(s)",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    preset = f"preset {request.preset} ({PRESETS[request.preset]})"
+    say(console, f"{counted(len(waiting), 'job')} with {preset}, on {device}, {counted(plan.workers, 'worker')}")
     with RunProgress(waiting, costs, console) as progress:
-        stopped = execute(waiting, registry, plan, progress, store.put)
+        stopped = execute(waiting, registry, plan, progress, put)
     took = duration_text(time.time() - began)
     if stopped is not None:
-        console.print(f"stopped after {took}: {stopped}. Run the same command again to go on.", highlight=False)
+        told = f"stopped after {took}: {stopped}. Run the same command again to go on."
+        say(console, told)
         return NOT_FINISHED
-    console.print(f"finished in {took}", highlight=False)
+    say(console, f"finished in {took}")
     return FINISHED
+
+
+def counted(count: int, noun: str) -> str:
+    """Return ``1 job`` or ``2 jobs``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _needs_torch(job: Job, registry: Registry) -> bool:
@@ -245,14 +276,14 @@ def _summary(cells: Sequence[Cell], store: Store, console: Console) -> int:
     counts = {status: sum(row["status"] == status for row in rows) for status in ("ok", "failed", "skipped")}
     told = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "none"
     open_cells = len(keys) - len(rows)
-    console.print(f"rows: {told}" + (f", {open_cells} still to run" if open_cells else ""), highlight=False)
+    say(console, f"rows: {told}" + (f", {open_cells} still to run" if open_cells else ""))
     reasons = dict.fromkeys(
         (row["status"], row["cell"]["method"], row["cell"]["dataset"], row["reason"])
         for row in rows
         if row["status"] != "ok"
     )
     for status, method, dataset, reason in reasons:
-        console.print(f"  {status}: {method} on {dataset}: {reason}", highlight=False, markup=False, soft_wrap=True)
+        say(console, f"  {status}: {method} on {dataset}: {reason}")
     return SOME_FAILED if counts["failed"] else FINISHED
 
 
@@ -267,4 +298,4 @@ def _compared(before: Mapping[str, Any], after: Iterable[Mapping[str, Any]]) -> 
             same += 1
         else:
             changed.append(f"differs: {row['cell']['method']} on {row['cell']['dataset']}, seed {row['cell']['seed']}")
-    return [f"rerun: {same} row(s) identical, {len(changed)} different", *changed]
+    return [f"rerun: {counted(same, 'row')} identical, {len(changed)} different", *changed]

@@ -30,26 +30,26 @@ class Store:
     def __init__(self, folder: str | Path) -> None:
         """Open the store in ``folder``; it is made when the first row is put."""
         self.folder = Path(folder)
-        if self.folder.exists() and not self.folder.is_dir():
-            raise BenchError(f"the store {self.folder} is a file; name a folder with --store")
+        for place in (self.folder, *self.folder.parents):
+            if place.exists():
+                if not place.is_dir():
+                    raise BenchError(f"the store cannot be {self.folder}: {place} is a file; name a folder")
+                break
 
     def _path(self, dataset: str, method: str) -> Path:
         return self.folder / quote(dataset, safe="") / f"{quote(method, safe='')}.jsonl"
 
     def put(self, rows: Sequence[Row]) -> None:
-        """Append a job's rows, flushed to the disk before it returns."""
+        """Append a job's rows, flushed to the disk before it returns; raises BenchError where that cannot be done."""
         by_file: dict[Path, list[Row]] = {}
         for row in rows:
             by_file.setdefault(self._path(row["cell"]["dataset"], row["cell"]["method"]), []).append(row)
         for path, lines in by_file.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
             text = "".join(canonical_json(line) + "\n" for line in lines).encode()
-            with path.open("ab") as stream:
-                if stream.tell() and not _ends_with_newline(path):
-                    text = b"\n" + text
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
+            try:
+                _append(path, text)
+            except OSError as error:
+                raise BenchError(f"rows cannot be written to {path}: {error.strerror or error}") from None
 
     def rows(self, datasets: Collection[str] | None = None, methods: Collection[str] | None = None) -> Iterator[Row]:
         """Yield the last row of every key, of some data sets and methods or of all."""
@@ -83,6 +83,17 @@ class Store:
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     cell = dict(row["cell"])
     return {"key": row["key"], **cell, "status": row["status"], "seconds": row.get("seconds"), **row["metrics"]}
+
+
+def _append(path: Path, text: bytes) -> None:
+    """Append whole lines to a file and wait for the disk; a line that was cut short before stays alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as stream:
+        if stream.tell() and not _ends_with_newline(path):
+            text = b"\n" + text
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _ends_with_newline(path: Path) -> bool:

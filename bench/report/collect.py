@@ -47,6 +47,8 @@ class ReportCell:
     floor: float | None = None
     verdict: Verdict = ""
     published_verdict: Verdict = ""
+    #: Seeds whose training ended no better than the floor on held-out observed entries.
+    collapsed: tuple[int, ...] = ()
 
     @property
     def n(self) -> int:
@@ -124,7 +126,8 @@ def collect(
     Without a ``preset`` the one that fills most cells is taken, then the one with most seeds, then the larger budget. A
     method without parameters (the floor) belongs to every parameter set. With ``known_methods`` (name -> its parameter
     sets), a method that does not have ``parameter_set`` shows its ``default``, and one that is not among them and has
-    no rows is ``unavailable`` instead of ``missing``. The best of a column is sought among all its rows, floor and references included, and all of them need every seed: bold says what the data say.
+    no rows is ``unavailable`` instead of ``missing``. The best of a column is sought among all its rows, floor and
+    references included, and all of them need every seed: bold says what the data say.
 
     Raises BenchError on an unknown preset, on a published number that is asked for and not there, and where rows differ
     in mechanism parameters that the spec does not name.
@@ -324,7 +327,14 @@ def _cell(
         reason=_reason(spec, entry, by_seed, values),
         content=content,
         subset=variant != "full",
+        collapsed=tuple(seed for seed in values if _collapsed(by_seed[seed])),
     )
+
+
+def _collapsed(row: StoredRow) -> bool:
+    """Return whether a training's best state was within 1 % of the floor, or worse, on held-out observed entries."""
+    error = row.get("diagnostics", {}).get("best_validation_error")
+    return error is not None and error > 0.99
 
 
 def _score(row: StoredRow, entry: Entry) -> float | None:

@@ -150,7 +150,21 @@ def notes(table: ReportTable) -> list[CellText]:
         found.append(CellText("Rows in italics are not in the paper: references, and the floor."))
     found += [CellText(text) for text in spec.notes]
     found += [CellText(text) for text in verdict_notes(table)]
+    found += [CellText(text) for text in collapse_notes(table)]
     return found
+
+
+def collapse_notes(table: ReportTable) -> list[str]:
+    """Return which trainings ended at the floor by the selection rule, which looks at nothing hidden."""
+    seen: dict[str, set[int]] = {}
+    for cell in table.cells:
+        where = f"{table.spec.rows[cell.entry.row].label} on {cell.entry.dataset} ({cell.entry.mechanism})"
+        if cell.collapsed:
+            seen.setdefault(where, set()).update(cell.collapsed)
+    if not seen:
+        return []
+    listed = "; ".join(f"{where}: seeds {', '.join(map(str, sorted(seeds)))}" for where, seeds in seen.items())
+    return [f"Within 1 % of the floor, or worse, on held-out validation entries, so collapsed to it: {listed}."]
 
 
 def verdict_notes(table: ReportTable) -> list[str]:
