@@ -39,7 +39,7 @@ TABLES: dict[str, Callable[[], Table]] = {
     "image": lambda: dependent_table(80, numbers=1, levels=(3,), images=2, features=1, pixels=9),
 }
 EVERY_TABLE = pytest.mark.parametrize("kind", TABLES)
-SHORT = Budget(steps=9, batch=21, evaluations=5, draws=13, validation_draws=3)
+SHORT = Budget(steps=6, batch=21, evaluations=5, draws=13, validation_draws=3)
 
 
 @pytest.fixture
@@ -230,7 +230,7 @@ def test_hidden_truth_is_never_seen(load: Callable[[str], Plugin], name: str, ki
 
 @EVERY_METHOD
 @pytest.mark.parametrize("parameter_set", ["default", "literal"])
-@pytest.mark.parametrize("steps", [1, 30])
+@pytest.mark.parametrize("steps", [1, 8])
 def test_what_comes_out_is_valid_after_any_training(
     load: Callable[[str], Plugin], name: str, parameter_set: str, steps: int
 ) -> None:
