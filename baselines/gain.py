@@ -67,13 +67,15 @@ def adversarial_loss(logits: Tensor, observed: Tensor) -> Tensor:
     return -torch.where(observed, 0.0, functional.logsigmoid(logits)).flatten(1).mean(1)
 
 
-def reconstruction_errors(raw: Tensor, batch: Encoded, layout: Layout, softmax: bool) -> Tensor:
+def reconstruction_errors(
+    raw: Tensor, batch: Encoded, layout: Layout, softmax: bool, bounded: bool = True
+) -> Tensor:
     """Return the generator's error per attribute, [R, b, M] in group order, for its raw output.
 
     Squared error, averaged over the columns of an attribute so that images do not drown labels; cross-entropy for
     categories with ``softmax``.
     """
-    row = split_row(generated_row(raw, layout, softmax), layout)
+    row = split_row(generated_row(raw, layout, softmax, bounded), layout)
     parts = [(batch.numeric - row.numeric) ** 2]
     if layout.categorical and softmax:
         log_probabilities = torch.log_softmax(category_logits(raw, layout), dim=-2).masked_fill(layout.no_level, 0.0)
@@ -99,7 +101,7 @@ class GAINNetwork(Network):
         self.layout, self.replicas = layout, replicas
         self.alpha = parameters["alpha"]
         self.hint_rate, self.hint_unknown = parameters["hint_rate"], parameters["hint_unknown"]
-        self.softmax = parameters["softmax"]
+        self.softmax, self.bounded = parameters["softmax"], parameters["scaling"] == "minmax"
         inputs, inputs_used = layout.width + layout.attributes, layout.width_used + layout.attributes
         hidden = parameters["hidden_width"] or rounded_width(layout.width_used, LARGEST_LAYER // inputs, 16)
         self.generator = ReluNetwork(
@@ -130,7 +132,7 @@ class GAINNetwork(Network):
 
     def complete(self, batch: Encoded, raw: Tensor) -> Tensor:
         """Return the batch with hidden columns as generated, [R, b, width]."""
-        generated = generated_row(raw, self.layout, self.softmax)
+        generated = generated_row(raw, self.layout, self.softmax, self.bounded)
         return torch.where(expand_mask(batch.observed, self.layout), batch.flat(), generated)
 
     def discriminate(self, completed: Tensor, hints: Tensor) -> Tensor:
@@ -149,7 +151,7 @@ class GAINNetwork(Network):
                 completed = self.complete(batch, self.generate(batch, noise["fill"]))
             return discriminator_loss(self.discriminate(completed, hints), observed)
         raw = self.generate(batch, noise["fill"])
-        errors = reconstruction_errors(raw, batch, self.layout, self.softmax)
+        errors = reconstruction_errors(raw, batch, self.layout, self.softmax, self.bounded)
         logits = self.discriminate(self.complete(batch, raw), hints)
         reconstruction: Tensor = self.alpha * reconstruction_loss(errors, observed)
         return adversarial_loss(logits, observed) + reconstruction
@@ -159,7 +161,8 @@ class GAINNetwork(Network):
     ) -> tuple[Imputed, dict[str, Tensor]]:
         """Return one pass of the generator, as the code does: its noise is too small for several to differ."""
         fill = replica_noise((batch.observed.shape[1], self.layout.width), generators, str(batch.observed.device))
-        return split_row(generated_row(self.generate(batch, fill), self.layout, self.softmax), self.layout), {}
+        row = generated_row(self.generate(batch, fill), self.layout, self.softmax, self.bounded)
+        return split_row(row, self.layout), {}
 
 
 class GAIN(NeuralStackedMethod):

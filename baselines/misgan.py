@@ -72,6 +72,7 @@ class MisGANNetwork(Network):
         super().__init__()
         self.layout, self.replicas, self.parameters_set = layout, replicas, dict(parameters)
         self.softmax, self.mask_in_imputer = parameters["softmax"], parameters["mask_in_imputer"]
+        self.bounded = parameters["scaling"] == "minmax"
         self.latent = parameters["latent"]
         width, used, attributes = layout.width, layout.width_used, layout.attributes
         largest = LARGEST_LAYER // width
@@ -124,7 +125,7 @@ class MisGANNetwork(Network):
 
     def fake_rows(self, noise: Tensor) -> Tensor:
         """Return rows of data, [R, n, width], for normal noise [R, n, latent]."""
-        return generated_row(self.data_generator(noise), self.layout, self.softmax)
+        return generated_row(self.data_generator(noise), self.layout, self.softmax, self.bounded)
 
     def mask_row(self, row: Tensor, mask: Tensor) -> Tensor:
         """Return f_tau of rows [R, n, width] under masks per attribute [R, n, M]; padding stays 0."""
@@ -136,7 +137,7 @@ class MisGANNetwork(Network):
         inputs = masked_row(row, columns, uniform(noise)) * self.layout.used
         if self.mask_in_imputer:
             inputs = torch.cat([inputs, mask], dim=-1)
-        return masked_row(row, columns, generated_row(self.imputer(inputs), self.layout, self.softmax))
+        return masked_row(row, columns, generated_row(self.imputer(inputs), self.layout, self.softmax, self.bounded))
 
     def phase_losses(
         self, phase: str, batch: Encoded, noise: Mapping[str, Tensor], progress: float, warm: bool

@@ -68,8 +68,8 @@ def test_rows_are_softmax_and_sigmoid_by_kind_and_split_as_they_were_joined() ->
     layout = Layout(table.schema)
     raw = 3 * torch.randn(2, 7, layout.width, generator=generator(2))
     for softmax in (True, False):
-        parts = split_row(generated_row(raw, layout, softmax), layout)
-        torch.testing.assert_close(parts.numeric, torch.sigmoid(raw[..., :2]))
+        parts = split_row(generated_row(raw, layout, softmax, softmax), layout)
+        torch.testing.assert_close(parts.numeric, torch.sigmoid(raw[..., :2]) if softmax else raw[..., :2])
         levels = parts.categorical
         assert levels.shape == (2, 7, 3, 2) and (levels[..., 2, 1] == 0).all() and (levels[..., 2, 0] > 0).all()
         sums = levels.sum(-2)

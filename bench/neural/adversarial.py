@@ -85,14 +85,14 @@ def expand_mask(mask: Tensor, layout: Layout) -> Tensor:
     return mask[..., layout.owner]
 
 
-def generated_row(raw: Tensor, layout: Layout, softmax: bool) -> Tensor:
-    """Return rows of data [..., width] for a generator's raw output: 0 in padding, numbers and images in [0, 1].
+def generated_row(raw: Tensor, layout: Layout, softmax: bool, bounded: bool) -> Tensor:
+    """Return rows of data [..., width] for a generator's raw output: images in [0, 1], 0 in padding.
 
-    Categories are a softmax per attribute, or else a sigmoid per level. Features, which are standardised, stay as they
-    are.
+    Numbers are in [0, 1] where they are ``bounded`` (min-max scaled); categories are a softmax per attribute, or else a
+    sigmoid per level. Standardised numbers and features stay as they are.
     """
     first, last = layout.numeric, layout.scalar_width
-    parts = [sigmoid(raw[..., :first])]
+    parts = [sigmoid(raw[..., :first]) if bounded else raw[..., :first]]
     if layout.categorical:
         logits = category_logits(raw, layout)
         levels = torch.softmax(logits, dim=-2) if softmax else sigmoid(logits)
