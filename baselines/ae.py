@@ -12,7 +12,6 @@ observed entries from the encoder in training, not from the loss (a denoising au
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor
 from bench.neural.backbone import Sizes
 from bench.neural.blocks import Encoded, Imputed, Layout
 from bench.neural.heads import Prediction, Target
-from bench.neural.joint import JointNetwork, chosen_at_random, require_choice
+from bench.neural.joint import JointNetwork, require_choice
 from bench.neural.method import NeuralStackedMethod
 from bench.neural.training import replica_noise
 
@@ -34,13 +33,10 @@ class AENetwork(JointNetwork):
         code = layout.attributes * Sizes.of(layout, parameters["latent"]).latent
         super().__init__(layout, replicas, parameters, encoder_outputs=code)
         self.everything = require_choice("reconstruct", parameters["reconstruct"], ("observed", "all")) == "all"
-        self.input_dropout = parameters["input_dropout"]
-        self.drops = not isinstance(self.input_dropout, float) or self.input_dropout > 0
 
     def noise_shapes(self, rows: int) -> dict[str, tuple[int, ...]]:
-        """Noise for hidden entries and for the choice of those to drop, where there is any."""
-        dropout = {"dropout": (rows, self.layout.attributes)} if self.drops else {}
-        return {**self.fill_noise(rows), **dropout}
+        """Noise for hidden entries, where they are filled with it."""
+        return self.fill_noise(rows)
 
     def reconstruct(self, batch: Encoded, fill: Tensor | None, training: bool) -> Prediction:
         """Return the decoded code of each row, [R, 1, b, ...]."""
@@ -48,11 +44,7 @@ class AENetwork(JointNetwork):
 
     def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float, warm: bool) -> Tensor:
         """Return the negative log-likelihood of the entries that count."""
-        shown, fill = batch, noise.get("fill")
-        if self.drops:
-            shown = replace(batch, observed=batch.observed & ~chosen_at_random(noise["dropout"], self.input_dropout))
-            fill = batch.numeric.new_zeros(()) if fill is None else fill
-        prediction = self.reconstruct(shown, fill, training=True)
+        prediction = self.reconstruct(batch, noise.get("fill"), training=True)
         if not self.everything:
             return -self.log_observed(prediction, batch).flatten(1).mean(1)
         target = Target(batch.numeric[:, None], batch.categorical[:, None], tuple(b[:, None] for b in batch.blocks))

@@ -34,7 +34,7 @@ class CVAENetwork(JointNetwork):
         """Return p(z | m), [R, b, latent], or None for N(0, I)."""
         if self.prior_network is None:
             return None
-        return Gaussian.from_raw(self.prior_network(batch.observed.to(batch.numeric.dtype), None, training))
+        return Gaussian.from_raw(self.prior_network(batch.shown.observed.to(batch.numeric.dtype), None, training))
 
 
 class CVAE(NeuralStackedMethod):
@@ -56,6 +56,7 @@ class CVAE(NeuralStackedMethod):
             "prior": "standard",
             "kl_warm_up": True,
             "kl_weight": 1.0,
+            "input_dropout": 0.0,
             "importance_weights": True,
             "learning_rate": None,
             "clip_norm": 5.0,
@@ -70,6 +71,7 @@ class CVAE(NeuralStackedMethod):
             "prior": "standard",
             "kl_warm_up": False,
             "kl_weight": 1.0,
+            "input_dropout": 0.0,
             "importance_weights": True,
             "learning_rate": None,
             "clip_norm": None,

@@ -124,7 +124,7 @@ class HIVAENetwork(LatentNetwork):
         self.components_summed = parameters["components_summed"]
         self.lowest_temperature = parameters["lowest_temperature"]
         self.kl_warm_up, self.kl_weight = parameters["kl_warm_up"], parameters["kl_weight"]
-        self.scale_floor = parameters["scale_floor"]
+        self.scale_floor, self.input_dropout = parameters["scale_floor"], parameters["input_dropout"]
         sizes = Sizes.of(layout, parameters["latent"])
         self.sizes, self.latent = sizes, layout.attributes * sizes.latent
         self.decoder = ComponentDecoder(
@@ -145,7 +145,7 @@ class HIVAENetwork(LatentNetwork):
 
     def features(self, batch: Encoded, training: bool) -> Tensor:
         """Return what the encoder knows of a row with 0 in hidden entries, [R, b, features]."""
-        return functional.leaky_relu(self.trunk(batch.flat(), None, training), LEAKY_SLOPE)
+        return functional.leaky_relu(self.trunk(batch.shown.flat(), None, training), LEAKY_SLOPE)
 
     def log_component(self, features: Tensor) -> Tensor:
         """Return log q(s | x), [R, b, S]."""
@@ -309,6 +309,7 @@ class HIVAE(NeuralStackedMethod):
             "lowest_temperature": 0.5,
             "kl_warm_up": True,
             "kl_weight": 1.0,
+            "input_dropout": 0.0,
             "importance_weights": True,
             "learning_rate": None,
             "clip_norm": 5.0,
@@ -325,6 +326,7 @@ class HIVAE(NeuralStackedMethod):
             "lowest_temperature": 0.5,
             "kl_warm_up": False,
             "kl_weight": 1.0,
+            "input_dropout": 0.0,
             "importance_weights": True,
             "learning_rate": None,
             "clip_norm": None,

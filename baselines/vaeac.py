@@ -18,9 +18,9 @@ from torch import Tensor
 from bench.neural.backbone import Sizes
 from bench.neural.blocks import Encoded, Imputed, Layout
 from bench.neural.heads import Prediction, Target
-from bench.neural.joint import JointNetwork, chosen_at_random
+from bench.neural.joint import JointNetwork
 from bench.neural.latent import Gaussian
-from bench.neural.layers import BankedMLP
+from bench.neural.layers import BankedMLP, chosen_at_random
 from bench.neural.method import NeuralStackedMethod
 
 #: The authors' hyperpriors: spread of the normal one of the prior's means, rate of the gamma one of its spreads.

@@ -38,7 +38,8 @@ class VSAENetwork(LatentNetwork):
         super().__init__()
         self.layout, self.replicas, self.target_draws = layout, replicas, target_draws
         self.importance_weights = parameters["importance_weights"]
-        self.kl_warm_up = parameters["kl_warm_up"]
+        self.kl_warm_up, self.kl_weight = parameters["kl_warm_up"], parameters["kl_weight"]
+        self.input_dropout = parameters["input_dropout"]
         self.unobserved_term = parameters["unobserved_term"]
         self.draw_numbers = parameters["draw_numbers"]
         sizes = Sizes.of(layout, parameters["latent"])
@@ -58,12 +59,12 @@ class VSAENetwork(LatentNetwork):
 
         The collective encoder sees ``fill`` [R, b, width], standard normal noise, in place of hidden attributes.
         """
-        layout, observed = self.layout, batch.observed
-        shown = observed[..., layout.owner]
-        flat = torch.where(shown, batch.flat(), fill * layout.used)
+        layout, given = self.layout, batch.shown
+        observed = given.observed
+        flat = torch.where(observed[..., layout.owner], given.flat(), fill * layout.used)
         raw = self.collective(torch.cat([flat, observed.to(flat.dtype)], dim=-1), None, training)
         collective = Gaussian.from_raw(raw.unflatten(-1, (layout.attributes, 2 * self.latent)))
-        attributive = self.attributive(batch, training)
+        attributive = self.attributive(given, training)
         choose = observed[..., None]
         return Gaussian(
             torch.where(choose, attributive.mean, collective.mean),
@@ -97,8 +98,8 @@ class VSAENetwork(LatentNetwork):
         logits, prediction = self.decode(z, training=True)
         heads = self.decoder.heads
         log_data = heads.log_prob(prediction, Target.certain(batch))
-        bound = self.log_mask(logits, observed) + torch.where(observed, log_data, 0.0).sum(-1)
-        kl_weight = progress if self.kl_warm_up else 1.0
+        bound: Tensor = self.log_mask(logits, observed) + torch.where(observed, log_data, 0.0).sum(-1)
+        kl_weight = self.kl_weight * (progress if self.kl_warm_up else 1.0)
         bound = bound - kl_weight * proposal.kl_to_standard().sum(-1)
         if self.unobserved_term and not warm:
             imagined = self.imagine(proposal, noise["target"])
@@ -156,6 +157,8 @@ class VSAE(NeuralStackedMethod):
             "decoder_literal": False,
             "latent": None,
             "kl_warm_up": True,
+            "kl_weight": 1.0,
+            "input_dropout": 0.0,
             "unobserved_term": True,
             "draw_numbers": False,
             "importance_weights": True,
@@ -169,6 +172,8 @@ class VSAE(NeuralStackedMethod):
             "decoder_literal": True,
             "latent": None,
             "kl_warm_up": False,
+            "kl_weight": 1.0,
+            "input_dropout": 0.0,
             "unobserved_term": True,
             "draw_numbers": False,
             "importance_weights": True,

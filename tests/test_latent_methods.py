@@ -15,9 +15,9 @@ from bench.api import Attribute, BenchError, Budget, Context, Incomplete, Schema
 from bench.data import FloatArray
 from bench.neural.backbone import Sizes, vsae_parameter_count
 from bench.neural.blocks import Encoded, Layout
-from bench.neural.joint import JointNetwork, chosen_at_random
+from bench.neural.joint import JointNetwork
 from bench.neural.latent import Gaussian
-from bench.neural.layers import parameter_count, reset_parameters
+from bench.neural.layers import chosen_at_random, parameter_count, reset_parameters
 from bench.neural.training import replica_generators
 from bench.problem import hold_out
 
@@ -432,13 +432,29 @@ def test_ae_imputes_in_one_pass_unless_hidden_entries_are_noise(method_class: Lo
 
 
 def test_input_dropout_hides_from_the_encoder_only(method_class: LoadMethod) -> None:
-    network, batch = built(method_class("ae"), EVERYTHING, input_dropout=0.5), random_batch(EVERYTHING, 1, 8)
-    noise = noise_for(network.noise_shapes(8), 1)
-    shown = batch.observed & (STANDARD.cdf(noise["dropout"]) >= 0.5)
+    network, batch = built(method_class("ae"), EVERYTHING), random_batch(EVERYTHING, 1, 8)
+    dropped = chosen_at_random(torch.randn(1, 8, len(EVERYTHING), generator=torch.Generator().manual_seed(4)), 0.5)
+    shown = batch.observed & ~dropped
+    assert 0 < shown.sum() < batch.observed.sum()
     raw = network.encoder(batch.flat() * shown[..., network.layout.owner], None, True)
     prediction = network.decode(raw[:, None], batch.observed, True)
     expected = -masked_sum(plain_log_probability(network, prediction, batch), batch.observed)[:, 0].mean(1)
-    torch.testing.assert_close(network.losses(batch, noise, 1.0, False), expected)
+    given = batch.without(dropped, network.layout)
+    torch.testing.assert_close(network.losses(given, {}, 1.0, False), expected)
+
+
+@pytest.mark.parametrize("name", ["vae", "cvae", "miwae", "not_miwae", "hivae", "vsae"])
+def test_what_is_dropped_from_the_input_is_still_a_target(method_class: LoadMethod, name: str) -> None:
+    network, batch = built(method_class(name), EVERYTHING), random_batch(EVERYTHING, 1, 8)
+    dropped = chosen_at_random(torch.randn(1, 8, len(EVERYTHING), generator=torch.Generator().manual_seed(4)), 0.5)
+    given = batch.without(dropped, network.layout)
+    noise = noise_for(network.noise_shapes(8), 1)
+    loss = network.losses(given, noise, 1.0, False)
+    assert not torch.allclose(loss, network.losses(batch, noise, 1.0, False))
+    # The targets still count what was dropped.
+    assert not torch.allclose(loss, network.losses(given.shown, noise, 1.0, False))
+    assert not (given.shown.observed & dropped).any()
+    assert (given.shown.flat()[dropped[..., network.layout.owner]] == 0).all()
 
 
 # Trainings

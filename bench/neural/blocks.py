@@ -7,7 +7,7 @@ that every loss is one operation per group and no loop runs over attributes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -96,6 +96,27 @@ class Encoded:
     categorical: Tensor
     blocks: tuple[Tensor, ...]
     observed: Tensor
+    #: The same rows with part of the observed entries hidden, where a training hides them from the encoder.
+    given: Encoded | None = None
+
+    @property
+    def shown(self) -> Encoded:
+        """What the encoder is given; losses count all that is observed."""
+        return self if self.given is None else self.given
+
+    def without(self, dropped: Tensor, layout: Layout) -> Encoded:
+        """Return the batch with the entries ``dropped`` [R, b, M] hidden from the encoder."""
+        observed = self.observed & ~dropped
+        first, last = layout.numeric, layout.numeric + layout.categorical
+        blocks = tuple(
+            torch.where(observed[..., layout.group_positions(index), None], block, 0.0)
+            for index, block in enumerate(self.blocks)
+        )
+        given = Encoded(
+            torch.where(observed[..., :first], self.numeric, 0.0),
+            torch.where(observed[..., None, first:last], self.categorical, 0.0), blocks, observed,
+        )  # fmt: skip
+        return replace(self, given=given)
 
     def flat(self) -> Tensor:
         """Return all encoded columns side by side, [R, b, width]."""

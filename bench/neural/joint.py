@@ -28,12 +28,6 @@ def require_choice(parameter: str, value: Any, choices: tuple[str, ...]) -> str:
     return str(value)
 
 
-def chosen_at_random(noise: Tensor, share: float | Tensor) -> Tensor:
-    """Return where standard normal ``noise`` [R, b, M] is in its lowest ``share``, a number or one a replica [R, 1]."""
-    quantile: Tensor = torch.special.ndtri(torch.as_tensor(share, dtype=torch.float64)).to(noise.dtype)
-    return noise < quantile[..., None]
-
-
 def joint_encoder(
     layout: Layout, replicas: int, sizes: Sizes, outputs: int, extra_inputs: int, at_least: int
 ) -> BankedMLP:
@@ -57,8 +51,8 @@ class JointNetwork(LatentNetwork):
     """A stack of variational autoencoders on whole rows, hidden entries 0; the mask may condition encoder and decoder.
 
     Its loss is the negative ELBO on observed entries: ``-(E_q sum_O log p(x_i | z[, m]) - KL(q || p(z)))``. With
-    ``fill = "noise"`` hidden entries are standard normal noise instead of 0. ``kl_weight`` is a number or one a
-    replica, [R, 1].
+    ``fill = "noise"`` hidden entries are standard normal noise instead of 0. ``kl_weight`` and ``input_dropout`` are
+    numbers or one a replica, [R, 1].
     """
 
     def __init__(
@@ -83,6 +77,7 @@ class JointNetwork(LatentNetwork):
         self.importance_weights = parameters.get("importance_weights", True)
         self.kl_warm_up = parameters.get("kl_warm_up", False)
         self.kl_weight: float | Tensor = parameters.get("kl_weight", 1.0)
+        self.input_dropout = parameters.get("input_dropout", 0.0)
         self.noisy_fill = require_choice("fill", parameters.get("fill", "zero"), ("zero", "noise")) == "noise"
         sizes = Sizes.of(layout, parameters.get("latent"))
         self.sizes, self.latent = sizes, layout.attributes * sizes.latent
@@ -101,11 +96,12 @@ class JointNetwork(LatentNetwork):
 
     def encode(self, batch: Encoded, training: bool, fill: Tensor | None = None) -> Tensor:
         """Return the encoder's raw output, [R, b, outputs]; hidden entries are 0, or ``fill`` [R, b, width]."""
-        flat = batch.flat()
+        shown = batch.shown
+        flat = shown.flat()
         if fill is not None:
-            flat = torch.where(batch.observed[..., self.layout.owner], flat, fill * self.layout.used)
+            flat = torch.where(shown.observed[..., self.layout.owner], flat, fill * self.layout.used)
         if self.mask_in_encoder:
-            flat = torch.cat([flat, batch.observed.to(flat.dtype)], dim=-1)
+            flat = torch.cat([flat, shown.observed.to(flat.dtype)], dim=-1)
         raw: Tensor = self.encoder(flat, None, training)
         return raw
 
@@ -148,7 +144,7 @@ class JointNetwork(LatentNetwork):
         """Return the negative ELBO on observed entries."""
         proposal = self.proposal(batch, training=True, fill=noise.get("fill"))
         z = self.sample(proposal, noise["latent"])
-        log_observed = self.log_observed(self.decode(z, batch.observed, training=True), batch).mean(1)
+        log_observed = self.log_observed(self.decode(z, batch.shown.observed, training=True), batch).mean(1)
         weight = self.kl_weight * (progress if self.kl_warm_up else 1.0)
         return -(log_observed - weight * self.kl(proposal, self.prior(batch, training=True))).mean(1)
 

@@ -231,3 +231,9 @@ def parameter_count(module: nn.Module) -> int:
     own = {id(parameter) for part in banked for parameter in part.parameters(recurse=False)}
     loose = sum(p[0].numel() for p in module.parameters() if id(p) not in own)
     return loose + sum(part.parameters_used for part in banked)
+
+
+def chosen_at_random(noise: Tensor, share: float | Tensor) -> Tensor:
+    """Return where standard normal ``noise`` [R, b, M] is in its lowest ``share``, a number or one a replica [R, 1]."""
+    quantile: Tensor = torch.special.ndtri(torch.as_tensor(share, dtype=torch.float64)).to(noise.dtype)
+    return noise < quantile[..., None]

@@ -20,12 +20,15 @@ from torch import Tensor, nn
 from bench.api import BenchError, Budget, Context, Stopped
 from bench.data import TensorView
 from bench.neural.blocks import Encoded, Encoder, Imputed, Layout
+from bench.neural.layers import chosen_at_random
 from bench.streams import seed_of
 
 #: Floats of training noise one replica may hold at a time (64 MB).
 NOISE_FLOATS = 16 * 2**20
 #: Epochs shorter than this do not each write a checkpoint.
 CHECKPOINT_SECONDS = 1.0
+#: Name of the noise that chooses what is hidden from the encoder.
+DROPOUT = "input dropout"
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Network(nn.Module):
 
     layout: Layout
     replicas: int
+    #: Share of the observed entries that training hides from the encoder, not from the loss; or one a replica, [R, 1].
+    input_dropout: float | Tensor = 0.0
 
     def noise_shapes(self, rows: int) -> dict[str, tuple[int, ...]]:
         """Return the shapes of standard normal noise one replica needs for a training step on ``rows`` rows."""
@@ -164,6 +169,7 @@ class Trainer:
         self.generators = replica_generators("training", seeds)
         self.noise_generators = replica_generators("training noise", seeds, context.device)
         self.parameters = [p for p in network.parameters() if p.requires_grad]
+        self.drops = not isinstance(network.input_dropout, float) or network.input_dropout > 0
         self.phases = network.phases()
         self.optimisers = [stacked_adam(phase.groups, learning_rate) for phase in self.phases]
         self.history = History()
@@ -209,6 +215,8 @@ class Trainer:
         schedule, train, device = self.schedule, self.train, self.context.device
         permutations = torch.stack([torch.randperm(train.rows, generator=g) for g in self.generators]).to(device)
         shapes = self.network.noise_shapes(schedule.batch)
+        if self.drops:
+            shapes = {**shapes, DROPOUT: (schedule.batch, self.network.layout.attributes)}
         sizes = [math.prod(shape) for shape in shapes.values()]
         per_step = sum(sizes)
         block = max(1, min(schedule.steps_per_epoch, NOISE_FLOATS // max(1, per_step)))
@@ -232,6 +240,9 @@ class Trainer:
         warm = self._next_step < warm_steps
         progress = min(1.0, (self._next_step + 1) / warm_steps) if warm_steps else 1.0
         batch = self.encoder.encode(self.train.batch(index))
+        if self.drops:
+            dropped = chosen_at_random(noise[DROPOUT], self.network.input_dropout)
+            batch = batch.without(dropped, self.network.layout)
         recorded: Tensor | None = None
         for phase, optimiser in zip(self.phases, self.optimisers, strict=True):
             if (self._next_step + 1) % phase.every != 0:

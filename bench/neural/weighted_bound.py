@@ -37,7 +37,7 @@ class ImportanceWeightedNetwork(JointNetwork):
         """Return the samples' log-weights [R, K, b], what they decode to [R, K, b, ...], and the proposal."""
         proposal = self.proposal(batch, training, noise.get("fill"))
         z = self.sample(proposal, noise["latent"])
-        prediction = self.decode(z, batch.observed, training)
+        prediction = self.decode(z, batch.shown.observed, training)
         # One weight a replica, [R, 1], has to pass over the draws.
         weight = kl_weight[:, None] if isinstance(kl_weight, Tensor) else kl_weight
         log_weight = self.log_observed(prediction, batch) + weight * self.log_prior_ratio(proposal, z)
