@@ -11,7 +11,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-FOLDERS = ("baselines", "datasets", "results/tables", "results/published", "results/rows")
+FOLDERS = ("baselines", "datasets", "results/tables", "results/published", "results/rows", "results/tuned")
 
 
 class FoldersInsideTheWheel(BuildHookInterface):

@@ -99,7 +99,9 @@ class GAINNetwork(Network):
         """Allocate three-layer networks, as wide as the encoded data (rounded up to 16) or ``hidden_width``."""
         super().__init__()
         self.layout, self.replicas = layout, replicas
-        self.alpha = parameters["alpha"]
+        alpha = parameters["alpha"]
+        #: A number, or one a replica, [R].
+        self.alpha = alpha.flatten() if isinstance(alpha, Tensor) else alpha
         self.hint_rate, self.hint_unknown = parameters["hint_rate"], parameters["hint_unknown"]
         self.softmax, self.bounded = parameters["softmax"], parameters["scaling"] == "minmax"
         inputs, inputs_used = layout.width + layout.attributes, layout.width_used + layout.attributes
@@ -173,6 +175,10 @@ class GAIN(NeuralStackedMethod):
     version = 1
     kinds = ("numeric", "categorical", "image", "features")
     requires = ("torch",)
+    tunable = {
+        "learning_rate": ("log", 3e-4, 1e-2),
+        "alpha": ("log", 1.0, 1000.0),
+    }
     parameter_sets = {
         "default": {
             "scaling": "minmax",

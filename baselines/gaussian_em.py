@@ -107,6 +107,9 @@ class GaussianEM(Method):
     protocols = ("inductive",)
     #: Where every row has a pattern of its own, each iteration inverts one matrix per row.
     max_attributes = 200
+    tunable = {
+        "ridge": ("log", 1e-6, 1.0),
+    }
     parameter_sets = {"default": {"ridge": 1e-4}}
 
     def fit(self, train: Incomplete, validation: Incomplete, seed: int) -> None:

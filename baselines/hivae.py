@@ -111,6 +111,11 @@ class ComponentScales(BankedLinear):
         self.weight.zero_()
         self.bias.zero_()
 
+    @torch.no_grad()
+    def start_spreads(self, spreads: Tensor) -> None:
+        """Start the spreads of every component at ``spreads`` [R, Gaussian attributes]."""
+        self.bias.copy_(spreads.log())
+
 
 class HIVAENetwork(LatentNetwork):
     """A stack of HI-VAEs. Wherever a dimension is named c it holds components, or draws of them."""
@@ -296,6 +301,12 @@ class HIVAE(NeuralStackedMethod):
     version = 1
     kinds = ("numeric", "categorical", "image", "features")
     requires = ("torch",)
+    tunable = {
+        "learning_rate": ("log", 3e-4, 1e-2),
+        "kl_weight": ("log", 0.03, 1.0),
+        "scale_floor": ("log", 1e-3, 0.3),
+        "input_dropout": ("uniform", 0.0, 0.6),
+    }
     parameter_sets = {
         "default": {
             "scaling": "standard",

@@ -33,6 +33,9 @@ class NearestNeighbours(Method):
     version = 1
     kinds = ("numeric", "categorical")
     protocols = ("inductive",)
+    tunable = {
+        "neighbours": ("choice", 1, 2, 3, 5, 8, 12, 20, 30, 50, 80),
+    }
     parameter_sets = {"default": {"neighbours": 5}}
 
     def fit(self, train: Incomplete, validation: Incomplete, seed: int) -> None:

@@ -109,6 +109,10 @@ class LatentClass(Method):
     version = 1
     kinds = ("numeric", "categorical")
     protocols = ("inductive",)
+    tunable = {
+        "components": ("choice", 5, 10, 20, 40, 80),
+        "smoothing": ("log", 0.1, 10.0),
+    }
     parameter_sets = {"default": {"components": 20, "restarts": 4, "smoothing": 1.0}}
 
     def fit(self, train: Incomplete, validation: Incomplete, seed: int) -> None:

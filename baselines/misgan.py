@@ -214,6 +214,10 @@ class MisGAN(NeuralStackedMethod):
     version = 1
     kinds = ("numeric", "categorical", "image", "features")
     requires = ("torch",)
+    tunable = {
+        "learning_rate": ("log", 3e-5, 3e-3),
+        "imputer_learning_rate": ("log", 3e-5, 3e-3),
+    }
     parameter_sets = {
         "default": {
             "scaling": "minmax",

@@ -191,6 +191,12 @@ class NotMIWAE(NeuralStackedMethod):
     version = 1
     kinds = ("numeric", "categorical", "image", "features")
     requires = ("torch",)
+    tunable = {
+        "learning_rate": ("log", 3e-4, 1e-2),
+        "kl_weight": ("log", 0.03, 1.0),
+        "scale_floor": ("log", 1e-3, 0.3),
+        "input_dropout": ("uniform", 0.0, 0.6),
+    }
     parameter_sets = {
         "default": {
             "scaling": "standard",

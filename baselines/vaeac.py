@@ -115,6 +115,12 @@ class VAEAC(NeuralStackedMethod):
     version = 1
     kinds = ("numeric", "categorical", "image", "features")
     requires = ("torch",)
+    tunable = {
+        "learning_rate": ("log", 3e-4, 1e-2),
+        "kl_weight": ("log", 0.03, 1.0),
+        "scale_floor": ("log", 1e-3, 0.3),
+        "hidden_share": ("uniform", 0.1, 0.6),
+    }
     parameter_sets = {
         "default": {
             "scaling": "standard",

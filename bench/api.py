@@ -82,6 +82,9 @@ class Method:
     max_attributes: ClassVar[int | None] = None
     #: Named parameter sets; part of a row's identity. ``default`` is what tables print unless told otherwise.
     parameter_sets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
+    #: What ``tune`` draws, a parameter of the default set each: ``("log", low, high)``, ``("uniform", low, high)`` or
+    #: ``("choice", value, value, ...)``. A method that stacks is then given a list, one value a replica.
+    tunable: ClassVar[Mapping[str, Sequence[Any]]] = {}
 
     def __init__(self, parameters: Mapping[str, Any] | None = None, context: Context | None = None) -> None:
         """Keep the resolved parameters (the default set where None) and the context."""
@@ -110,6 +113,10 @@ class StackedMethod(Method):
     def impute_many(self, data: Incomplete, draws: int) -> list[Values]:
         """Return the imputed values of each replica of ``data``."""
         raise TypeError(f"method '{self.name}' does not define impute_many")
+
+    def failures(self) -> Mapping[int, str]:
+        """Return which replicas failed in ``fit_many`` and why; the others' imputations stand."""
+        return {}
 
     def fit(self, train: Incomplete, validation: Incomplete, seed: int) -> None:
         """Train a stack of one."""

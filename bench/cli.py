@@ -1,4 +1,4 @@
-"""The command ``vsae-bench``: list, data, run, table, env.
+"""The command ``vsae-bench``: list, data, run, tune, table, check, env.
 
 Heavy packages are imported inside the verbs that need them, so that ``--help`` and ``list`` are instant.
 """
@@ -190,6 +190,34 @@ def run(
 
 
 @app.command()
+def tune(
+    method: Annotated[str, typer.Argument(help="Method, or several separated by commas.")],
+    dataset: Annotated[str, typer.Argument(help="Data set, or several separated by commas.")],
+    preset: Annotated[str, typer.Option(help="Budget of each trial: smoke, quick or paper.")] = "quick",
+    seeds: Annotated[str, typer.Option(help="Seeds, each with a choice of its own.")] = "0,1,2",
+    store: StoreFolder = DEFAULT_STORE,
+    plugins: Plugins = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    time_budget: Annotated[
+        str, typer.Option("--time-budget", help="Stop cleanly before this is over, such as 9m or 1h30m.")
+    ] = "",
+    again: Annotated[bool, typer.Option("--again", help="Tune anew what was tuned before.")] = False,
+) -> None:
+    """Choose a method's parameters on a data set by 16 seeded trials, for `run --parameters tuned`."""
+    from bench.tune import TuneRequest, tune_request
+
+    code = tune_request(
+        TuneRequest(
+            methods=_names(method), datasets=_names(dataset), preset=preset, seeds=_numbers(seeds, int, "--seeds"),
+            store=store, plugins=tuple(plugins or ()), device=device, time_budget=time_budget, again=again,
+        ),
+        _console(),
+    )  # fmt: skip
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command()
 def table(
     tables: Annotated[list[str], typer.Argument(help="Tables: 6, table6, mixed, a TOML file.")],
     preset: Annotated[str, typer.Option(help="smoke, quick or paper; by default the fullest complete one.")] = "",
@@ -203,7 +231,7 @@ def table(
     plugins: Plugins = None,
 ) -> None:
     """Print tables from stored rows, and write them as LaTeX, Markdown, CSV and a plot."""
-    from bench.experiment import with_user_plugins
+    from bench.experiment import sets_of, with_user_plugins
     from bench.paths import shipped_rows_folder
     from bench.registry import Registry
     from bench.report import collect, read_published, write_report
@@ -215,7 +243,7 @@ def table(
         raise BenchError(f"--output: {output} is a file; name a folder")
     registry = Registry.scan(plugins or ())
     rows = Store(shipped_rows_folder() if shipped else store)
-    known = {name: set(info.parameter_sets) for name, info in registry.methods.items()}
+    known = {name: sets_of(info) for name, info in registry.methods.items()}
     console = _console()
     for name in tables:
         spec = with_user_plugins(load_spec(name), registry)

@@ -44,6 +44,8 @@ class ObservedStatistics:
     block_mean: Mapping[str, FloatArray]
     #: Population standard deviation per dimension of each feature attribute, with 1 in place of 0, [width].
     block_scale: Mapping[str, FloatArray]
+    #: Root mean square deviation of each image attribute's pixels from the mean image, with 1 in place of 0.
+    image_deviation: Mapping[str, float]
 
     @cached_property
     def never_observed(self) -> BoolArray:
@@ -98,14 +100,18 @@ def observed_statistics(view: Incomplete, replica: int = 0) -> ObservedStatistic
 
     block_mean: dict[str, FloatArray] = {}
     block_scale: dict[str, FloatArray] = {}
+    image_deviation: dict[str, float] = {}
     for attribute in schema.block_attributes:
         centre = _block_mean(view.observed_block(attribute.name, replica), attribute.width)
         block_mean[attribute.name] = centre
+        squares = (np.square(chunk - centre) for chunk in view.observed_block(attribute.name, replica))
+        spread = np.sqrt(_block_mean(squares, attribute.width))
+        # Rounding leaves a constant beside its mean, and with a deviation just above 0.
+        varies = spread > 1e-12 * np.abs(centre)
         if attribute.kind == "features":
-            squares = (np.square(chunk - centre) for chunk in view.observed_block(attribute.name, replica))
-            spread = np.sqrt(_block_mean(squares, attribute.width))
-            # Rounding leaves a constant beside its mean, and with a deviation just above 0.
-            block_scale[attribute.name] = np.where(spread > 1e-12 * np.abs(centre), spread, 1.0)
+            block_scale[attribute.name] = np.where(varies, spread, 1.0)
+        else:
+            image_deviation[attribute.name] = float(np.sqrt(np.square(spread).mean())) if varies.any() else 1.0
     return ObservedStatistics(
         schema=schema,
         count=observed.sum(axis=0, dtype=np.int64),
@@ -117,6 +123,7 @@ def observed_statistics(view: Incomplete, replica: int = 0) -> ObservedStatistic
         level_counts=tuple(level_counts),
         block_mean=block_mean,
         block_scale=block_scale,
+        image_deviation=image_deviation,
     )
 
 

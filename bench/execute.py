@@ -98,7 +98,7 @@ def execute(
     """
     run = _execute_here if plan.workers <= 1 or len(jobs) <= 1 else _execute_in_workers
     try:
-        with _interruptions(observer) as interrupted:
+        with interruptions(observer.said) as interrupted:
             return run(jobs, registry, plan, observer, put, interrupted)
     except KeyboardInterrupt:
         return AT_ONCE
@@ -135,8 +135,8 @@ def _keep(
 
 
 @contextlib.contextmanager
-def _interruptions(observer: Observer) -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C or SIGTERM into a request to stop; a Ctrl-C after it interrupts as usual."""
+def interruptions(said: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C or SIGTERM into a request to stop, and say so; a Ctrl-C after it interrupts as usual."""
     seen: list[int] = []
 
     def note(number: int, frame: object) -> None:
@@ -144,7 +144,7 @@ def _interruptions(observer: Observer) -> Iterator[Callable[[], bool]]:
         if not seen:
             seen.append(number)
             # From a thread of its own: the display may be in the middle of a line here.
-            threading.Thread(target=observer.said, args=(STOPPING,), daemon=True).start()
+            threading.Thread(target=said, args=(STOPPING,), daemon=True).start()
 
     try:
         before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}

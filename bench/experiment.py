@@ -17,6 +17,7 @@ from bench.presets import budget_for
 from bench.registry import PluginInfo, Registry
 from bench.spec import Column, Entry, Row, TableSpec
 from bench.streams import canonical_json, digest
+from bench.tuned import TUNED, TunedParameters
 
 #: Fields in which the cells of one stack may differ.
 STACKED_OVER = (
@@ -182,12 +183,13 @@ def cells_of(
     selection: Selection,
     registry: Registry,
     contents: Mapping[tuple[str, bool], str],
+    tuned: TunedParameters | None = None,
 ) -> list[Cell]:
     """Return the distinct cells behind entries, in order.
 
     ``contents`` maps (data set, with target) to content hashes; entries of data sets that are not in it, and of methods
-    nobody has registered, are left out. Raises BenchError on a parameter or protocol a method does not have, and on a
-    mechanism that cannot be used.
+    nobody has registered, are left out. Raises BenchError on a parameter or protocol a method does not have, on a
+    mechanism that cannot be used, and where the tuned parameters are asked for and ``tuned`` does not have them.
     """
     seeds = [seed for seed in spec.seeds if not selection.seeds or seed in selection.seeds]
     cells: dict[str, Cell] = {}
@@ -205,8 +207,11 @@ def cells_of(
                 f" {entry.protocol}; say so in its row"
             )
         parameter_set = effective_set(method, selection.parameter_set)
-        parameters = resolved_parameters(method, parameter_set, entry.parameters)
         for seed in seeds:
+            chosen: Mapping[str, Any] = {}
+            if parameter_set == TUNED and TUNED not in method.parameter_sets:
+                chosen = (tuned or TunedParameters()).chosen(method, entry.dataset, seed, content)
+            parameters = resolved_parameters(method, parameter_set, {**chosen, **entry.parameters})
             cell = Cell(
                 dataset=entry.dataset, content=content, include_target=entry.include_target,
                 mechanism=entry.mechanism, mechanism_version=mechanism.version,
@@ -226,14 +231,20 @@ def effective_set(method: PluginInfo, parameter_set: str) -> str:
 
     ``literal`` is a reading of the paper, which only its own methods have.
     """
-    return parameter_set if parameter_set in method.parameter_sets else "default"
+    return parameter_set if parameter_set in sets_of(method) else "default"
+
+
+def sets_of(method: PluginInfo) -> set[str]:
+    """Return the names of a method's parameter sets, ``tuned`` among them where it has something to tune."""
+    return {*method.parameter_sets, *((TUNED,) if method.tunable else ())}
 
 
 def resolved_parameters(method: PluginInfo, parameter_set: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Return a method's parameters under one of its sets and overrides; raises BenchError on an unknown override."""
     if method.error is not None:
         return dict(overrides)
-    base = method.parameter_sets[parameter_set]
+    # Tuned parameters are changes of the defaults, unless the method writes a set of that name out.
+    base = method.parameter_sets.get(parameter_set, method.parameter_sets["default"])
     for name in overrides:
         if name not in base:
             raise BenchError(f"method '{method.name}' has no parameter '{name}'.{closest(name, base)}")

@@ -30,6 +30,11 @@ def published_folder() -> Path:
     return _ROOT / "results" / "published"
 
 
+def shipped_tuned_folder() -> Path:
+    """Return the folder of the trials of tuning that ship with the suite."""
+    return _ROOT / "results" / "tuned"
+
+
 def shipped_rows_folder() -> Path:
     """Return the folder of the rows that ship with the suite as evidence."""
     return _ROOT / "results" / "rows"

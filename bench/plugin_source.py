@@ -53,6 +53,7 @@ class PluginInfo:
     extra: str = ""
     max_attributes: int | None = None
     parameter_sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    tunable: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     target: str | None = None
     #: Whether it trains several problems as one stack.
@@ -247,6 +248,23 @@ def _are_parameter_sets(value: Any) -> bool:
     return isinstance(value, dict) and "default" in value and all(_are_parameters(item) for item in value.values())
 
 
+def _is_range(value: Any) -> bool:
+    """Return whether a value says how a parameter is drawn."""
+    if not isinstance(value, list | tuple) or len(value) < 3:
+        return False
+    how, *bounds = value
+    if how == "choice":
+        return _are_parameters({"choice": bounds})
+    numbers = all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in bounds)
+    if not numbers or len(bounds) != 2 or bounds[0] >= bounds[1]:
+        return False
+    return how == "uniform" or bool(how == "log" and bounds[0] > 0)
+
+
+def _are_ranges(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, str) and _is_range(item) for key, item in value.items())
+
+
 #: Attribute -> what it must be: a test, and the words for it.
 _Rules = dict[str, tuple[Callable[[Any], bool], str]]
 
@@ -263,6 +281,9 @@ _ATTRIBUTES: dict[Category, _Rules] = {
         "extra": (_is_text, "text"),
         "max_attributes": (lambda value: value is None or _is_version(value), "a whole number from 1, or None"),
         "parameter_sets": (_are_parameter_sets, "a dict of named dicts of JSON values, one of them 'default'"),
+        "tunable": (
+            _are_ranges, "a dict of (\"log\", low, high), (\"uniform\", low, high) or (\"choice\", value, value, ...)"
+        ),
     },
     "dataset": {name: rule for name, rule in _COMMON.items() if name != "version"}
     | {"target": (lambda value: value is None or isinstance(value, str), "the name of a column, or None")},
@@ -291,6 +312,10 @@ def _with_attributes(info: PluginInfo, ancestry: Sequence[_Ancestor]) -> PluginI
             values[attribute] = _literal(ancestry, attribute, valid, words)
         except _NotLiteral as error:
             errors.append(str(error))
+    unknown = sorted(set(values.get("tunable", ())) - set(values.get("parameter_sets", {}).get("default", ())))
+    if unknown:
+        names = ", ".join(unknown)
+        errors.append(f"{info.path}: tunable of {own.node.name} names {names}, which 'default' does not have")
     if not values.get("summary"):
         values["summary"] = (ast.get_docstring(own.node) or "").partition("\n")[0]
     return replace(info, **values, error=errors[0] if errors else None)

@@ -133,6 +133,8 @@ class RunProgress:
         outcome = f"{failed['status']}, {failed['reason']}" if failed else f"{len(rows)} row{'s' * (len(rows) != 1)}"
         count = f"[{self._ended:>{len(str(len(self._weights)))}}/{len(self._weights)}]"
         self._print(f"{count} {job.label}: {outcome} in {duration_text(seconds)}{self._ahead()}")
+        for warning in dict.fromkeys(text for row in rows for text in row.get("warnings", ())):
+            self._print(f"warning: {job.label}: {warning}")
         self._refresh()
 
     def said(self, line: str) -> None:

@@ -121,8 +121,13 @@ def _compute(job: Job, method: PluginInfo, registry: Registry, surroundings: Sur
     if len(diagnostics) != len(job.cells):
         raise BenchError(f"method '{method.name}' gave {len(diagnostics)} diagnostics for {len(job.cells)} replicas")
     reference = reference_of(loaded.table)
+    failures = dict(instance.failures()) if method.stackable else {}
     rows = []
     for replica, cell in enumerate(job.cells):
+        if replica in failures:
+            row = _row(job, cell, "failed", failures[replica], surroundings, seconds)
+            rows.append({**row, "variant": loaded.variant, "source": loaded.source, "traceback": ""})
+            continue
         test = problem.splits[replica].test
         values = _rows_of(imputed[replica], test) if transductive else imputed[replica]
         scores = score(
@@ -138,10 +143,21 @@ def _compute(job: Job, method: PluginInfo, registry: Registry, surroundings: Sur
                 "source": loaded.source,
                 "missing_ratio": problem.ratios[replica],
                 "mask_hash": problem.mask_hash(replica),
+                "warnings": never_observed(problem.everything if transductive else problem.train, replica),
                 "diagnostics": as_plain_json(diagnostics[replica]),
             }
         )
     return rows
+
+
+def never_observed(fitted: Any, replica: int) -> list[str]:
+    """Return a warning that names the attributes no row of what a method is fitted on shows, or nothing."""
+    shown = fitted.observed[replica].any(axis=0)
+    names = [name for name, seen in zip(fitted.schema.names, shown, strict=True) if not seen]
+    if not names:
+        return []
+    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return [f"never observed in training, so filled with 0 or the first level: {listed}"]
 
 
 def _impute(instance: Any, method: PluginInfo, train: Any, problem: Any, data: Any, job: Job) -> list[Any]:
@@ -219,6 +235,7 @@ def _row(job: Job, cell: Cell, status: str, reason: str | None, surroundings: Su
         "seconds": round(seconds, 3),
         "peak_memory_mib": _peak_memory(),
         "diagnostics": {},
+        "warnings": [],
         "environment": {**environment(), **surrounded},
         "stack": [other.key for other in job.cells],
     }

@@ -20,6 +20,7 @@ from bench.experiment import (
     jobs_of,
     preferred_protocol,
     require_known_filters,
+    sets_of,
     with_user_plugins,
 )
 from bench.paths import shipped_rows_folder
@@ -29,6 +30,7 @@ from bench.registry import Registry, available, load
 from bench.run import reason_to_skip, too_wide
 from bench.spec import Column, Defaults, Row, TableSpec, load_spec
 from bench.store import Store
+from bench.tuned import TunedParameters
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -141,7 +143,7 @@ def plan_jobs(
     cells: dict[str, Cell] = {}
     jobs: list[Job] = []
     for spec, entries in chosen:
-        own = cells_of(entries, spec, selection, registry, contents)
+        own = cells_of(entries, spec, selection, registry, contents, TunedParameters.of_store(request.store))
         jobs.extend(jobs_of([cell for cell in own if cell.key not in cells], registry))
         cells.update((cell.key, cell) for cell in own)
     if not jobs:
@@ -204,7 +206,7 @@ def parse_duration(text: str) -> float:
 
 
 def _check_parameter_set(name: str, registry: Registry) -> None:
-    known = {set_name for info in registry.methods.values() for set_name in info.parameter_sets}
+    known = {set_name for info in registry.methods.values() for set_name in sets_of(info)}
     if name not in known:
         raise BenchError(f"no method has a parameter set '{name}'.{closest(name, known)}")
 

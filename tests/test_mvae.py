@@ -347,7 +347,7 @@ def test_it_predicts_each_of_two_modalities_from_the_other(mvae: type[Any], kind
     held_out = np.zeros((1, 100, 2), dtype=bool)
     both = observed[300:400].all(axis=1)
     held_out[0, both, rng.integers(0, 2, int(both.sum()))] = True
-    budget = Budget(steps=240, batch=64, learning_rate=5e-3, evaluations=6, validation_draws=3)
+    budget = Budget(steps=360, batch=64, learning_rate=5e-3, evaluations=6, validation_draws=3)
     method = mvae({**mvae.parameter_sets["default"], "latent": 8}, Context(budget))
     view = Incomplete(table, validation, observed[validation], held_out)
     method.fit(Incomplete(table, train, observed[train]), view, 0)

@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from neural_views import generator
+from neural_views import dependent_table, generator, split_views
 from torch import Tensor
 from torch.distributions import Categorical, Independent, Normal
 
 from bench.api import Attribute, Schema
-from bench.neural.blocks import Encoded, Layout
+from bench.neural.blocks import Encoded, Encoder, Layout
 from bench.neural.heads import Heads, Prediction, Target
 
 REPLICAS, ROWS = 2, 5
@@ -238,3 +238,19 @@ def test_the_mean_of_an_image_lies_in_the_unit_interval_and_features_anywhere(he
     prediction = heads(torch.zeros(REPLICAS, ROWS, heads.layout.scalar_width).double(), raw)
     torch.testing.assert_close(prediction.blocks[0], torch.sigmoid(raw[0]))
     assert torch.equal(prediction.blocks[1], raw[1])
+
+
+def test_spreads_start_at_those_about_the_floor() -> None:
+    table = dependent_table(200, numbers=2, images=1, features=1)
+    train, validation, _ = split_views(table, replicas=2)
+    encoder = Encoder(train, Layout(table.schema), "standard", "cpu")
+    for replica in range(2):
+        rows, shown = train._rows[replica], train.observed[replica]
+        seen = table.blocks["image0"][rows][shown[:, table.schema.names.index("image0")]] / 255
+        expected = [1.0, 1.0, float(np.sqrt(np.mean((seen - seen.mean(0)) ** 2))), 1.0]
+        torch.testing.assert_close(encoder.floor_spread[replica], torch.tensor(expected), rtol=1e-5, atol=0)
+    heads = Heads(Layout(table.schema), 2, learned_scale=True)
+    heads.start_spreads(encoder.floor_spread)
+    assert heads.log_scale is not None
+    torch.testing.assert_close(heads.log_scale.detach().exp(), encoder.floor_spread)
+    Heads(Layout(table.schema), 2, learned_scale=False).start_spreads(encoder.floor_spread)

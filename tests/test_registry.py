@@ -167,6 +167,9 @@ def test_underscored_files_and_sub_folders_are_left_out(tmp_path: Path) -> None:
         ("parameter_sets = {'tuned': {}}", "one of them 'default'"),
         ("parameter_sets = {'default': {'a': {1, 2}}}", "JSON values"),
         ("name = 'a, b'", "name of Mine must be text without blanks"),
+        ("tunable = {'a': ('log', 0.0, 1.0)}", "tunable of Mine must be a dict"),
+        ("tunable = {'a': ('uniform', 2, 1)}", "tunable of Mine must be a dict"),
+        ("tunable = {'a': ('choice', 1)}", "tunable of Mine must be a dict"),
     ],
 )
 def test_a_bad_attribute_is_an_error_with_file_and_line(tmp_path: Path, body: str, words: str) -> None:

@@ -10,29 +10,36 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 from toys import (
     DATA,
     MEDIAN,
     PATIENT,
     ZEROS,
     cells_for,
+    contents_for,
     jobs_for,
     make_cell,
     method_source,
     numbers_of,
+    table_text,
     write_plugins,
 )
 
 from bench.errors import Stopped
-from bench.experiment import Job
+from bench.experiment import Job, Selection, cells_of, jobs_of
+from bench.progress import RunProgress
 from bench.registry import Registry
+from bench.report import collect, read_published
+from bench.report.wording import warning_notes
 from bench.run import Surroundings, as_plain_json, job_as_json, run_job, run_job_json
+from bench.spec import parse_spec
 from bench.streams import canonical_json
 
 #: What every row has, whatever came of it.
 FIELDS = {
     "key", "cell", "status", "reason", "variant", "source", "missing_ratio", "mask_hash", "metrics", "attributes",
-    "counts", "seconds", "peak_memory_mib", "diagnostics", "environment", "stack",
+    "counts", "seconds", "peak_memory_mib", "diagnostics", "warnings", "environment", "stack",
 }  # fmt: skip
 
 STACK_OF_TWO = '''
@@ -362,3 +369,31 @@ def test_real_data_give_a_complete_row(mirror: Path, tmp_path: Path) -> None:
     assert row["counts"]["rows"] == 54
     assert row["metrics"]["all"]["nrmse_std"] == pytest.approx(1.0, abs=0.15)
     assert 0.2 < row["metrics"]["all"]["pfc"] < 0.6
+
+
+def test_an_attribute_never_observed_in_training_is_filled_and_warned_of(tmp_path: Path) -> None:
+    mechanism = """
+import numpy as np
+from bench.api import Mechanism
+
+
+class Blank(Mechanism):
+    name = "blank"
+
+    def missing_probability(self, values, schema, ratio, rng, **parameters):
+        hidden = np.zeros((len(values.scalars), len(schema)))
+        hidden[:, 0] = 1.0
+        return hidden
+"""
+    registry = registry_with(tmp_path, blank=mechanism)
+    text = table_text(("mean_mode",), ("toy_mixed",)).replace('"mcar"', '"blank"').replace("0.5", "0.25")
+    spec = parse_spec(text, "toy.toml")
+    cells = cells_of(spec.entries(), spec, Selection(preset="smoke"), registry, contents_for(registry, "toy_mixed"))
+    rows = run_job(jobs_of(cells, registry)[0], registry, Surroundings())
+    assert [row["status"] for row in rows] == ["ok"], rows[0]["reason"]
+    assert rows[0]["warnings"] == ["never observed in training, so filled with 0 or the first level: first"]
+    console = Console(record=True, width=200)
+    RunProgress(jobs_of(cells, registry), {}, console).finished(jobs_of(cells, registry)[0], rows)
+    assert "warning: mean_mode on toy_mixed" in console.export_text()
+    report = collect(spec, rows, read_published(), "smoke")
+    assert "toy_mixed: never observed in training, so filled with 0 or the first level: first." in warning_notes(report)

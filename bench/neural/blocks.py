@@ -181,6 +181,14 @@ class Encoder:
             (codes[:, None, None] == torch.arange(layout.max_levels, device=device)[:, None]).to(torch.float32),
             tuple(floor_blocks),
         )
+        deviation = np.stack([s.standard_deviation[columns] for s in statistics])
+        spreads = [np.where(deviation > 0, deviation, scale) / scale]
+        for group in layout.block_groups:
+            # Features are standardised.
+            own = [[s.image_deviation.get(name, 1.0) for name in group.names] for s in statistics]
+            spreads.append(np.array(own))
+        #: Spread about the floor of every number, image and feature attribute in the encoder's scale, [R, Gaussians].
+        self.floor_spread = torch.as_tensor(np.concatenate(spreads, axis=1), dtype=torch.float32, device=device)
 
     def encode(self, batch: Batch) -> Encoded:
         """Encode a batch; hidden entries are 0 in the result whatever the batch held there."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,14 @@ from bench.neural.blocks import Encoded, Imputed, Layout
 from bench.neural.layers import sigmoid
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+
+
+@runtime_checkable
+class Spreads(Protocol):
+    """What learns the spreads of Gaussian attributes."""
+
+    def start_spreads(self, spreads: Tensor) -> None:
+        """Start them at ``spreads`` [R, Gaussian attributes], those about the floor."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +79,18 @@ class Heads(nn.Module):
     """
 
     def __init__(self, layout: Layout, replicas: int, learned_scale: bool, scale_floor: float | Tensor = 1e-3) -> None:
-        """Start every learned spread at 1; ``scale_floor`` is a number or one a replica, [R, 1]."""
+        """Allocate the learned spreads, at 1; ``scale_floor`` is a number or one a replica, [R, 1]."""
         super().__init__()
         self.layout = layout
         self.scale_floor = scale_floor
         gaussian = layout.numeric + sum(len(group.names) for group in layout.block_groups)
         self.log_scale = nn.Parameter(torch.zeros(replicas, gaussian)) if learned_scale and gaussian else None
+
+    @torch.no_grad()
+    def start_spreads(self, spreads: Tensor) -> None:
+        """Start the learned spreads at ``spreads`` [R, Gaussian attributes]; those that are 1 by definition stay."""
+        if self.log_scale is not None:
+            self.log_scale.copy_(spreads.log())
 
     def forward(self, scalars: Tensor, blocks: tuple[Tensor, ...]) -> Prediction:
         """Read the raw output of the scalar decoder [R, ..., scalar width] and of each block group's decoder."""

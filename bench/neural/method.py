@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bench.api import BenchError, Incomplete, StackedMethod, Values
 from bench.neural.blocks import Encoder, Imputed, Layout
+from bench.neural.heads import Spreads
 from bench.neural.layers import parameter_count, reset_parameters
 from bench.neural.selection import Selection, row_chunks
 from bench.neural.training import History, Network, Trainer, replica_generators
@@ -35,23 +36,54 @@ class NeuralStackedMethod(StackedMethod):
         if len(train) < 2:
             raise BenchError(f"method '{self.name}' needs at least two training rows")
         device = self.context.device
+        self.parameters = self._per_replica(train.replicas)
         layout = Layout(train.schema)
         self._encoder = Encoder(train, layout, self.parameters.get("scaling", "standard"), device)
         layout.to(device)
         self._network = self.build(layout, train.replicas)
         reset_parameters(self._network, replica_generators("initialisation", seeds))
         self._network.to(device)
+        for module in self._network.modules():
+            # A spread of 1 where the data's is a quarter weighs the KL too much until it is learned, and Adam is slow.
+            if isinstance(module, Spreads):
+                module.start_spreads(self._encoder.floor_spread)
         self._seeds = list(seeds)
         validate = self._validator(validation)
-        learning_rate = self.parameters.get("learning_rate") or self.context.budget.learning_rate
+        learning_rate = self.parameters.get("learning_rate")
+        if learning_rate is None:
+            learning_rate = self.context.budget.learning_rate
         trainer = Trainer(
             self._network, train.tensors(device), self._encoder, validate, seeds, self.context,
             self.parameters.get("clip_norm"), learning_rate,
         )  # fmt: skip
         self.history: History = trainer.run()
-        for replica, error in enumerate(self.history.best_error):
-            if not math.isfinite(error):
-                raise BenchError(f"training of '{self.name}' diverged in replica {replica}: no finite validation error")
+        if len(self.failures()) == train.replicas:
+            raise BenchError(f"training of '{self.name}' diverged: no finite validation error")
+
+    def failures(self) -> Mapping[int, str]:
+        """Return the replicas whose training never had a finite validation error."""
+        return {
+            replica: f"training of '{self.name}' diverged: no finite validation error"
+            for replica, error in enumerate(self.history.best_error)
+            if not math.isfinite(error)
+        }
+
+    def _per_replica(self, replicas: int) -> dict[str, Any]:
+        """Return the parameters, each tunable one that is a list as a tensor [R, 1]; raises ValueError on its length.
+
+        A learning rate of None is the budget's.
+        """
+        parameters = dict(self.parameters)
+        for name in self.tunable:
+            values = parameters[name]
+            if not isinstance(values, list):
+                continue
+            if len(values) != replicas:
+                raise ValueError(f"{replicas} replicas need as many values of {name}, not {len(values)}")
+            usual = self.context.budget.learning_rate if name == "learning_rate" else None
+            numbers = [usual if value is None else value for value in values]
+            parameters[name] = torch.tensor(numbers, dtype=torch.float32, device=self.context.device)[:, None]
+        return parameters
 
     def _validator(self, validation: Incomplete) -> Callable[[], Tensor]:
         """Return the function that measures the validation error, [R]."""

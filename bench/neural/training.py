@@ -160,9 +160,12 @@ class Trainer:
         seeds: Sequence[int],
         context: Context,
         clip_norm: float | None,
-        learning_rate: float,
+        learning_rate: float | Tensor,
     ) -> None:
-        """Set up the optimisers; ``validate`` returns each replica's validation error, [R]."""
+        """Set up the optimisers; ``validate`` returns each replica's validation error, [R].
+
+        The learning rate is a number or one a replica, [R, 1].
+        """
         self.network, self.train, self.encoder, self.validate = network, train, encoder, validate
         self.context, self.clip_norm = context, clip_norm
         self.schedule = Schedule.of(network.training_budget(context.budget), train.rows)
@@ -172,6 +175,7 @@ class Trainer:
         self.drops = not isinstance(network.input_dropout, float) or network.input_dropout > 0
         self.phases = network.phases()
         self.optimisers = [stacked_adam(phase.groups, learning_rate) for phase in self.phases]
+        self.rates = [replica_rates(phase.groups, learning_rate) for phase in self.phases]
         self.history = History()
         self.best = [tensor.clone() for tensor in self._state()]
         replicas = train.replicas
@@ -244,7 +248,7 @@ class Trainer:
             dropped = chosen_at_random(noise[DROPOUT], self.network.input_dropout)
             batch = batch.without(dropped, self.network.layout)
         recorded: Tensor | None = None
-        for phase, optimiser in zip(self.phases, self.optimisers, strict=True):
+        for phase, optimiser, rates in zip(self.phases, self.optimisers, self.rates, strict=True):
             if (self._next_step + 1) % phase.every != 0:
                 continue
             losses = self.network.phase_losses(phase.name, batch, noise, progress, warm)
@@ -253,7 +257,7 @@ class Trainer:
             losses.sum().backward(inputs=moved)
             if self.clip_norm is not None:
                 clip_per_replica(moved, self.clip_norm)
-            optimiser.step()
+            step_at_own_rates(optimiser, rates)
             recorded = losses.detach() if recorded is None else recorded
         assert recorded is not None, "the first phase of a training has its turn in every step"
         self._next_step += 1
@@ -329,19 +333,44 @@ def save_atomically(state: Mapping[str, Any], path: Path) -> None:
     os.replace(partial, path)
 
 
-def stacked_adam(groups: Sequence[Mapping[str, Any]], learning_rate: float) -> torch.optim.Adam:
+def stacked_adam(groups: Sequence[Mapping[str, Any]], learning_rate: float | Tensor) -> torch.optim.Adam:
     """Return Adam for parameter groups whose step of one replica is the same, to the bit, whatever the stack.
 
     On a CPU, fused Adam rounds what fills whole vector registers (16 floats at most) otherwise than what is left over:
     it is used where no replica leaves anything over.
     """
+    rated = [{**group, "lr": largest_rate(group.get("lr", learning_rate))} for group in groups]
     split = [
         {**group, "params": members, "fused": fused, "foreach": False}
-        for group in groups
+        for group in rated
         for fused in (True, False)
         if (members := [p for p in group["params"] if (p.is_cuda or p[0].numel() % 16 == 0) is fused])
     ]
-    return torch.optim.Adam(split, lr=learning_rate)
+    return torch.optim.Adam(split, lr=largest_rate(learning_rate))
+
+
+def largest_rate(learning_rate: float | Tensor) -> float:
+    """Return a learning rate, or the largest where there is one a replica."""
+    return float(learning_rate.max()) if isinstance(learning_rate, Tensor) else learning_rate
+
+
+def replica_rates(
+    groups: Sequence[Mapping[str, Any]], learning_rate: float | Tensor
+) -> list[tuple[Sequence[nn.Parameter], Tensor]]:
+    """Return the parameters whose replicas learn at rates of their own, with each rate's share of the largest, [R]."""
+    rates = [(group["params"], group.get("lr", learning_rate)) for group in groups]
+    return [(members, (rate / rate.max()).flatten()) for members, rate in rates if isinstance(rate, Tensor)]
+
+
+@torch.no_grad()
+def step_at_own_rates(
+    optimiser: torch.optim.Optimizer, rates: Sequence[tuple[Sequence[nn.Parameter], Tensor]]
+) -> None:
+    """Take a step of Adam at the largest rate and shrink it to each replica's own: a step is linear in its rate."""
+    before = [(p, p.detach().clone(), share) for members, share in rates for p in members]
+    optimiser.step()
+    for parameter, old, share in before:
+        parameter.copy_(torch.lerp(old, parameter, share.view(-1, *(1,) * (old.dim() - 1))))
 
 
 @torch.no_grad()

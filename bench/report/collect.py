@@ -18,6 +18,7 @@ from bench.presets import PRESETS
 from bench.report.published import Published, PublishedValue
 from bench.spec import Entry, TableSpec
 from bench.streams import canonical_json
+from bench.tuned import TUNED
 
 #: ``ok`` has every seed, ``partial`` some. ``failed`` and ``skipped`` are rows that say so, ``unscored`` rows have
 #: nothing to score by this metric, ``missing`` was not run, ``unavailable`` is a method that is not installed.
@@ -49,6 +50,8 @@ class ReportCell:
     published_verdict: Verdict = ""
     #: Seeds whose training ended no better than the floor on held-out observed entries.
     collapsed: tuple[int, ...] = ()
+    #: What the rows warn of, such as an attribute never observed in training.
+    warnings: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -229,8 +232,12 @@ def _version(row: StoredRow) -> tuple[int, int, str]:
 
 
 def _recipe(row: StoredRow) -> tuple[int, str]:
-    """Return what the seeds of a cell share: the method's version, newer ones larger, and its resolved parameters."""
-    return row["cell"]["method_version"], canonical_json(row["cell"]["parameters"])
+    """Return what the seeds of a cell share: the method's version, newer ones larger, and its resolved parameters.
+
+    Tuned parameters are each seed's own.
+    """
+    cell = row["cell"]
+    return cell["method_version"], TUNED if cell["parameter_set"] == TUNED else canonical_json(cell["parameters"])
 
 
 def _filled(rows: Iterable[StoredRow]) -> int:
@@ -328,6 +335,7 @@ def _cell(
         content=content,
         subset=variant != "full",
         collapsed=tuple(seed for seed in values if _collapsed(by_seed[seed])),
+        warnings=tuple(dict.fromkeys(text for seed in values for text in by_seed[seed].get("warnings", ()))),
     )
 
 

@@ -151,7 +151,14 @@ def notes(table: ReportTable) -> list[CellText]:
     found += [CellText(text) for text in spec.notes]
     found += [CellText(text) for text in verdict_notes(table)]
     found += [CellText(text) for text in collapse_notes(table)]
+    found += [CellText(text) for text in warning_notes(table)]
     return found
+
+
+def warning_notes(table: ReportTable) -> list[str]:
+    """Return what the rows warn of, once for each data set."""
+    seen = dict.fromkeys((cell.entry.dataset, text) for cell in table.cells for text in cell.warnings)
+    return [f"{dataset}: {text}." for dataset, text in seen]
 
 
 def collapse_notes(table: ReportTable) -> list[str]:
