@@ -130,7 +130,8 @@ def _keep(
 ) -> None:
     put(rows)
     if plan.checkpoints is not None:
-        (plan.checkpoints / f"{job.key}.pt").unlink(missing_ok=True)
+        for path in plan.checkpoints.glob(f"{job.key}-*.pt"):
+            path.unlink()
     observer.finished(job, rows)
 
 

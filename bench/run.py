@@ -108,7 +108,9 @@ def _compute(job: Job, method: PluginInfo, registry: Registry, surroundings: Sur
         return [{**row, "counts": {"attributes": attributes}} for row in rows]
     mechanisms = [load(registry.mechanism(cell.mechanism))() for cell in job.cells]
     problem = build_problem(loaded.table, job.cells, mechanisms)
-    checkpoint = None if surroundings.checkpoints is None else surroundings.checkpoints / f"{job.key}.pt"
+    # A method that was edited does not go on from where it stood before.
+    folder = surroundings.checkpoints
+    checkpoint = None if folder is None else folder / f"{job.key}-{method.source_hash[:12]}.pt"
     budget = Budget(**first.budget)
     context = Context(budget, surroundings.device, surroundings.progress, surroundings.stop, checkpoint)
     instance = method_class(first.parameters, context)

@@ -23,6 +23,7 @@ from bench.experiment import (
     sets_of,
     with_user_plugins,
 )
+from bench.lock import held
 from bench.paths import shipped_rows_folder
 from bench.presets import PRESETS, budget_for
 from bench.progress import RunProgress, cost_of, duration_text, recorded_costs, say
@@ -224,7 +225,7 @@ def _execute(
     )  # fmt: skip
     preset = f"preset {request.preset} ({PRESETS[request.preset]})"
     say(console, f"{counted(len(waiting), 'job')} with {preset}, on {device}, {counted(plan.workers, 'worker')}")
-    with RunProgress(waiting, costs, console) as progress:
+    with held(store.folder), RunProgress(waiting, costs, console) as progress:
         stopped = execute(waiting, registry, plan, progress, put)
     took = duration_text(time.time() - began)
     if stopped is not None:

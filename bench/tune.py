@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bench.api import Context
 from bench.errors import BenchError, Stopped, closest
 from bench.experiment import Cell
+from bench.lock import held
 from bench.presets import Budget, budget_for
 from bench.registry import PluginInfo, Registry, available, load
 from bench.run import Surroundings
@@ -67,7 +68,7 @@ def tune_request(request: TuneRequest, console: Console) -> int:
     for method, dataset in pairs:
         require_fit(method, dataset)
     known = TunedParameters.of_store(request.store)
-    with interruptions(lambda line: say(console, line)) as interrupted:
+    with held(request.store), interruptions(lambda line: say(console, line)) as interrupted:
         for method, dataset in pairs:
             table = _table(dataset)
             seeds = request.seeds[:1] if table.test is not None else request.seeds
@@ -160,7 +161,7 @@ def tune(
         return _problem(method, dataset.name, table, registry, budget, own)
 
     def context(part: object) -> Context:
-        identity = digest([method.name, method.version, table.content_hash, budget.as_json(), part])
+        identity = digest([method.name, method.source_hash, table.content_hash, budget.as_json(), part])
         checkpoint = surroundings.checkpoints and surroundings.checkpoints / f"tune-{identity}.pt"
         return Context(budget, surroundings.device, surroundings.progress, surroundings.stop, checkpoint)
 
