@@ -29,6 +29,9 @@ from bench.neural.latent import Gaussian, standard_log_density
 from bench.neural.layers import sigmoid
 from bench.neural.method import NeuralStackedMethod
 
+#: Floats of decoded images and features one replica may hold while samples of x_u are drawn.
+IMAGINED_FLOATS = 2**19
+
 
 class VSAENetwork(LatentNetwork):
     """A stack of VSAEs: selective proposal, mask decoder, data decoder conditioned on the mask decoder's output."""
@@ -113,10 +116,19 @@ class VSAENetwork(LatentNetwork):
         ``noise`` is [R, samples, b, M, latent]. The decoders run with their running statistics: the frozen model.
         """
         expanded = Gaussian(proposal.mean[:, None], proposal.log_variance[:, None])
-        samples = noise.shape[1]
-        z = expanded.sample(noise).flatten(3).flatten(1, 2)
-        _, prediction = self.decode(z, training=False)
-        return self.decoder.heads.sample_moments(unflatten_draws(prediction, samples), 1, self.draw_numbers)
+        moments = self.decoder.heads.moments(self.draw_numbers)
+        for chunk in noise.split(self.imagined_at_a_time(noise.shape[2]), dim=1):
+            z = expanded.sample(chunk).flatten(3).flatten(1, 2)
+            logits = self.mask_decoder(z, None, False)
+            scalars, blocks = self.decoder.raw(torch.cat([z, sigmoid(logits)], dim=-1), False)
+            split = (chunk.shape[1], -1)
+            moments.add(scalars.unflatten(1, split), tuple(block.unflatten(1, split) for block in blocks))
+        return moments.target()
+
+    def imagined_at_a_time(self, rows: int) -> int:
+        """Return how many samples are decoded together: all of a table's, and of images what a cache holds."""
+        width = self.layout.width - self.layout.scalar_width
+        return max(1, IMAGINED_FLOATS // (rows * width)) if width else self.target_draws
 
     def proposal_noise(self, rows: int, draws: int) -> dict[str, tuple[int, ...]]:
         """Noise for hidden slots (once for the chunk) and for each draw of z."""

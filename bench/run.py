@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from bench.allocator import keep_freed_memory
 from bench.environment import environment, gpu_name
 from bench.errors import BenchError, Stopped
 from bench.experiment import Cell, Job
@@ -98,6 +99,7 @@ def _compute(job: Job, method: PluginInfo, registry: Registry, surroundings: Sur
     first = job.cells[0]
     method_class = load(method)
     _use_threads(surroundings.threads)
+    keep_freed_memory()
     loaded = load_table(load(registry.dataset(first.dataset))(), first.include_target)
     if loaded.table.content_hash != first.content:
         raise BenchError(f"data set '{first.dataset}' has changed since this run began; start the run again")

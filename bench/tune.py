@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.allocator import keep_freed_memory
 from bench.api import Context
 from bench.errors import BenchError, Stopped, closest
 from bench.experiment import Cell
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Trials of every method, the defaults among them.
 TRIALS = 16
+#: On images, where a training takes long, a trial gets this share of the preset's steps or epochs.
+IMAGE_SHARE = 0.4
 #: What they are tuned on, whatever they are used on later.
 MECHANISM, RATIO = "mcar", 0.5
 
@@ -68,6 +71,7 @@ def tune_request(request: TuneRequest, console: Console) -> int:
     for method, dataset in pairs:
         require_fit(method, dataset)
     known = TunedParameters.of_store(request.store)
+    keep_freed_memory()
     with held(request.store), interruptions(lambda line: say(console, line)) as interrupted:
         for method, dataset in pairs:
             table = _table(dataset)
@@ -140,6 +144,15 @@ def draw_trials(method: str, tunable: Mapping[str, Sequence[Any]], default: Mapp
     return trials
 
 
+def trial_budget(preset: str, kinds: Iterable[str]) -> Budget:
+    """Return the budget of one trial: the preset's, cut on images by ``IMAGE_SHARE``."""
+    budget = budget_for(preset, kinds)
+    if "image" not in kinds:
+        return budget
+    steps, epochs = (None if n is None else max(1, round(IMAGE_SHARE * n)) for n in (budget.steps, budget.epochs))
+    return replace(budget, steps=steps, epochs=epochs)
+
+
 def tune(
     method: PluginInfo,
     dataset: PluginInfo,
@@ -153,7 +166,7 @@ def tune(
 
     Raises BenchError where every trial of a seed failed, and Stopped.
     """
-    budget = budget_for(preset, dataset.kinds)
+    budget = trial_budget(preset, dataset.kinds)
     trials = draw_trials(method.name, method.tunable, method.parameter_sets["default"])
     every = [(seed, trial) for seed in seeds for trial in trials]
 

@@ -13,7 +13,7 @@ from torch.distributions import Categorical, Independent, Normal
 
 from bench.api import Attribute, Schema
 from bench.neural.blocks import Encoded, Encoder, Layout
-from bench.neural.heads import Heads, Prediction, Target
+from bench.neural.heads import Heads, Prediction, Target, image_mean
 
 REPLICAS, ROWS = 2, 5
 SCHEMA = Schema(
@@ -53,10 +53,26 @@ def normal(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
 
 
-def decoded(heads: Heads, *leading: int, seed: int = 0) -> Prediction:
-    """Return what the heads make of random raw outputs with these leading dimensions."""
+def raw_outputs(heads: Heads, *leading: int, seed: int = 0) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return random outputs of the decoders with these leading dimensions."""
     blocks = (2 * normal(*leading, 2, 4, seed=seed + 1), normal(*leading, 1, 3, seed=seed + 2))
-    return heads(2 * normal(*leading, heads.layout.scalar_width, seed=seed), blocks)
+    return 2 * normal(*leading, heads.layout.scalar_width, seed=seed), blocks
+
+
+def decoded(heads: Heads, *leading: int, seed: int = 0) -> Prediction:
+    """Return what the heads make of ``raw_outputs``."""
+    prediction: Prediction = heads(*raw_outputs(heads, *leading, seed=seed))
+    return prediction
+
+
+def sample_moments(heads: Heads, samples: int, draw_numbers: bool, seed: int = 0, at_a_time: int = 3) -> Target:
+    """Return the moments of the samples of ``decoded(heads, REPLICAS, samples, ROWS)``, added in chunks."""
+    moments = heads.moments(draw_numbers)
+    scalars, blocks = raw_outputs(heads, REPLICAS, samples, ROWS, seed=seed)
+    for first in range(0, samples, at_a_time):
+        chunk = slice(first, first + at_a_time)
+        moments.add(scalars[:, chunk], tuple(block[:, chunk].clone() for block in blocks))
+    return moments.target()
 
 
 def random_values(*leading: int, seed: int = 20) -> tuple[Encoded, list[Tensor]]:
@@ -134,11 +150,12 @@ def test_the_spread_of_a_replica_is_its_own(heads: Heads) -> None:
     assert (heads.log_scale.grad[1] != 0).all()
 
 
+@pytest.mark.parametrize("at_a_time", [1, 3, 7])
 @pytest.mark.parametrize("draw_numbers", [False, True])
-def test_moments_of_samples_are_the_explicit_ones(heads: Heads, draw_numbers: bool) -> None:
+def test_moments_of_samples_are_the_explicit_ones(heads: Heads, draw_numbers: bool, at_a_time: int) -> None:
     samples = 7
     prediction = decoded(heads, REPLICAS, samples, ROWS)
-    moments = heads.sample_moments(prediction, 1, draw_numbers)
+    moments = sample_moments(heads, samples, draw_numbers, at_a_time=at_a_time)
     assert heads.log_scale is not None and moments.numeric_variance is not None and moments.block_variance is not None
     variance = heads.log_scale.detach().exp()[:, None] ** 2 * (1.0 if draw_numbers else 0.0)
     numbers = prediction.numeric.detach().numpy()
@@ -167,14 +184,14 @@ def test_the_density_by_moments_is_the_mean_density_of_the_samples(heads: Heads)
         )
         for k in range(samples)
     ]
-    by_moments = heads.log_prob(prediction, heads.sample_moments(imagined, 1, draw_numbers=False))
+    by_moments = heads.log_prob(prediction, sample_moments(heads, samples, False, seed=50))
     torch.testing.assert_close(by_moments, torch.stack(one_by_one).mean(0))
 
 
 def test_the_density_by_moments_is_the_mean_density_of_drawn_values(heads: Heads) -> None:
     draws = 20_000
     prediction, imagined = decoded(heads, REPLICAS, ROWS), decoded(heads, REPLICAS, 4, ROWS, seed=50)
-    by_moments = heads.log_prob(prediction, heads.sample_moments(imagined, 1, draw_numbers=True)).detach()
+    by_moments = heads.log_prob(prediction, sample_moments(heads, 4, True, seed=50)).detach()
     torch.manual_seed(0)
     assert heads.log_scale is not None
     spread = heads.log_scale.detach().exp().view(REPLICAS, 1, 1, GAUSSIANS)
@@ -198,8 +215,8 @@ def test_the_density_by_moments_is_the_mean_density_of_drawn_values(heads: Heads
     error = (drawn.mean(1) - by_moments) / (drawn.std(1) / math.sqrt(draws))
     assert error.abs().max() < 5
     # The simplest case: a head's draw is less likely under it than its mean, by half a nat a dimension.
-    own = heads.log_prob(prediction, heads.sample_moments(decoded(heads, REPLICAS, 1, ROWS), 1, draw_numbers=True))
-    sure = heads.log_prob(prediction, heads.sample_moments(decoded(heads, REPLICAS, 1, ROWS), 1, draw_numbers=False))
+    own = heads.log_prob(prediction, sample_moments(heads, 1, True))
+    sure = heads.log_prob(prediction, sample_moments(heads, 1, False))
     half = torch.tensor([0.5, 0.5, 0, 0, 0, 2, 2, 1.5], dtype=torch.float64).expand_as(own)
     torch.testing.assert_close(sure - own, half)
 
@@ -220,7 +237,7 @@ def test_levels_an_attribute_does_not_have_get_nothing_whatever_the_decoder_says
     torch.testing.assert_close(probabilities.sum(-2), torch.ones(REPLICAS, ROWS, 3))
     values, _ = random_values(REPLICAS, ROWS)
     certain = Target(values.numeric.float(), values.categorical.float(), tuple(b.float() for b in values.blocks))
-    moments = heads.sample_moments(decoded(heads.double(), REPLICAS, 4, ROWS), 1, False).detach()
+    moments = sample_moments(heads.double(), 4, False).detach()
     heads.float()
     imagined = Target(moments.numeric.float(), moments.categorical.float(), tuple(b.float() for b in moments.blocks))
     hidden = Target(certain.numeric, torch.zeros_like(certain.categorical), certain.blocks)
@@ -254,3 +271,9 @@ def test_spreads_start_at_those_about_the_floor() -> None:
     assert heads.log_scale is not None
     torch.testing.assert_close(heads.log_scale.detach().exp(), encoder.floor_spread)
     Heads(Layout(table.schema), 2, learned_scale=False).start_spreads(encoder.floor_spread)
+
+
+def test_the_mean_of_an_image_is_a_sigmoid_with_its_gradient() -> None:
+    raw = (3 * normal(4, 9, seed=2)).requires_grad_()
+    torch.testing.assert_close(image_mean(raw), torch.sigmoid(raw))
+    assert torch.autograd.gradcheck(image_mean, (raw,))

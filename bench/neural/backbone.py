@@ -109,14 +109,18 @@ class DataDecoder(nn.Module):
 
         ``weight`` [R, n] says how much each row counts in batch normalisation (None: all alike).
         """
+        prediction: Prediction = self.heads(*self.raw(z, training, weight))
+        return prediction
+
+    def raw(self, z: Tensor, training: bool, weight: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return what the heads read: the output for scalars [R, n, scalar width], and for each group of blocks."""
         scalars = z.new_zeros(*z.shape[:2], 0) if self.scalars is None else self.scalars(z, weight, training)
         blocks = []
         for group, decoder in zip(self.layout.block_groups, self.blocks, strict=True):
             shared = z[:, None].expand(-1, len(group.names), -1, -1)
             shared_weight = None if weight is None else weight[:, None].expand(-1, len(group.names), -1)
             blocks.append(decoder(shared, shared_weight, training).transpose(1, 2))
-        prediction: Prediction = self.heads(scalars, tuple(blocks))
-        return prediction
+        return scalars, tuple(blocks)
 
 
 def collective_encoder(layout: Layout, replicas: int, sizes: Sizes) -> BankedMLP:

@@ -4,15 +4,39 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from bench.neural.blocks import Encoded, Imputed, Layout
-from bench.neural.layers import sigmoid
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+
+
+class _ImageMean(torch.autograd.Function):
+    """A sigmoid by way of tanh (see ``layers.sigmoid``) in one buffer, its gradient in one pass."""
+
+    @staticmethod
+    def forward(ctx: Any, raw: Tensor) -> Tensor:
+        mean = raw.mul(0.5).tanh_().mul_(0.5).add_(0.5)
+        ctx.save_for_backward(mean)
+        return mean
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (mean,) = ctx.saved_tensors
+        back: Tensor = torch.ops.aten.sigmoid_backward(gradient, mean)
+        return back
+
+
+def image_mean(raw: Tensor) -> Tensor:
+    """Return the mean of pixels in [0, 1] for a decoder's raw output."""
+    mean: Tensor = _ImageMean.apply(raw)  # type: ignore[no-untyped-call]
+    return mean
 
 
 @runtime_checkable
@@ -95,14 +119,18 @@ class Heads(nn.Module):
     def forward(self, scalars: Tensor, blocks: tuple[Tensor, ...]) -> Prediction:
         """Read the raw output of the scalar decoder [R, ..., scalar width] and of each block group's decoder."""
         layout = self.layout
-        numeric = scalars[..., : layout.numeric]
-        logits = scalars[..., layout.numeric :].unflatten(-1, (layout.max_levels, layout.categorical))
-        categorical = logits.masked_fill(layout.no_level, -math.inf)
+        read = self.scalars(scalars)
         means = tuple(
-            sigmoid(raw) if group.kind == "image" else raw
+            image_mean(raw) if group.kind == "image" else raw
             for group, raw in zip(layout.block_groups, blocks, strict=True)
         )
-        return Prediction(numeric, categorical, means)
+        return Prediction(read.numeric, read.categorical, means)
+
+    def scalars(self, scalars: Tensor) -> Prediction:
+        """Read the raw output of the scalar decoder alone, [R, ..., scalar width]."""
+        layout = self.layout
+        logits = scalars[..., layout.numeric :].unflatten(-1, (layout.max_levels, layout.categorical))
+        return Prediction(scalars[..., : layout.numeric], logits.masked_fill(layout.no_level, -math.inf), ())
 
     def log_scales(self, dims: int) -> Tensor:
         """Return the log spread of each Gaussian attribute in group order, [R, 1, ..., attributes], ``dims`` dims."""
@@ -136,35 +164,68 @@ class Heads(nn.Module):
         for index, group in enumerate(layout.block_groups):
             log_scale = log_scales[..., first : first + len(group.names)]
             first += len(group.names)
-            error = ((target.blocks[index] - prediction.blocks[index]) ** 2).sum(-1)
+            mean, truth = torch.broadcast_tensors(prediction.blocks[index], target.blocks[index])
+            error = functional.mse_loss(mean, truth, reduction="none").sum(-1)
             if target.block_variance is not None:
                 error = error + target.block_variance[index]
             parts.append(-0.5 * error * torch.exp(-2 * log_scale) - group.width * (log_scale + HALF_LOG_TWO_PI))
         return torch.cat(parts, dim=-1)
 
-    def sample_moments(self, prediction: Prediction, sample_dim: int, draw_numbers: bool) -> Target:
-        """Return the moments of values decoded from several latent samples along ``sample_dim``.
+    def moments(self, draw_numbers: bool) -> SampleMoments:
+        """Return an empty collection of samples, whose moments are targets; see ``SampleMoments``."""
+        return SampleMoments(self, draw_numbers)
 
-        With ``draw_numbers`` the values are draws from the heads (their variance adds to that of the means); without,
-        the heads' means. Categories are always draws: their moments are the mean probabilities.
-        """
-        layout = self.layout
-        numeric_mean = prediction.numeric.mean(sample_dim)
-        numeric_variance = ((prediction.numeric - numeric_mean.unsqueeze(sample_dim)) ** 2).mean(sample_dim)
-        block_mean = tuple(block.mean(sample_dim) for block in prediction.blocks)
-        block_variance = tuple(
-            ((block - mean.unsqueeze(sample_dim)) ** 2).sum(-1).mean(sample_dim)
-            for block, mean in zip(prediction.blocks, block_mean, strict=True)
-        )
-        if draw_numbers:
-            variances = torch.exp(2 * self.log_scales(numeric_mean.dim()))
-            numeric_variance = numeric_variance + variances[..., : layout.numeric]
-            first, with_noise = layout.numeric, []
-            for group, spread in zip(layout.block_groups, block_variance, strict=True):
-                with_noise.append(spread + group.width * variances[..., first : first + len(group.names)])
+
+class SampleMoments:
+    """The moments of values decoded from latent samples that come in chunks; no sample of an image is kept.
+
+    With ``draw_numbers`` the values are draws from the heads (their variance adds to that of the means); without, the
+    heads' means. Categories are always draws: their moments are the mean probabilities.
+    """
+
+    def __init__(self, heads: Heads, draw_numbers: bool) -> None:
+        """Start empty."""
+        self._heads, self._draw_numbers = heads, draw_numbers
+        self._scalars: list[Tensor] = []
+        self._sums: list[Tensor] = []
+        self._squares: list[Tensor] = []
+
+    @torch.no_grad()
+    def add(self, scalars: Tensor, blocks: tuple[Tensor, ...]) -> None:
+        """Add k samples: raw outputs [R, k, b, ...] of the scalar decoder and the block decoders, overwritten here."""
+        first = not self._scalars
+        self._scalars.append(scalars)
+        for index, (group, raw) in enumerate(zip(self._heads.layout.block_groups, blocks, strict=True)):
+            # The mean of an image is (1 + tanh(raw / 2)) / 2: its moments follow from those of the tanh.
+            value = raw.mul_(0.5).tanh_() if group.kind == "image" else raw
+            total, squares = value.sum(1), value.square().sum((1, -1))
+            if first:
+                self._sums.append(total)
+                self._squares.append(squares)
+            else:
+                self._sums[index] += total
+                self._squares[index] += squares
+
+    @torch.no_grad()
+    def target(self) -> Target:
+        """Return the moments of all samples as a target [R, b, ...]."""
+        heads, layout = self._heads, self._heads.layout
+        scalars = torch.cat(self._scalars, dim=1) if len(self._scalars) > 1 else self._scalars[0]
+        prediction, samples = heads.scalars(scalars), scalars.shape[1]
+        mean = prediction.numeric.mean(1)
+        variance = ((prediction.numeric - mean.unsqueeze(1)) ** 2).mean(1)
+        means, variances = [], []
+        for group, total, squares in zip(layout.block_groups, self._sums, self._squares, strict=True):
+            centre = total / samples
+            spread = (squares / samples - centre.square().sum(-1)).clamp(min=0)
+            image = group.kind == "image"
+            means.append(0.5 * centre + 0.5 if image else centre)
+            variances.append(0.25 * spread if image else spread)
+        if self._draw_numbers:
+            own = torch.exp(2 * heads.log_scales(mean.dim()))
+            variance = variance + own[..., : layout.numeric]
+            first = layout.numeric
+            for index, group in enumerate(layout.block_groups):
+                variances[index] = variances[index] + group.width * own[..., first : first + len(group.names)]
                 first += len(group.names)
-            block_variance = tuple(with_noise)
-        return Target(
-            numeric_mean, prediction.probabilities().mean(sample_dim),
-            block_mean, numeric_variance, block_variance,
-        )  # fmt: skip
+        return Target(mean, prediction.probabilities().mean(1), tuple(means), variance, tuple(variances))
