@@ -24,7 +24,16 @@ from bench.problem import hold_out
 from bench.registry import Registry, load
 from bench.run import Surroundings, run_job
 from bench.spec import parse_spec
-from bench.tune import TRIALS, TuneRequest, draw_trials, tunable_method, tune, tune_request, validation_error
+from bench.tune import (
+    TRIALS,
+    TuneRequest,
+    draw_trials,
+    trial_budget,
+    tunable_method,
+    tune,
+    tune_request,
+    validation_error,
+)
 from bench.tuned import Tuned, TunedParameters, best_trial, tuned_folder
 
 #: Fills numbers with its parameter: the best value is the one nearest to each column's mean.
@@ -88,6 +97,13 @@ def test_trials_are_the_defaults_and_seeded_draws_within_their_ranges() -> None:
     # Even on a logarithmic scale: about as many below as above the middle, 1e-3.
     assert 3 <= sum(trial["a"] < 1e-3 for trial in drawn) <= 12
     assert trials == draw_trials("some", tunable, default) != draw_trials("other", tunable, default)
+
+
+def test_a_trial_has_the_presets_budget_but_on_images() -> None:
+    quick = budget_for("quick", ("numeric",))
+    assert trial_budget("quick", ("numeric",)) == quick
+    assert trial_budget("quick", ("image",)) == replace(budget_for("quick", ("image",)), steps=600)
+    assert trial_budget("paper", ("image", "categorical")).epochs == 400
 
 
 def test_the_choice_is_the_trial_with_the_lowest_error_and_the_first_of_equals() -> None:
