@@ -13,7 +13,7 @@ from bench.neural.blocks import Encoded, Layout
 from bench.neural.joint import JointNetwork, require_choice
 from bench.neural.latent import Gaussian
 from bench.neural.layers import BankedMLP
-from bench.neural.method import NeuralStackedMethod
+from bench.neural.method import LatentStackedMethod
 
 #: Width of the two hidden layers of the network of p(z | m).
 PRIOR_WIDTH = 16
@@ -37,7 +37,7 @@ class CVAENetwork(JointNetwork):
         return Gaussian.from_raw(self.prior_network(batch.shown.observed.to(batch.numeric.dtype), None, training))
 
 
-class CVAE(NeuralStackedMethod):
+class CVAE(LatentStackedMethod):
     """Conditional variational autoencoder with the mask as condition, trained on the observed entries."""
 
     name = "cvae"

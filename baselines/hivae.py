@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -35,11 +36,17 @@ from torch.nn import functional
 from bench.neural.backbone import Sizes, unflatten_draws, vsae_parameter_count
 from bench.neural.blocks import Encoded, Imputed, Layout
 from bench.neural.heads import Heads, Prediction, Target
-from bench.neural.importance import CHUNK_FLOATS, DRAWS_AT_A_TIME, ImportanceAverage, LatentNetwork
+from bench.neural.importance import (
+    CHUNK_FLOATS,
+    DRAWS_AT_A_TIME,
+    ImportanceAverage,
+    LatentNetwork,
+    map_prediction,
+)
 from bench.neural.joint import joint_encoder
-from bench.neural.latent import Gaussian
+from bench.neural.latent import Gaussian, gumbel
 from bench.neural.layers import LEAKY_SLOPE, BankedLinear, BankedMLP, parameter_count
-from bench.neural.method import NeuralStackedMethod
+from bench.neural.method import LatentStackedMethod
 from bench.neural.training import replica_noise
 
 
@@ -214,6 +221,16 @@ class HIVAENetwork(LatentNetwork):
         negative_bound: Tensor = kl_weight * kl - log_observed
         return negative_bound.mean(1)
 
+    def generate(self, batch: Encoded, generators: Sequence[torch.Generator]) -> Prediction:
+        """Decode draws of s, each as likely as the others, and of z from p(z | s)."""
+        rows, device = batch.observed.shape[1], str(batch.observed.device)
+        chosen = gumbel(replica_noise((rows, self.components), generators, device)).argmax(-1)
+        component = functional.one_hot(chosen, self.components).to(batch.numeric.dtype)
+        z = self.prior_means(component, None, False) + replica_noise((rows, self.latent), generators, device)
+        prediction, log_scales = self.decode(z[:, None], component[:, None], training=False)
+        decoded = replace(prediction, log_scales=log_scales)
+        return map_prediction(lambda tensor: tensor.squeeze(1), decoded)
+
     def proposal_noise(self, rows: int, draws: int) -> dict[str, tuple[int, ...]]:
         """Noise for each draw of z and of s."""
         return {"latent": (draws, rows, self.latent), "component": (draws, rows, self.components)}
@@ -238,7 +255,8 @@ class HIVAENetwork(LatentNetwork):
         z = proposal.sample(noise)
         prediction, log_scales = self.decode(z, component, training=False)
         log_weight = self.log_observed(prediction, log_scales, batch)
-        return log_weight + prior.log_density(z) - proposal.log_density(z), prediction
+        log_weight = log_weight + prior.log_density(z) - proposal.log_density(z)
+        return log_weight, replace(prediction, log_scales=log_scales)
 
     def notes(self, features: Tensor) -> dict[str, Tensor]:
         """Return the whole KL of each row, and that of s alone, [R, b]."""
@@ -278,18 +296,12 @@ class HIVAENetwork(LatentNetwork):
         return average.result(), notes
 
 
-def gumbel(noise: Tensor) -> Tensor:
-    """Return standard Gumbel noise for standard normal noise."""
-    uniform = torch.special.ndtr(noise).clamp(1e-6, 1 - 1e-6)
-    return -torch.log(-torch.log(uniform))
-
-
 def kl_to_uniform(log_probabilities: Tensor) -> Tensor:
     """Return KL(q || Uniform) of log-probabilities over the last dimension."""
     return (log_probabilities.exp() * (log_probabilities + math.log(log_probabilities.shape[-1]))).sum(-1)
 
 
-class HIVAE(NeuralStackedMethod):
+class HIVAE(LatentStackedMethod):
     """VAE for mixed data: a mixture prior and heads per attribute.
 
     ``components`` and ``y_width`` are the authors' S and width of ``y_i``; ``scale_floor`` is the root of their least

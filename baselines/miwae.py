@@ -7,11 +7,11 @@ not warmed up.
 from __future__ import annotations
 
 from bench.neural.blocks import Layout
-from bench.neural.method import NeuralStackedMethod
+from bench.neural.method import LatentStackedMethod
 from bench.neural.weighted_bound import ImportanceWeightedNetwork
 
 
-class MIWAE(NeuralStackedMethod):
+class MIWAE(LatentStackedMethod):
     """Missing data importance-weighted autoencoder."""
 
     name = "miwae"

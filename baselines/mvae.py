@@ -18,7 +18,7 @@ VSAE's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,11 +30,12 @@ from bench.api import Budget
 from bench.neural.backbone import AttributiveEncoders, DataDecoder, Sizes, unflatten_draws, vsae_parameter_count
 from bench.neural.blocks import Encoded, Layout
 from bench.neural.heads import Heads, Prediction, Target
-from bench.neural.importance import LatentNetwork
+from bench.neural.importance import LatentNetwork, map_prediction
 from bench.neural.joint import JointNetwork
 from bench.neural.latent import Gaussian
 from bench.neural.layers import parameter_count
-from bench.neural.method import NeuralStackedMethod
+from bench.neural.method import LatentStackedMethod
+from bench.neural.training import replica_noise
 
 #: A table of more attributes than this draws its single-attribute terms.
 ALL_SINGLES = 3
@@ -160,6 +161,11 @@ class MVAENetwork(LatentNetwork):
         negative_bounds: Tensor = kl_weight * kl - log_given
         return negative_bounds.mean(1)
 
+    def generate(self, batch: Encoded, generators: Sequence[torch.Generator]) -> Prediction:
+        """Decode z from N(0, I)."""
+        z = replica_noise((1, batch.observed.shape[1], self.latent), generators, str(batch.observed.device))
+        return map_prediction(lambda tensor: tensor.squeeze(1), self.decode(z, None, training=False))
+
     def proposal_noise(self, rows: int, draws: int) -> dict[str, tuple[int, ...]]:
         """Noise for each draw of z."""
         return {"latent": (draws, rows, self.latent)}
@@ -189,7 +195,7 @@ def expert_sizes(layout: Layout, sizes: Sizes, latent: int, at_least: int) -> Si
     return wider
 
 
-class MVAE(NeuralStackedMethod):
+class MVAE(LatentStackedMethod):
     """Multimodal VAE: a product of one expert an attribute and the prior.
 
     Tables of more than 3 attributes take ``single_terms`` of the single-attribute terms a step and row, reweighted

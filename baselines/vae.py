@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from bench.neural.blocks import Layout
 from bench.neural.joint import JointNetwork
-from bench.neural.method import NeuralStackedMethod
+from bench.neural.method import LatentStackedMethod
 
 
-class VAE(NeuralStackedMethod):
+class VAE(LatentStackedMethod):
     """Variational autoencoder, trained on the observed entries."""
 
     name = "vae"

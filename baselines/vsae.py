@@ -7,7 +7,7 @@ layers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,7 +27,8 @@ from bench.neural.heads import Heads, Prediction, Target
 from bench.neural.importance import LatentNetwork
 from bench.neural.latent import Gaussian, standard_log_density
 from bench.neural.layers import sigmoid
-from bench.neural.method import NeuralStackedMethod
+from bench.neural.method import LatentStackedMethod
+from bench.neural.training import replica_noise
 
 #: Floats of decoded images and features one replica may hold while samples of x_u are drawn.
 IMAGINED_FLOATS = 2**19
@@ -130,6 +131,12 @@ class VSAENetwork(LatentNetwork):
         width = self.layout.width - self.layout.scalar_width
         return max(1, IMAGINED_FLOATS // (rows * width)) if width else self.target_draws
 
+    def generate(self, batch: Encoded, generators: Sequence[torch.Generator]) -> Prediction:
+        """Decode z from N(0, I) in the blocks of all attributes: mask decoder, then data decoder."""
+        shape = (batch.observed.shape[1], self.layout.attributes * self.latent)
+        z = replica_noise(shape, generators, str(batch.observed.device))
+        return self.decode(z, training=False)[1]
+
     def proposal_noise(self, rows: int, draws: int) -> dict[str, tuple[int, ...]]:
         """Noise for hidden slots (once for the chunk) and for each draw of z."""
         return {"fill": (rows, self.layout.width), "latent": (draws, rows, self.layout.attributes, self.latent)}
@@ -153,7 +160,7 @@ class VSAENetwork(LatentNetwork):
         return log_weight, prediction, {"kl": kl.sum(-1), "kl_blocks": kl}
 
 
-class VSAE(NeuralStackedMethod):
+class VSAE(LatentStackedMethod):
     """Variational selective autoencoder."""
 
     name = "vsae"

@@ -98,6 +98,20 @@ class Method:
         """Return complete values for ``data``, observed entries unchanged, from ``draws`` samples where it samples."""
         raise TypeError(f"method '{self.name}' does not define impute")
 
+    def sample(self, data: Incomplete, draws: int) -> list[Values]:
+        """Return ``draws`` complete versions of ``data``, each drawn given what it shows; optional, after ``fit``.
+
+        Observed entries are unchanged. Raises BenchError where the method draws none.
+        """
+        raise BenchError(f"method '{self.name}' draws no samples: it gives one imputation of a row")
+
+    def generate(self, rows: int, seed: int) -> Values:
+        """Return ``rows`` rows made up by the model, under a seed; optional, after ``fit``.
+
+        Raises BenchError where the method cannot.
+        """
+        raise BenchError(f"method '{self.name}' has no prior to generate rows from")
+
     def diagnostics(self) -> list[dict[str, Any]]:
         """Return what is worth storing beside the scores after ``impute``, one dict per replica; JSON values only."""
         return []

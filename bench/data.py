@@ -319,6 +319,16 @@ class Incomplete:
         return TensorView(self, device)
 
 
+def nothing_observed(schema: Schema, rows: int, replicas: int = 1) -> Incomplete:
+    """Return a view of rows of a schema that shows nothing at all, such as rows yet to be made up."""
+    kinds = {"image": np.uint8, "features": np.float32}
+    blocks = {a.name: np.zeros((rows, a.width), dtype=kinds[a.kind]) for a in schema.block_attributes}
+    hidden = np.zeros((rows, len(schema)), dtype=bool)
+    table = Table(schema, np.zeros((rows, len(schema.scalar_indices))), blocks, hidden)
+    index = np.tile(np.arange(rows), (replicas, 1))
+    return Incomplete(table, index, np.zeros((replicas, rows, len(schema)), dtype=bool))
+
+
 def unit_scale(block: AnyArray) -> AnyArray:
     """Return a block as float32, uint8 images scaled to [0, 1]."""
     return block.astype(np.float32) / np.float32(255) if block.dtype == np.uint8 else block.astype(np.float32)

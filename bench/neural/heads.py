@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from bench.neural.blocks import Encoded, Imputed, Layout
+from bench.neural.latent import gumbel
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
@@ -79,12 +81,14 @@ class Target:
 class Prediction:
     """A decoder's output, leading dimensions [R, ..., b]: means of numbers and blocks, logits of categories.
 
-    ``categorical`` is [..., levels, categorical], minus infinity for levels an attribute does not have.
+    ``categorical`` is [..., levels, categorical], minus infinity for levels an attribute does not have. ``log_scales``
+    [..., b, Gaussian attributes] are log spreads that stand in for the heads' own, where a model has them.
     """
 
     numeric: Tensor
     categorical: Tensor
     blocks: tuple[Tensor, ...]
+    log_scales: Tensor | None = None
 
     def expectation(self) -> Imputed:
         """Return the expected values: means and probabilities."""
@@ -170,6 +174,43 @@ class Heads(nn.Module):
                 error = error + target.block_variance[index]
             parts.append(-0.5 * error * torch.exp(-2 * log_scale) - group.width * (log_scale + HALF_LOG_TWO_PI))
         return torch.cat(parts, dim=-1)
+
+    def value_noise(self, rows: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of standard normal noise one replica needs to draw the values of ``rows`` rows."""
+        layout = self.layout
+        features = sum(len(group.names) * group.width for group in layout.block_groups if group.kind == "features")
+        return {
+            "numbers": (rows, layout.numeric), "levels": (rows, layout.max_levels, layout.categorical),
+            "features": (rows, features),
+        }  # fmt: skip
+
+    def draw(self, prediction: Prediction, noise: Mapping[str, Tensor]) -> Imputed:
+        """Return values drawn from a prediction [R, b, ...] with the ``noise`` that ``value_noise`` asks for.
+
+        Numbers and features are drawn where their spread was learned (one that is set says nothing about the data),
+        else they are the means; categories are drawn, as one-hot levels. Images are the means: the noise of a Gaussian
+        head is independent from pixel to pixel and would only hide the picture.
+        """
+        layout = self.layout
+        levels = (prediction.categorical + gumbel(noise["levels"])).argmax(-2, keepdim=True)
+        one_hot = torch.zeros_like(prediction.categorical).scatter_(-2, levels, 1.0)
+        log_scales = prediction.log_scales
+        if log_scales is None:
+            if self.log_scale is None:
+                return Imputed(prediction.numeric, one_hot, prediction.blocks)
+            log_scales = self.log_scales(prediction.numeric.dim())
+        spread = torch.exp(log_scales)
+        first, used, blocks = layout.numeric, 0, []
+        for group, block in zip(layout.block_groups, prediction.blocks, strict=True):
+            members = len(group.names)
+            if group.kind == "features":
+                own = noise["features"][..., used : used + members * group.width].unflatten(-1, (members, group.width))
+                used += members * group.width
+                block = block + spread[..., first : first + members, None] * own
+            first += members
+            blocks.append(block)
+        numbers = prediction.numeric + spread[..., : layout.numeric] * noise["numbers"]
+        return Imputed(numbers, one_hot, tuple(blocks))
 
     def moments(self, draw_numbers: bool) -> SampleMoments:
         """Return an empty collection of samples, whose moments are targets; see ``SampleMoments``."""

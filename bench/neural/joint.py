@@ -6,7 +6,8 @@ widened until they do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,9 +17,10 @@ from bench.errors import BenchError, closest
 from bench.neural.backbone import DataDecoder, Sizes, unflatten_draws, vsae_parameter_count
 from bench.neural.blocks import Encoded, Layout
 from bench.neural.heads import Heads, Prediction, Target
-from bench.neural.importance import LatentNetwork
+from bench.neural.importance import LatentNetwork, map_prediction
 from bench.neural.latent import Gaussian, standard_log_density
 from bench.neural.layers import BankedMLP, parameter_count
+from bench.neural.training import replica_noise
 
 
 def require_choice(parameter: str, value: Any, choices: tuple[str, ...]) -> str:
@@ -147,6 +149,17 @@ class JointNetwork(LatentNetwork):
         log_observed = self.log_observed(self.decode(z, batch.shown.observed, training=True), batch).mean(1)
         weight = self.kl_weight * (progress if self.kl_warm_up else 1.0)
         return -(log_observed - weight * self.kl(proposal, self.prior(batch, training=True))).mean(1)
+
+    def generate(self, batch: Encoded, generators: Sequence[torch.Generator]) -> Prediction:
+        """Decode z from the prior; where the mask is a condition it says that everything is observed."""
+        told = replace(batch, observed=torch.ones_like(batch.observed))
+        rows, device = batch.observed.shape[1], str(batch.observed.device)
+        z = replica_noise((rows, self.latent), generators, device)
+        prior = self.prior(told, training=False)
+        if prior is not None:
+            z = prior.sample(z)
+        decoded = self.decode(z[:, None], told.observed, training=False)
+        return map_prediction(lambda tensor: tensor.squeeze(1), decoded)
 
     @staticmethod
     def sample(proposal: Gaussian, noise: Tensor) -> Tensor:

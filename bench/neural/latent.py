@@ -52,3 +52,9 @@ class Gaussian:
 def standard_log_density(z: Tensor) -> Tensor:
     """Return log N(z; 0, I) summed over the last dimension."""
     return -0.5 * (z**2 + LOG_TWO_PI).sum(-1)
+
+
+def gumbel(noise: Tensor) -> Tensor:
+    """Return standard Gumbel noise for standard normal noise."""
+    uniform = torch.special.ndtr(noise).clamp(1e-6, 1 - 1e-6)
+    return -torch.log(-torch.log(uniform))

@@ -10,14 +10,18 @@ import torch
 from torch import Tensor
 
 from bench.api import BenchError, Incomplete, StackedMethod, Values
+from bench.data import nothing_observed
 from bench.neural.blocks import Encoder, Imputed, Layout
 from bench.neural.heads import Spreads
+from bench.neural.importance import LatentNetwork
 from bench.neural.layers import parameter_count, reset_parameters
-from bench.neural.selection import Selection, row_chunks
+from bench.neural.selection import ROW_CHUNK, Selection, row_chunks
 from bench.neural.training import History, Network, Trainer, replica_generators
 
 #: A latent block whose mean KL is below this carries no information.
 COLLAPSED_NATS = 0.01
+#: Points of a curve that a row keeps: every evaluation of the preset ``quick``.
+CURVE_POINTS = 50
 #: Latent blocks whose KL a row lists one by one.
 LISTED_BLOCKS = 64
 
@@ -135,6 +139,7 @@ class NeuralStackedMethod(StackedMethod):
             entry: dict[str, Any] = {
                 "epochs": history.epochs, "steps": history.steps, "best_epoch": history.best_epoch[replica],
                 "best_validation_error": history.best_error[replica],
+                "loss_curve": thinned(range(1, len(losses) + 1), losses),
                 "loss_first": losses[0], "loss_last": losses[-1], "loss_lowest": min(losses),
                 "validation_curve": thinned(history.validation_epochs, history.validation[replica]),
                 "training_seconds": history.seconds,
@@ -151,6 +156,64 @@ class NeuralStackedMethod(StackedMethod):
         return result
 
 
+class LatentStackedMethod(NeuralStackedMethod):
+    """A neural method whose network is a ``LatentNetwork`` with a prior: it also draws imputations and whole rows."""
+
+    @torch.no_grad()
+    def sample(self, data: Incomplete, draws: int) -> list[Values]:
+        """Return ``draws`` complete versions of ``data``, each row of each drawn from p(x | x_o, m) on its own.
+
+        A draw picks one of as many proposals as the budget has imputation draws, so that in expectation it is the
+        imputation.
+        """
+        network, device = self._latent_network(), self.context.device
+        tensors = data.tensors(device)
+        generators = replica_generators("samples", self._seeds, device)
+        positions = torch.arange(len(data), device=device).repeat(draws)
+        parts = [
+            network.draw(
+                self._encoder.encode(tensors.batch(index.expand(data.replicas, -1))), self.context.budget.draws,
+                generators,
+            )
+            for index in positions.split(ROW_CHUNK)
+        ]  # fmt: skip
+        rows = len(data)
+        return [
+            self._encoder.to_values(rows_between(parts, draw * rows, (draw + 1) * rows), data)[0]
+            for draw in range(draws)
+        ]
+
+    @torch.no_grad()
+    def generate(self, rows: int, seed: int) -> Values:
+        """Return rows of the model, drawn from its prior."""
+        network, device = self._latent_network(), self.context.device
+        replicas = len(self._seeds)
+        blank = nothing_observed(self._encoder.layout.schema, rows, replicas)
+        positions = torch.arange(rows, device=device).expand(replicas, -1)
+        batch = self._encoder.encode(blank.tensors(device).batch(positions))
+        generators = replica_generators("generations", [seed] * replicas, device)
+        drawn = network.draw_values(network.generate(batch, generators), generators)
+        return self._encoder.to_values([drawn], blank)[0]
+
+    def _latent_network(self) -> LatentNetwork:
+        if not isinstance(self._network, LatentNetwork):
+            raise TypeError(f"the network of '{self.name}' is no LatentNetwork")
+        return self._network
+
+
+def rows_between(parts: Sequence[Imputed], first: int, last: int) -> list[Imputed]:
+    """Return the rows ``first`` to ``last`` (not included) of consecutive chunks of rows, as chunks."""
+    chosen, start = [], 0
+    for part in parts:
+        rows = part.numeric.shape[1]
+        own = slice(max(first - start, 0), max(last - start, 0))
+        start += rows
+        if own.start < min(own.stop, rows):
+            blocks = tuple(block[:, own] for block in part.blocks)
+            chosen.append(Imputed(part.numeric[:, own], part.categorical[:, own], blocks))
+    return chosen
+
+
 def block_summary(kl: Tensor) -> dict[str, Any]:
     """Return what the mean KL of each latent block [K] says: how many carry nothing, and each one's if they are few.
 
@@ -165,7 +228,7 @@ def block_summary(kl: Tensor) -> dict[str, Any]:
     return summary
 
 
-def thinned(epochs: Sequence[int], values: Sequence[float], keep: int = 20) -> list[list[float]]:
+def thinned(epochs: Sequence[int], values: Sequence[float], keep: int = CURVE_POINTS) -> list[list[float]]:
     """Return at most ``keep`` evenly spaced (epoch, value) pairs of a curve, its ends included."""
     count = len(epochs)
     chosen = sorted({round(i * (count - 1) / max(1, min(keep, count) - 1)) for i in range(min(keep, count))})
