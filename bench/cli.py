@@ -1,4 +1,4 @@
-"""The command ``vsae-bench``: list, data, run, tune, table, check, env.
+"""The command ``vsae-bench``: list, data, run, tune, table, plot, check, env.
 
 Heavy packages are imported inside the verbs that need them, so that ``--help`` and ``list`` are instant.
 """
@@ -257,6 +257,169 @@ def table(
         if output is not None:
             for path in write_report(report, output, published):
                 console.print(f"wrote {path}", highlight=False)
+
+
+plot_app = typer.Typer(
+    help="Draw curves from stored rows, and what trained models make: PNG, PDF and SVG, one column wide.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+app.add_typer(plot_app, name="plot")
+
+PlotDatasets = Annotated[list[str], typer.Argument(help="Data sets, one picture each.", metavar="DATASETS...")]
+PlotMethods = Annotated[str, typer.Option("--methods", help="Methods, separated by commas.")]
+PlotMechanism = Annotated[str, typer.Option("--mechanism", help="Mechanism of missingness.")]
+PlotRatio = Annotated[float, typer.Option("--ratio", help="Missing ratio.")]
+PlotSeed = Annotated[int, typer.Option("--seed", help="Seed of split, mask and training.", min=0)]
+PlotSeeds = Annotated[str, typer.Option("--seeds", help="Seeds, separated by commas; 0,1,2 where none is named.")]
+PlotPreset = Annotated[str, typer.Option("--preset", help="Budget: smoke, quick or paper.")]
+PlotParameters = Annotated[str, typer.Option("--parameters", help="Parameter set: default, literal or tuned.")]
+PlotAttributes = Annotated[
+    str, typer.Option("--attributes", help="Only these attributes of a table, separated by commas.")
+]
+PlotRows = Annotated[int | None, typer.Option("--rows", help="Rows to show; as many as fit by default.", min=1)]
+PlotDevice = Annotated[str, typer.Option("--device", help="Where to train: auto, cpu or cuda.")]
+PlotOutput = Annotated[Path, typer.Option("--output", help="Folder for the pictures.", metavar="DIR")]
+PlotFormats = Annotated[str, typer.Option("--formats", help="File formats: png, pdf, svg; all where none is named.")]
+
+
+@plot_app.command("ratios")
+def plot_ratios(
+    datasets: PlotDatasets,
+    methods: Annotated[str, typer.Option(help="Methods, separated by commas; all that have rows by default.")] = "",
+    ratios: Annotated[str, typer.Option(help="Missing ratios, by default all that have rows.")] = "",
+    mechanism: PlotMechanism = "mcar",
+    metric: Annotated[str, typer.Option(help="Metrics, separated by commas; by default one a kind of attribute.")] = "",
+    seeds: PlotSeeds = "",
+    preset: Annotated[str, typer.Option(help="smoke, quick or paper; by default the fullest complete one.")] = "",
+    parameters: PlotParameters = "default",
+    output: PlotOutput = RENDERED,
+    formats: PlotFormats = "",
+    store: StoreFolder = DEFAULT_STORE,
+    shipped: Annotated[bool, typer.Option("--shipped", help="Use the rows that ship with the suite.")] = False,
+    plugins: Plugins = None,
+) -> None:
+    """Draw error over missing ratio, with error bars, from stored rows."""
+    from bench import plotter
+
+    request = plotter.PlotRequest(
+        datasets=tuple(datasets), methods=_names(methods), mechanism=mechanism,
+        ratios=_numbers(ratios, float, "--ratios"), metrics=_names(metric), seeds=_numbers(seeds, int, "--seeds"),
+        preset=preset, parameter_set=parameters, output=output, formats=_names(formats), store=store, shipped=shipped,
+        plugins=tuple(plugins or ()),
+    )  # fmt: skip
+    plotter.plot_ratios(request, _console())
+
+
+@plot_app.command("imputations")
+def plot_imputations(
+    datasets: PlotDatasets,
+    methods: PlotMethods = "vsae,mean_mode",
+    mechanism: PlotMechanism = "mcar",
+    ratio: PlotRatio = 0.5,
+    seed: PlotSeed = 0,
+    preset: PlotPreset = "quick",
+    parameters: PlotParameters = "default",
+    attributes: PlotAttributes = "",
+    rows: PlotRows = None,
+    output: PlotOutput = RENDERED,
+    formats: PlotFormats = "",
+    store: StoreFolder = DEFAULT_STORE,
+    plugins: Plugins = None,
+    device: PlotDevice = "auto",
+) -> None:
+    """Draw test rows: the truth, what was observed, and what each method imputed; trains what is not kept yet."""
+    from bench import plotter
+
+    request = plotter.PlotRequest(
+        datasets=tuple(datasets), methods=_names(methods), mechanism=mechanism, ratios=(ratio,), seeds=(seed,),
+        preset=preset, parameter_set=parameters, attributes=_names(attributes), rows=rows, output=output,
+        formats=_names(formats), store=store, plugins=tuple(plugins or ()), device=device,
+    )  # fmt: skip
+    plotter.plot_imputations(request, _console())
+
+
+@plot_app.command("samples")
+def plot_samples(
+    datasets: PlotDatasets,
+    methods: PlotMethods = "vsae",
+    mechanism: PlotMechanism = "mcar",
+    ratio: PlotRatio = 0.5,
+    seed: PlotSeed = 0,
+    preset: PlotPreset = "quick",
+    parameters: PlotParameters = "default",
+    attributes: PlotAttributes = "",
+    rows: PlotRows = None,
+    draws: Annotated[int | None, typer.Option(help="Draws of a row; as many as fit by default.", min=1)] = None,
+    output: PlotOutput = RENDERED,
+    formats: PlotFormats = "",
+    store: StoreFolder = DEFAULT_STORE,
+    plugins: Plugins = None,
+    device: PlotDevice = "auto",
+) -> None:
+    """Draw several imputations of the same rows, one picture a method; trains what is not kept yet."""
+    from bench import plotter
+
+    request = plotter.PlotRequest(
+        datasets=tuple(datasets), methods=_names(methods), mechanism=mechanism, ratios=(ratio,), seeds=(seed,),
+        preset=preset, parameter_set=parameters, attributes=_names(attributes), rows=rows, draws=draws, output=output,
+        formats=_names(formats), store=store, plugins=tuple(plugins or ()), device=device,
+    )  # fmt: skip
+    plotter.plot_samples(request, _console())
+
+
+@plot_app.command("generations")
+def plot_generations(
+    datasets: PlotDatasets,
+    methods: PlotMethods = "vsae",
+    mechanism: PlotMechanism = "mcar",
+    ratio: PlotRatio = 0.5,
+    seed: PlotSeed = 0,
+    preset: PlotPreset = "quick",
+    parameters: PlotParameters = "default",
+    attributes: PlotAttributes = "",
+    rows: PlotRows = None,
+    output: PlotOutput = RENDERED,
+    formats: PlotFormats = "",
+    store: StoreFolder = DEFAULT_STORE,
+    plugins: Plugins = None,
+    device: PlotDevice = "auto",
+) -> None:
+    """Draw rows made up from the prior, one picture a method; trains what is not kept yet."""
+    from bench import plotter
+
+    request = plotter.PlotRequest(
+        datasets=tuple(datasets), methods=_names(methods), mechanism=mechanism, ratios=(ratio,), seeds=(seed,),
+        preset=preset, parameter_set=parameters, attributes=_names(attributes), rows=rows, output=output,
+        formats=_names(formats), store=store, plugins=tuple(plugins or ()), device=device,
+    )  # fmt: skip
+    plotter.plot_generations(request, _console())
+
+
+@plot_app.command("training")
+def plot_training(
+    datasets: PlotDatasets,
+    methods: PlotMethods = "vsae",
+    mechanism: PlotMechanism = "mcar",
+    ratio: PlotRatio = 0.5,
+    seeds: PlotSeeds = "",
+    preset: PlotPreset = "quick",
+    parameters: PlotParameters = "default",
+    output: PlotOutput = RENDERED,
+    formats: PlotFormats = "",
+    store: StoreFolder = DEFAULT_STORE,
+    plugins: Plugins = None,
+    device: PlotDevice = "auto",
+) -> None:
+    """Draw loss and validation error over the epochs, one picture a method; trains what has no rows with curves."""
+    from bench import plotter
+
+    request = plotter.PlotRequest(
+        datasets=tuple(datasets), methods=_names(methods), mechanism=mechanism, ratios=(ratio,),
+        seeds=_numbers(seeds, int, "--seeds"), preset=preset, parameter_set=parameters, output=output,
+        formats=_names(formats), store=store, plugins=tuple(plugins or ()), device=device,
+    )  # fmt: skip
+    plotter.plot_training(request, _console())
 
 
 @app.command()

@@ -124,17 +124,21 @@ class RunProgress:
 
     def finished(self, job: Job, rows: Sequence[Mapping[str, Any]]) -> None:
         """Show the end of a job, as a line that stays."""
+        failed = next((row for row in rows if row["status"] != "ok"), None)
+        plain = f"{len(rows)} row{'s' * (len(rows) != 1)}"
+        self.ended(job, f"{failed['status']}, {failed['reason']}" if failed else plain)
+        for warning in dict.fromkeys(text for row in rows for text in row.get("warnings", ())):
+            self._print(f"warning: {job.label}: {warning}")
+
+    def ended(self, job: Job, outcome: str) -> None:
+        """Show the end of a job and what came of it, as a line that stays."""
         self._shares[job.key] = 1.0
         self._ended += 1
         if job.key in self._tasks:
             self._bars.remove_task(self._tasks.pop(job.key))
         seconds = time.monotonic() - self._begun.get(job.key, self._began)
-        failed = next((row for row in rows if row["status"] != "ok"), None)
-        outcome = f"{failed['status']}, {failed['reason']}" if failed else f"{len(rows)} row{'s' * (len(rows) != 1)}"
         count = f"[{self._ended:>{len(str(len(self._weights)))}}/{len(self._weights)}]"
         self._print(f"{count} {job.label}: {outcome} in {duration_text(seconds)}{self._ahead()}")
-        for warning in dict.fromkeys(text for row in rows for text in row.get("warnings", ())):
-            self._print(f"warning: {job.label}: {warning}")
         self._refresh()
 
     def said(self, line: str) -> None:

@@ -90,52 +90,28 @@ def too_wide(method: PluginInfo, attributes: int) -> str:
 
 
 def _compute(job: Job, method: PluginInfo, registry: Registry, surroundings: Surroundings) -> list[Row]:
-    from bench.api import Context
-    from bench.fetch import load_table
     from bench.metrics import reference_of, score
-    from bench.problem import build_problem
 
     began = time.perf_counter()
-    first = job.cells[0]
-    method_class = load(method)
-    _use_threads(surroundings.threads)
-    keep_freed_memory()
-    loaded = load_table(load(registry.dataset(first.dataset))(), first.include_target)
-    if loaded.table.content_hash != first.content:
-        raise BenchError(f"data set '{first.dataset}' has changed since this run began; start the run again")
+    loaded = load_for(job, method, registry, surroundings)
     attributes = len(loaded.table.schema)
     reason = too_wide(method, attributes)
     if reason:
         rows = _rows_without_scores(job, "skipped", reason, registry, surroundings, 0.0)
         return [{**row, "counts": {"attributes": attributes}} for row in rows]
-    mechanisms = [load(registry.mechanism(cell.mechanism))() for cell in job.cells]
-    problem = build_problem(loaded.table, job.cells, mechanisms)
-    # A method that was edited does not go on from where it stood before.
-    folder = surroundings.checkpoints
-    checkpoint = None if folder is None else folder / f"{job.key}-{method.source_hash[:12]}.pt"
-    budget = Budget(**first.budget)
-    context = Context(budget, surroundings.device, surroundings.progress, surroundings.stop, checkpoint)
-    instance = method_class(first.parameters, context)
-    transductive = first.protocol == "transductive"
-    data = problem.everything if transductive else problem.test
-    surroundings.stop()
-    imputed = _impute(instance, method, problem.everything if transductive else problem.train, problem, data, job)
+    fitted = fit_and_impute(job, method, loaded.table, registry, surroundings)
     seconds = time.perf_counter() - began
-    diagnostics = list(instance.diagnostics()) or [{} for _ in job.cells]
-    if len(diagnostics) != len(job.cells):
-        raise BenchError(f"method '{method.name}' gave {len(diagnostics)} diagnostics for {len(job.cells)} replicas")
+    problem, diagnostics = fitted.problem, fitted.diagnostics
     reference = reference_of(loaded.table)
-    failures = dict(instance.failures()) if method.stackable else {}
     rows = []
     for replica, cell in enumerate(job.cells):
-        if replica in failures:
-            row = _row(job, cell, "failed", failures[replica], surroundings, seconds)
+        if replica in fitted.failures:
+            row = _row(job, cell, "failed", fitted.failures[replica], surroundings, seconds)
             rows.append({**row, "variant": loaded.variant, "source": loaded.source, "traceback": ""})
             continue
         test = problem.splits[replica].test
-        values = _rows_of(imputed[replica], test) if transductive else imputed[replica]
         scores = score(
-            loaded.table.take(test), values, problem.masks[replica][test], loaded.table.present[test],
+            loaded.table.take(test), fitted.imputed[replica], problem.masks[replica][test], loaded.table.present[test],
             loaded.table.schema, reference,
         )  # fmt: skip
         row = _row(job, cell, "ok", None, surroundings, seconds)
@@ -147,7 +123,7 @@ def _compute(job: Job, method: PluginInfo, registry: Registry, surroundings: Sur
                 "source": loaded.source,
                 "missing_ratio": problem.ratios[replica],
                 "mask_hash": problem.mask_hash(replica),
-                "warnings": never_observed(problem.everything if transductive else problem.train, replica),
+                "warnings": never_observed(fitted.fitted_on, replica),
                 "diagnostics": as_plain_json(diagnostics[replica]),
             }
         )
@@ -162,6 +138,67 @@ def never_observed(fitted: Any, replica: int) -> list[str]:
         return []
     listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return [f"never observed in training, so filled with 0 or the first level: {listed}"]
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A method after its job: the instance, its problem, and per replica the imputed test rows and the diagnostics.
+
+    ``fitted_on`` is the view it learned from; ``failures`` says by replica why one gave nothing.
+    """
+
+    instance: Any
+    problem: Any
+    fitted_on: Any
+    imputed: list[Any]
+    diagnostics: list[dict[str, Any]]
+    failures: dict[int, str]
+
+
+def load_for(job: Job, method: PluginInfo, registry: Registry, surroundings: Surroundings) -> Any:
+    """Load a job's method, ready this process for it, and return its data set as loaded.
+
+    Raises BenchError where the data set is no longer the one the cells name.
+    """
+    from bench.fetch import load_table
+
+    first = job.cells[0]
+    load(method)
+    _use_threads(surroundings.threads)
+    keep_freed_memory()
+    loaded = load_table(load(registry.dataset(first.dataset))(), first.include_target)
+    if loaded.table.content_hash != first.content:
+        raise BenchError(f"data set '{first.dataset}' has changed since this run began; start the run again")
+    return loaded
+
+
+def fit_and_impute(
+    job: Job, method: PluginInfo, table: Any, registry: Registry, surroundings: Surroundings
+) -> Fitted:
+    """Build a job's problem, fit its method and impute the test rows; this is all a row's numbers come from."""
+    from bench.api import Context
+    from bench.problem import build_problem
+
+    first = job.cells[0]
+    mechanisms = [load(registry.mechanism(cell.mechanism))() for cell in job.cells]
+    problem = build_problem(table, job.cells, mechanisms)
+    # A method that was edited does not go on from where it stood before.
+    folder = surroundings.checkpoints
+    checkpoint = None if folder is None else folder / f"{job.key}-{method.source_hash[:12]}.pt"
+    budget = Budget(**first.budget)
+    context = Context(budget, surroundings.device, surroundings.progress, surroundings.stop, checkpoint)
+    instance = load(method)(first.parameters, context)
+    transductive = first.protocol == "transductive"
+    train, data = (problem.everything,) * 2 if transductive else (problem.train, problem.test)
+    surroundings.stop()
+    imputed = _impute(instance, method, train, problem, data, job)
+    if transductive:
+        imputed = [_rows_of(values, split.test) for values, split in zip(imputed, problem.splits, strict=True)]
+    diagnostics = list(instance.diagnostics()) or [{} for _ in job.cells]
+    if len(diagnostics) != len(job.cells):
+        raise BenchError(f"method '{method.name}' gave {len(diagnostics)} diagnostics for {len(job.cells)} replicas")
+    failures = dict(instance.failures()) if method.stackable else {}
+    return Fitted(instance, problem, train, imputed, diagnostics, failures)
 
 
 def _impute(instance: Any, method: PluginInfo, train: Any, problem: Any, data: Any, job: Job) -> list[Any]:

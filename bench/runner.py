@@ -79,7 +79,7 @@ def run_request(request: RunRequest, console: Console) -> int:
     specs = [with_user_plugins(load_spec(name), registry) for name in request.tables]
     if not specs:
         specs = [grid_of_your_own(request, registry)]
-    _check_parameter_set(request.parameter_set, registry)
+    require_parameter_set(request.parameter_set, registry)
     cells, jobs = plan_jobs(specs, request, registry, console)
     waiting = jobs if request.rerun else waiting_jobs(cells, jobs, store, request.retry_failed, registry)
     done = len(jobs) - len(waiting)
@@ -206,7 +206,8 @@ def parse_duration(text: str) -> float:
     return total
 
 
-def _check_parameter_set(name: str, registry: Registry) -> None:
+def require_parameter_set(name: str, registry: Registry) -> None:
+    """Raise BenchError unless some method has a parameter set of this name."""
     known = {set_name for info in registry.methods.values() for set_name in sets_of(info)}
     if name not in known:
         raise BenchError(f"no method has a parameter set '{name}'.{closest(name, known)}")

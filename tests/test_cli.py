@@ -65,7 +65,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 # Instant
 
 
-@pytest.mark.parametrize("words", [["--help"], ["list"], ["run", "--help"]])
+@pytest.mark.parametrize("words", [["--help"], ["list"], ["run", "--help"], ["plot", "samples", "--help"]])
 def test_help_and_list_are_instant(tmp_path: Path, words: list[str]) -> None:
     heavy = "{'torch', 'numpy', 'pandas', 'matplotlib', 'sklearn', 'scipy', 'pooch'}"
     prelude = f"import atexit, sys\natexit.register(lambda: print('HEAVY', sorted({heavy} & set(sys.modules))))"

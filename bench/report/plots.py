@@ -8,44 +8,22 @@ from typing import TYPE_CHECKING
 
 from bench.report.collect import ReportCell, ReportTable
 from bench.report.published import PublishedValue
+from bench.report.style import FLOOR_COLOUR, FORMATS, METRIC_LABELS, literally, save_figure
 from bench.report.wording import block_label, column_label, heading, row_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FORMATS = ("png", "pdf", "svg")
-
-# Okabe and Ito's palette, told apart with every kind of colour vision; the shapes differ as well.
-_OURS, _REFERENCE, _PUBLISHED, _FLOOR = "#0072B2", "#56B4E9", "#D55E00", "#595959"
-_METRIC_LABELS = {
-    "pfc": "PFC (share of entries)",
-    "pfc_pooled": "PFC (share of entries)",
-    "nrmse_rel": "NRMSE (error / truth)",
-    "nrmse_std": "NRMSE (in sd)",
-    "nrmse_range": "NRMSE (in ranges)",
-    "mse": "MSE",
-    "mse_sum": "MSE, summed over attributes",
-    "mae": "MAE",
-}
+# From Okabe and Ito's palette; the shapes differ as well.
+_OURS, _REFERENCE, _PUBLISHED, _FLOOR = "#0072B2", "#56B4E9", "#D55E00", FLOOR_COLOUR
+#: Dots per inch of a table's picture, which is as wide as a page.
+_DPI = 200
 
 
 def plot_table(table: ReportTable, path_stem: str | Path, formats: Iterable[str] = FORMATS) -> tuple[Path, ...]:
     """Draw the table and write ``path_stem`` with each format's suffix; returns the files."""
-    import matplotlib
-
-    figure = draw_table(table)
-    stem = Path(path_stem)
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
-    # The same table gives the same bytes: no date, and element names in SVG that do not change.
-    undated = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
-    with matplotlib.rc_context({"svg.hashsalt": table.spec.id, "svg.fonttype": "none", "pdf.fonttype": 42}):
-        for suffix in formats:
-            path = stem.with_name(f"{stem.name}.{suffix}")
-            figure.savefig(path, dpi=200, metadata=undated.get(suffix, {}))
-            written.append(path)
-    return tuple(written)
+    return save_figure(draw_table(table), path_stem, formats, _DPI)
 
 
 def draw_table(table: ReportTable) -> Figure:
@@ -63,7 +41,7 @@ def draw_table(table: ReportTable) -> Figure:
         _draw_panel(axes[index // across][index % across], table, *place, labelled=index % across == 0)
     for index in range(len(panels), down * across):
         axes[index // across][index % across].set_axis_off()
-    figure.suptitle(_literally(heading(table)), fontsize=9, fontweight="bold")
+    figure.suptitle(literally(heading(table)), fontsize=9, fontweight="bold")
     _add_legend(figure, table)
     return figure
 
@@ -89,7 +67,7 @@ def _draw_panel(axes: Axes, table: ReportTable, block: int, column: int, labelle
     for row, cell in enumerate(cells):
         _draw_cell(axes, table, row, cell)
     axes.set_ylim(len(spec.rows) - 0.4, -0.6)
-    names = [_literally(row_label(table, row).plain) for row in range(len(spec.rows))]
+    names = [literally(row_label(table, row).plain) for row in range(len(spec.rows))]
     axes.set_yticks(range(len(spec.rows)), names if labelled else [""] * len(names), fontsize=7)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=6.5, length=2, pad=2)
@@ -106,7 +84,7 @@ def _draw_panel(axes: Axes, table: ReportTable, block: int, column: int, labelle
         axes.spines[side].set_visible(False)
     axes.set_title(_panel_title(table, block, column), fontsize=7, pad=3)
     metric = cells[0].entry.metric
-    axes.set_xlabel(_METRIC_LABELS.get(metric, metric), fontsize=6.5, labelpad=2)
+    axes.set_xlabel(METRIC_LABELS.get(metric, metric), fontsize=6.5, labelpad=2)
 
 
 def _draw_cell(axes: Axes, table: ReportTable, row: int, cell: ReportCell) -> None:
@@ -148,12 +126,7 @@ def _panel_title(table: ReportTable, block: int, column: int) -> str:
     """Return the title of a panel: its block, group and label."""
     own, group = column_label(table, column).plain, table.spec.columns[column].group
     first = " ".join(part for part in (block_label(table, block).plain, group) if part)
-    return _literally(f"{first}\n{own}" if first else own)
-
-
-def _literally(text: str) -> str:
-    """Return a text that matplotlib draws as it is, dollar signs included."""
-    return text.replace("$", r"\$")
+    return literally(f"{first}\n{own}" if first else own)
 
 
 def _add_legend(figure: Figure, table: ReportTable) -> None:
@@ -173,7 +146,7 @@ def _add_legend(figure: Figure, table: ReportTable) -> None:
             )
         )  # fmt: skip
     if any(cell.floor is not None for cell in table.cells) and table.spec.floor_row is not None:
-        name = f"floor ({_literally(rows[table.spec.floor_row].label)})"
+        name = f"floor ({literally(rows[table.spec.floor_row].label)})"
         handles.append(Line2D([], [], color=_FLOOR, linewidth=0.9, linestyle=(0, (4, 2)), label=name))
     figure.legend(
         handles=handles, loc="outside lower center", ncols=len(handles), fontsize=7, frameon=False,

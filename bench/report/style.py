@@ -1,0 +1,128 @@
+"""What every picture shares: colours that everyone can tell apart, a column's width, headings, and how files are made.
+
+Colours are Okabe and Ito's; marks and line styles differ as well, so that no picture depends on colour.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import BenchError, closest
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMATS = ("png", "pdf", "svg")
+#: Width in inches of one column of a two-column paper, and the resolution of its pictures.
+COLUMN_WIDTH, COLUMN_DPI = 3.4, 300
+#: Sizes of type, in points.
+TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 8.0, 7.0, 6.0
+#: Characters of the small size that fit into a column.
+SMALL_CHARACTERS = 72
+
+FLOOR_COLOUR, HIDDEN_COLOUR, GRID_COLOUR = "#595959", "#BFBFBF", "#E5E5E5"
+RIGHT_COLOUR, WRONG_COLOUR = "#0072B2", "#D55E00"
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+_DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)), (0, (8, 1.5)))
+
+METRIC_LABELS = {
+    "pfc": "PFC (share of entries)",
+    "pfc_pooled": "PFC (share of entries)",
+    "nrmse_rel": "NRMSE (error / truth)",
+    "nrmse_std": "NRMSE (in sd)",
+    "nrmse_range": "NRMSE (in ranges)",
+    "mse": "MSE",
+    "mse_sum": "MSE, summed over attributes",
+    "mae": "MAE",
+}
+
+
+@dataclass(frozen=True)
+class SeriesStyle:
+    """How one of several series is told apart."""
+
+    colour: str
+    marker: str
+    dash: Any
+
+
+@dataclass(frozen=True)
+class Heading:
+    """The title of a picture, and the line that says what it shows: mechanism, ratio, preset, parameters, seeds."""
+
+    title: str
+    details: str
+
+
+def series_style(index: int) -> SeriesStyle:
+    """Return colour, mark and line style of the series ``index``; no two of the first 315 are alike in all three."""
+    return SeriesStyle(_COLOURS[index % 7], _MARKERS[index % 9], _DASHES[index % 5])
+
+
+def literally(text: str) -> str:
+    """Return a text that matplotlib draws as it is, dollar signs included."""
+    return text.replace("$", r"\$")
+
+
+def wrapped(text: str, characters: int = SMALL_CHARACTERS) -> str:
+    """Return a text in lines that fit into a column."""
+    return "\n".join(textwrap.wrap(text, characters, break_long_words=False))
+
+
+def add_heading(figure: Figure, heading: Heading, handles: Sequence[Any] = ()) -> None:
+    """Write the title above a figure with constrained layout, and below it what it shows and the legend."""
+    figure.suptitle(literally(wrapped(heading.title, 50)), fontsize=TITLE_SIZE, fontweight="bold")
+    details = literally(wrapped(heading.details))
+    if not handles:
+        figure.supxlabel(details, fontsize=SMALL_SIZE, color=FLOOR_COLOUR)
+        return
+    columns = legend_columns([str(handle.get_label()) for handle in handles])
+    legend = figure.legend(
+        handles=list(handles), loc="outside lower center", ncols=columns, fontsize=TEXT_SIZE,
+        frameon=False, columnspacing=1.2, handletextpad=0.5, handlelength=2.6, borderpad=0.1, title=details,
+        title_fontsize=SMALL_SIZE,
+    )  # fmt: skip
+    legend.get_title().set_multialignment("center")
+    legend.get_title().set_color(FLOOR_COLOUR)
+
+
+def legend_columns(labels: Sequence[str]) -> int:
+    """Return how many entries of a legend stand side by side in a column: at most three, fewer where words are long."""
+    entry = 0.5 + 0.055 * max(map(len, labels))
+    return max(1, min(3, len(labels), int(COLUMN_WIDTH / entry)))
+
+
+def require_formats(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the file formats asked for, all where none is; raises BenchError on an unknown one."""
+    chosen = tuple(dict.fromkeys(names)) or FORMATS
+    for name in chosen:
+        if name not in FORMATS:
+            raise BenchError(f"unknown format '{name}'.{closest(name, FORMATS)}")
+    return chosen
+
+
+def save_figure(
+    figure: Figure, path_stem: str | Path, formats: Iterable[str] = FORMATS, dpi: float = COLUMN_DPI
+) -> tuple[Path, ...]:
+    """Write a figure as ``path_stem`` with each format's suffix; returns the files. The same figure, the same bytes."""
+    import matplotlib
+
+    stem = Path(path_stem)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    # Laid out once: each format would move things a little from where the one before it left them.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    # No date, and element names in SVG that do not change.
+    undated = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    with matplotlib.rc_context({"svg.hashsalt": stem.name, "svg.fonttype": "none", "pdf.fonttype": 42}):
+        for suffix in formats:
+            path = stem.with_name(f"{stem.name}.{suffix}")
+            figure.savefig(path, dpi=dpi, metadata=undated.get(suffix, {}))
+            written.append(path)
+    return tuple(written)
