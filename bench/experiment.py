@@ -168,12 +168,20 @@ def require_known_filters(specs: Sequence[TableSpec], selection: Selection, regi
 
 
 def chosen_entries(spec: TableSpec, selection: Selection) -> list[Entry]:
-    """Return the entries of a spec that the filters let through."""
+    """Return the entries of a spec that the preset runs and the filters let through.
+
+    A row of other presets is let through where a filter names its method.
+    """
+
+    def wanted(entry: Entry) -> bool:
+        if selection.methods:
+            return entry.method in selection.methods
+        return spec.rows[entry.row].runs_under(selection.preset)
+
     return [
         entry
         for entry in spec.entries()
-        if (not selection.methods or entry.method in selection.methods)
-        and (not selection.datasets or entry.dataset in selection.datasets)
+        if wanted(entry) and (not selection.datasets or entry.dataset in selection.datasets)
     ]
 
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from bench.errors import BenchError, closest
 from bench.paths import tables_folder
+from bench.presets import PRESETS
 
 Ratio = Annotated[float, Field(gt=0.0, lt=1.0)]
 Seed = Annotated[int, Field(ge=0)]
@@ -118,13 +119,19 @@ class Row(CellFields):
     """A row: usually one method.
 
     ``published`` is its name in the published numbers, ``reference`` marks a row that is not the paper's, ``floor`` the
-    one that the others are judged by (and is a reference too).
+    one that the others are judged by (and is a reference too). ``presets`` are the only ones it is run under, unless
+    its method is asked for by name; without them it is run under every one.
     """
 
     label: str
     published: str | None = None
     reference: bool = False
     floor: bool = False
+    presets: Annotated[tuple[str, ...] | None, Field(strict=False, min_length=1)] = None
+
+    def runs_under(self, preset: str) -> bool:
+        """Return whether the row is among those that a preset runs."""
+        return self.presets is None or preset in self.presets
 
 
 class Column(CellFields):
@@ -303,7 +310,7 @@ def parse_spec(text: str, name: str) -> TableSpec:
 
 
 def _check_whole(spec: TableSpec) -> None:
-    """Check what no single key shows: seeds twice, two floors, cells without a data set, unknown metrics."""
+    """Check what no single key shows: seeds twice, two floors, unknown names, cells without a data set."""
     from bench.metrics import METRICS
 
     if len(set(spec.seeds)) != len(spec.seeds):
@@ -311,6 +318,10 @@ def _check_whole(spec: TableSpec) -> None:
     floors = [index for index, row in enumerate(spec.rows) if row.floor]
     if len(floors) > 1:
         raise _Misplaced(("rows", floors[1], "floor"), "only one row may be the floor")
+    for position, own in enumerate(spec.rows):
+        for preset in own.presets or ():
+            if preset not in PRESETS:
+                raise _Misplaced(("rows", position, "presets"), f"unknown preset '{preset}'.{closest(preset, PRESETS)}")
     metrics = {metric.name for metric in METRICS}
     for part, index, layer in _layers(spec):
         if layer.metric is not None and layer.metric not in metrics:

@@ -299,6 +299,21 @@ def test_a_filter_holds_for_all_tables_together(registry: Registry) -> None:
     assert [[(cell.method, cell.seed) for cell in cells] for cells in found] == [[], [("column_median", 6)]]
 
 
+def test_a_row_of_other_presets_runs_only_where_it_is_named(registry: Registry) -> None:
+    spec = spec_of(("mean_mode", "column_median"))
+    large = spec.rows[1].model_copy(update={"presets": ("paper",)})
+    spec = spec.model_copy(update={"rows": (spec.rows[0], large)})
+
+    def methods(preset: str, *named: str) -> list[str]:
+        chosen = chosen_entries(spec, Selection(preset, methods=named))
+        return list(dict.fromkeys(entry.method for entry in chosen))
+
+    assert methods("quick") == methods("smoke") == ["mean_mode"]
+    assert methods("paper") == ["mean_mode", "column_median"]
+    assert methods("quick", "column_median") == ["column_median"]
+    require_known_filters([spec], Selection("quick", methods=("column_median",)), registry)
+
+
 def test_the_users_plugins_join_every_table(registry: Registry) -> None:
     spec = with_user_plugins(spec_of(("mean_mode", "column_median")), registry)
     assert [row.method for row in spec.rows] == ["mean_mode", "column_median", "knobs", "patient", "refits"]

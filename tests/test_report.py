@@ -446,6 +446,23 @@ def test_numbers_that_do_not_compare_are_shown_and_not_judged() -> None:
     assert all(not cell.published_verdict for cell in collect(load_spec("11"), [], read_published()).cells)
 
 
+def test_a_row_of_other_presets_is_left_out_unless_it_was_run() -> None:
+    text = SPEC.replace('method = "odd"', 'method = "odd"\npresets = ["paper"]')
+    rows = seeds_of("vsae", "yeast", "nrmse_rel", [0.3] * 3) + seeds_of("mean_mode", "yeast", "nrmse_rel", [0.4] * 3)
+    odd = seeds_of("odd", "yeast", "nrmse_rel", [0.2] * 3, overrides={"posterior": "draw"})
+    labels = ["Forest", "VSAE_x", "Mean/mode"]
+    table = collect(parse_spec(text, "t"), rows)
+    assert [row.label for row in table.spec.rows] == labels
+    assert (table.cell(0, 1, 0).best, table.cell(0, 2, 0).verdict) == (True, "floor")
+    assert "Odd" not in markdown_table(table)
+    table = collect(parse_spec(text, "t"), [*rows, *odd])
+    assert [row.label for row in table.spec.rows] == [*labels[:2], "Odd", labels[2]]
+    assert table.cell(0, 2, 0).best
+    large = [{**row, "cell": {**row["cell"], "preset": "paper"}} for row in rows]
+    assert len(collect(parse_spec(text, "t"), large).spec.rows) == 4
+    assert len(collect(parse_spec(text, "t"), []).spec.rows) == 4
+
+
 def test_scores_come_from_a_scope_or_from_an_attribute() -> None:
     text = SPEC.replace('metric = "nrmse_rel"', 'metric = "mse"\nattribute = "image"')
     text = text.replace('metric = "nrmse_std"', 'metric = "mse"\nattribute = "nothing_observed"')

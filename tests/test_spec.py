@@ -117,6 +117,16 @@ def test_every_table_has_a_floor_and_the_papers_rows_in_the_papers_order(name: s
         assert row.published is not None or row.reference or row.floor or spec.number is None
 
 
+@pytest.mark.parametrize("number", range(7, 12))
+def test_the_multi_modal_tables_have_a_ceiling_and_rows_for_the_large_budget_alone(number: int) -> None:
+    rows = {row.method: row for row in load_spec(str(number)).rows}
+    assert {"classifier"} <= {name for name, row in rows.items() if row.reference and row.presets is None}
+    assert ("class_mean" in rows) == (number == 10)
+    only_paper = {name for name, row in rows.items() if row.runs_under("paper") and not row.runs_under("quick")}
+    assert only_paper == {"miwae", "gain", "misgan"}
+    assert all(rows[name].reference for name in only_paper)
+
+
 def test_tables_5_and_6_print_each_nrmse_in_standard_deviations_beside_it() -> None:
     for name in ("table05", "table06", "table_mixed"):
         spec = load_spec(name)
@@ -183,6 +193,9 @@ def test_an_unknown_table_names_the_closest() -> None:
         ('metric = "pfc"', 'metric = "pfk"', "unknown metric 'pfk'. Did you mean 'pfc'?"),
         ("{ trees = 3, depth = 2 }", "{ when = 1979-05-27 }", "when"),
         ("floor = true", 'protocol = "both"', "protocol = 'both'"),
+        ("floor = true", 'presets = ["paper", "papper"]', "unknown preset 'papper'. Did you mean 'paper'?"),
+        ("floor = true", "presets = []", "presets = []"),
+        ("floor = true", 'presets = "paper"', "presets = 'paper'"),
     ],
 )
 def test_a_wrong_key_is_named_with_its_line(old: str, new: str, said: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from bench.errors import BenchError, closest
 from bench.presets import PRESETS
 from bench.report.published import Published, PublishedValue
-from bench.spec import Entry, TableSpec
+from bench.spec import Entry, Row, TableSpec
 from bench.streams import canonical_json
 from bench.tuned import TUNED
 
@@ -130,7 +130,8 @@ def collect(
     method without parameters (the floor) belongs to every parameter set. With ``known_methods`` (name -> its parameter
     sets), a method that does not have ``parameter_set`` shows its ``default``, and one that is not among them and has
     no rows is ``unavailable`` instead of ``missing``. The best of a column is sought among all its rows, floor and
-    references included, and all of them need every seed: bold says what the data say.
+    references included, and all of them need every seed: bold says what the data say. A row that the preset does not
+    run and that has no rows of it is left out.
 
     Raises BenchError on an unknown preset, on a published number that is asked for and not there, and where rows differ
     in mechanism parameters that the spec does not name.
@@ -150,6 +151,9 @@ def collect(
         cells = _cells(spec, entries, by_preset[preset], known_methods)
     if cells is None:
         cells = _cells(spec, entries, (), known_methods)
+    elif preset is not None:
+        spec = spec.model_copy(update={"rows": _shown_rows(spec, cells, preset)})
+        cells = _cells(spec, spec.entries(), by_preset[preset], known_methods)
     cells = [replace(cell, published=_published(cell.entry, published, spec)) for cell in cells]
     cells, footnotes = _with_footnotes(_with_best(_with_floor(cells, spec), spec))
     return ReportTable(spec, preset, parameter_set, tuple(cells), footnotes)
@@ -174,6 +178,12 @@ def _preset_rank(preset: str) -> tuple[int, str]:
 def _fullness(cells: Sequence[ReportCell]) -> tuple[int, int]:
     """Return how many cells have a value, and how many values there are."""
     return sum(1 for cell in cells if cell.values), sum(cell.n for cell in cells)
+
+
+def _shown_rows(spec: TableSpec, cells: Sequence[ReportCell], preset: str) -> tuple[Row, ...]:
+    """Return the rows of a table that its preset runs, or that were run under it because somebody named them."""
+    run = {cell.entry.row for cell in cells if cell.status not in ("missing", "unavailable")}
+    return tuple(row for index, row in enumerate(spec.rows) if index in run or row.runs_under(preset))
 
 
 def _published(entry: Entry, published: Published | None, spec: TableSpec) -> PublishedValue | None:
