@@ -50,7 +50,8 @@ class Entry:
     """One cell of a table with everything resolved; ``parameters`` are overrides of the method's parameter set.
 
     ``attribute`` is ``all``, another scope (``something_observed``, ``nothing_observed``) or an attribute's name.
-    ``comparable`` is False where the published number is shown but stands for something else.
+    ``comparable`` is False where the published number is shown but stands for something else. ``stands_in_for`` names
+    the data set whose place a synthetic one takes, if it does: such a cell has no published number.
     """
 
     block: int
@@ -68,6 +69,7 @@ class Entry:
     attribute: str
     published: PublishedKey | None = None
     comparable: bool = True
+    stands_in_for: str = ""
 
 
 class _Model(BaseModel):
@@ -165,7 +167,10 @@ class Format(_Model):
 
 
 class TableSpec(_Model):
-    """A table: what is in it and how it looks. ``number`` is its number in the paper, if it has one."""
+    """A table: what is in it and how it looks. ``number`` is its number in the paper, if it has one.
+
+    ``stand_ins`` maps data sets to synthetic ones that are run in their place, are marked and compare with no paper.
+    """
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     number: int | None = None
@@ -175,6 +180,7 @@ class TableSpec(_Model):
     notes: Annotated[tuple[str, ...], Field(strict=False)] = ()
     seeds: Annotated[tuple[Seed, ...], Field(strict=False, min_length=1)] = (0, 1, 2)
     repeat: Repeat = "all"
+    stand_ins: dict[str, str] = {}
     defaults: Defaults = Defaults()
     format: Format = Format()
     blocks: Annotated[tuple[Block, ...], Field(strict=False)] = ()
@@ -213,8 +219,12 @@ class TableSpec(_Model):
         """Merge defaults, block, row and column into one cell."""
         layers = (self.defaults, self.row_blocks[block], self.rows[row], self.columns[column])
         merged = _merge(layers)
-        published, comparable = self._published(block, row, column)
-        return Entry(block=block, row=row, column=column, published=published, comparable=comparable, **merged)
+        real = merged["dataset"]
+        if real in self.stand_ins:
+            merged |= {"dataset": self.stand_ins[real], "stands_in_for": real}
+        else:
+            merged["published"], merged["comparable"] = self._published(block, row, column)
+        return Entry(block=block, row=row, column=column, **merged)
 
     def _published(self, block: int, row: int, column: int) -> tuple[PublishedKey | None, bool]:
         """Return the published number a cell is compared with, if there is one, and whether the two compare."""

@@ -22,7 +22,7 @@ from bench.report.plots import draw_table, plot_table
 from bench.report.published import PublishedValue
 from bench.report.records import csv_table
 from bench.report.terminal import print_table
-from bench.report.wording import cell_text, published_text, verdict_notes
+from bench.report.wording import cell_text, column_label, published_text, verdict_notes
 from bench.spec import PublishedKey, TableSpec, load_spec, parse_spec, table_ids
 
 SPEC = """\
@@ -461,6 +461,31 @@ def test_a_row_of_other_presets_is_left_out_unless_it_was_run() -> None:
     large = [{**row, "cell": {**row["cell"], "preset": "paper"}} for row in rows]
     assert len(collect(parse_spec(text, "t"), large).spec.rows) == 4
     assert len(collect(parse_spec(text, "t"), []).spec.rows) == 4
+
+
+def test_a_stand_in_is_marked_in_every_column_and_compares_with_nothing() -> None:
+    spec = parse_spec(SPEC, "t").model_copy(update={"stand_ins": {"yeast": "made_up"}})
+    rows = seeds_of("vsae", "yeast", "nrmse_rel", [0.1] * 3) + seeds_of("vsae", "made_up", "nrmse_rel", [0.3] * 3)
+    table = collect(spec, rows, PUBLISHED)
+    cell = table.cell(0, 1, 0)
+    assert cell.values == (0.3,) * 3
+    assert (cell.published, cell.difference, cell.published_verdict) == (None, None, "")
+    assert table.cell(0, 1, 2).published is not None
+    assert [column_label(table, column).marks for column in range(3)] == ["§", "§", ""]
+    told = "SYNTHETIC: made_up takes the place of yeast. It says nothing about that data set, and is never compared"
+    assert f"- <sup>§</sup> {told}".replace("made_up", r"made\_up") in markdown_table(table, True)
+    assert r"numerical\textsuperscript{\S{}}" in latex_table(table, True)
+    assert "§" not in markdown_table(collect(parse_spec(SPEC, "t"), rows, PUBLISHED), True)
+
+
+def test_data_that_is_not_here_is_said_where_there_are_no_rows(spec: TableSpec) -> None:
+    rows = seeds_of("vsae", "yeast", "nrmse_rel", [0.3] * 3)
+    table = collect(spec, rows, unobtained={"yeast": "put it there", "mushroom": "ask for it"})
+    assert {cell.status for cell in table.cells if cell.entry.dataset == "mushroom"} == {"unobtained"}
+    assert table.cell(0, 1, 0).values == (0.3,) * 3 and table.cell(0, 1, 0).mark == ""
+    text = markdown_table(table)
+    assert "| no data<sup>b</sup> |" in text
+    assert "- <sup>b</sup> data not obtained: ask for it.\n" in text
 
 
 def test_scores_come_from_a_scope_or_from_an_attribute() -> None:

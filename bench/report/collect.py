@@ -21,8 +21,9 @@ from bench.streams import canonical_json
 from bench.tuned import TUNED
 
 #: ``ok`` has every seed, ``partial`` some. ``failed`` and ``skipped`` are rows that say so, ``unscored`` rows have
-#: nothing to score by this metric, ``missing`` was not run, ``unavailable`` is a method that is not installed.
-Status = Literal["ok", "partial", "failed", "skipped", "unscored", "missing", "unavailable"]
+#: nothing to score by this metric, ``missing`` was not run, ``unavailable`` is a method that is not installed,
+#: ``unobtained`` a data set that is not here.
+Status = Literal["ok", "partial", "failed", "skipped", "unscored", "missing", "unavailable", "unobtained"]
 Verdict = Literal["", "floor", "better than floor", "no better than floor"]
 StoredRow = Mapping[str, Any]
 
@@ -123,13 +124,15 @@ def collect(
     parameter_set: str = "default",
     *,
     known_methods: Mapping[str, Collection[str]] | None = None,
+    unobtained: Mapping[str, str] | None = None,
 ) -> ReportTable:
     """Build a table from stored rows.
 
     Without a ``preset`` the one that fills most cells is taken, then the one with most seeds, then the larger budget. A
     method without parameters (the floor) belongs to every parameter set. With ``known_methods`` (name -> its parameter
     sets), a method that does not have ``parameter_set`` shows its ``default``, and one that is not among them and has
-    no rows is ``unavailable`` instead of ``missing``. The best of a column is sought among all its rows, floor and
+    no rows is ``unavailable`` instead of ``missing``; ``unobtained`` says of data sets that are not here how to get
+    them, for the cells that have no rows. The best of a column is sought among all its rows, floor and
     references included, and all of them need every seed: bold says what the data say. A row that the preset does not
     run and that has no rows of it is left out.
 
@@ -139,24 +142,40 @@ def collect(
     if preset is not None and preset not in PRESETS:
         raise BenchError(f"unknown preset '{preset}'.{closest(preset, PRESETS)}")
     entries = spec.entries()
+    lacking = _Lacking(known_methods, unobtained or {})
     by_preset: dict[str, list[StoredRow]] = defaultdict(list)
     for row in rows:
         if _belongs(row["cell"], spec, parameter_set, known_methods or {}):
             by_preset[row["cell"]["preset"]].append(row)
     if preset is None:
         names = sorted(by_preset, key=_preset_rank)
-        choices = [(name, _cells(spec, entries, by_preset[name], known_methods)) for name in names]
+        choices = [(name, _cells(spec, entries, by_preset[name], lacking)) for name in names]
         preset, cells = max(choices, key=lambda choice: _fullness(choice[1]), default=(None, None))
     else:
-        cells = _cells(spec, entries, by_preset[preset], known_methods)
+        cells = _cells(spec, entries, by_preset[preset], lacking)
     if cells is None:
-        cells = _cells(spec, entries, (), known_methods)
+        cells = _cells(spec, entries, (), lacking)
     elif preset is not None:
         spec = spec.model_copy(update={"rows": _shown_rows(spec, cells, preset)})
-        cells = _cells(spec, spec.entries(), by_preset[preset], known_methods)
+        cells = _cells(spec, spec.entries(), by_preset[preset], lacking)
     cells = [replace(cell, published=_published(cell.entry, published, spec)) for cell in cells]
     cells, footnotes = _with_footnotes(_with_best(_with_floor(cells, spec), spec))
     return ReportTable(spec, preset, parameter_set, tuple(cells), footnotes)
+
+
+@dataclass(frozen=True)
+class _Lacking:
+    """What is known of cells without rows: the methods there are, and why a data set is not here."""
+
+    known_methods: Collection[str] | None
+    unobtained: Mapping[str, str]
+
+    def why(self, entry: Entry) -> tuple[Status, str]:
+        """Return the status and the reason of a cell without rows."""
+        if entry.dataset in self.unobtained:
+            return "unobtained", f"data not obtained: {self.unobtained[entry.dataset]}"
+        known = self.known_methods is None or entry.method in self.known_methods
+        return ("missing" if known else "unavailable"), ""
 
 
 def _belongs(
@@ -182,7 +201,7 @@ def _fullness(cells: Sequence[ReportCell]) -> tuple[int, int]:
 
 def _shown_rows(spec: TableSpec, cells: Sequence[ReportCell], preset: str) -> tuple[Row, ...]:
     """Return the rows of a table that its preset runs, or that were run under it because somebody named them."""
-    run = {cell.entry.row for cell in cells if cell.status not in ("missing", "unavailable")}
+    run = {cell.entry.row for cell in cells if cell.status not in ("missing", "unavailable", "unobtained")}
     return tuple(row for index, row in enumerate(spec.rows) if index in run or row.runs_under(preset))
 
 
@@ -256,7 +275,7 @@ def _filled(rows: Iterable[StoredRow]) -> int:
 
 
 def _cells(
-    spec: TableSpec, entries: Sequence[Entry], rows: Iterable[StoredRow], known_methods: Collection[str] | None
+    spec: TableSpec, entries: Sequence[Entry], rows: Iterable[StoredRow], lacking: _Lacking
 ) -> list[ReportCell]:
     """Return the cells of a table from the rows of one preset."""
     index: dict[Hashable, list[StoredRow]] = defaultdict(list)
@@ -267,7 +286,7 @@ def _cells(
     ]
     found = _of_one_content(entries, found)
     found = _of_one_version(spec, entries, found)
-    return [_cell(spec, entry, own, known_methods) for entry, own in zip(entries, found, strict=True)]
+    return [_cell(spec, entry, own, lacking) for entry, own in zip(entries, found, strict=True)]
 
 
 def _of_one_content(entries: Sequence[Entry], found: list[list[StoredRow]]) -> list[list[StoredRow]]:
@@ -309,14 +328,12 @@ def _of_one_version(spec: TableSpec, entries: Sequence[Entry], found: list[list[
     ]
 
 
-def _cell(
-    spec: TableSpec, entry: Entry, rows: Sequence[StoredRow], known_methods: Collection[str] | None
-) -> ReportCell:
+def _cell(spec: TableSpec, entry: Entry, rows: Sequence[StoredRow], lacking: _Lacking) -> ReportCell:
     """Return one cell from the rows that match it, of one content and condition."""
     digits = spec.digits(entry.column)
     if not rows:
-        known = known_methods is None or entry.method in known_methods
-        return ReportCell(entry, "missing" if known else "unavailable", digits)
+        status, reason = lacking.why(entry)
+        return ReportCell(entry, status, digits, reason=reason)
     recipes: dict[tuple[int, str], list[StoredRow]] = defaultdict(list)
     for row in rows:
         recipes[_recipe(row)].append(row)
@@ -328,7 +345,7 @@ def _cell(
             by_seed[seed] = row
     scores = {seed: _score(by_seed[seed], entry) for seed in spec.seeds if seed in by_seed}
     values = {seed: value for seed, value in scores.items() if value is not None}
-    status: Status = "partial"
+    status = "partial"
     if len(values) == len(spec.seeds):
         status = "ok"
     elif not values:
