@@ -137,10 +137,14 @@ class Row(CellFields):
 
 
 class Column(CellFields):
-    """A column: ``group`` is the header it shares with its neighbours, ``label`` its own."""
+    """A column: ``group`` is the header it shares with its neighbours, ``label`` its own.
+
+    With ``count_entries`` a note says how many entries were scored.
+    """
 
     label: str
     group: str = ""
+    count_entries: bool = False
     digits: Digits | None = None
     best: Direction | None = None
     published: PublishedFields | None = None

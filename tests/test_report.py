@@ -22,7 +22,7 @@ from bench.report.plots import draw_table, plot_table
 from bench.report.published import PublishedValue
 from bench.report.records import csv_table
 from bench.report.terminal import print_table
-from bench.report.wording import cell_text, column_label, published_text, verdict_notes
+from bench.report.wording import cell_text, column_label, entry_notes, published_text, verdict_notes
 from bench.spec import PublishedKey, TableSpec, load_spec, parse_spec, table_ids
 
 SPEC = """\
@@ -461,6 +461,25 @@ def test_a_row_of_other_presets_is_left_out_unless_it_was_run() -> None:
     large = [{**row, "cell": {**row["cell"], "preset": "paper"}} for row in rows]
     assert len(collect(parse_spec(text, "t"), large).spec.rows) == 4
     assert len(collect(parse_spec(text, "t"), []).spec.rows) == 4
+
+
+def test_a_note_says_how_many_entries_were_scored() -> None:
+    text = SPEC.replace('metric = "nrmse_std"', 'metric = "mse"\nattribute = "text"\ncount_entries = true')
+    text = text.replace('dataset = "mushroom"', 'dataset = "mushroom"\ncount_entries = true')
+    rows = [
+        stored("vsae", "yeast", seed, {}, attributes={"text": {"mse": 0.1, "entries": 12 + seed}, "sound": {}})
+        for seed in (0, 2)
+    ]
+    rows += [stored("mean_mode", "yeast", 1, {}, attributes={"text": {"mse": 0.1, "entries": 9}})]
+    rows += [{**row, "counts": {"entries": 70}} for row in seeds_of("vsae", "mushroom", "pfc", [0.1])]
+    table = collect(parse_spec(text, "t"), rows)
+    assert entry_notes(table) == [
+        "Scored entries of Yeast in sd: 12 (seed 0), 9 (seed 1), 14 (seed 2).",
+        "Scored entries of Mushroom categorical: 70 (seed 0).",
+    ]
+    assert entry_notes(table)[0] in markdown_table(table)
+    assert entry_notes(collect(parse_spec(SPEC, "t"), rows)) == []
+    assert [column.count_entries for column in load_spec("11").columns] == [False, False, True]
 
 
 def test_a_stand_in_is_marked_in_every_column_and_compares_with_nothing() -> None:

@@ -32,7 +32,8 @@ StoredRow = Mapping[str, Any]
 class ReportCell:
     """One cell: the values of its seeds in order, what is known where there are none, and what it is compared with.
 
-    ``floor`` is the mean of the floor's cell in the same column and block. ``mark`` is the letter of its footnote.
+    ``entries`` are the scored entries behind each value, None where a row does not say. ``floor`` is the mean of the
+    floor's cell in the same column and block. ``mark`` is the letter of its footnote.
     """
 
     entry: Entry
@@ -40,6 +41,7 @@ class ReportCell:
     digits: int
     seeds: tuple[int, ...] = ()
     values: tuple[float, ...] = ()
+    entries: tuple[int | None, ...] = ()
     reason: str = ""
     mark: str = ""
     content: str = ""
@@ -358,6 +360,7 @@ def _cell(spec: TableSpec, entry: Entry, rows: Sequence[StoredRow], lacking: _La
         digits,
         seeds=tuple(values),
         values=tuple(values.values()),
+        entries=tuple(_entries(by_seed[seed], entry) for seed in values),
         reason=_reason(spec, entry, by_seed, values),
         content=content,
         subset=variant != "full",
@@ -380,6 +383,12 @@ def _score(row: StoredRow, entry: Entry) -> float | None:
     scores = scopes[entry.attribute] if entry.attribute in scopes else attributes.get(entry.attribute, {})
     value = scores.get(entry.metric)
     return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _entries(row: StoredRow, entry: Entry) -> int | None:
+    """Return how many entries of the cell's attribute, or of all, were scored in a row; None where it does not say."""
+    counts = row.get("counts") if entry.attribute == "all" else (row.get("attributes") or {}).get(entry.attribute)
+    return (counts or {}).get("entries")
 
 
 def _reason(spec: TableSpec, entry: Entry, by_seed: Mapping[int, StoredRow], values: Mapping[int, float]) -> str:

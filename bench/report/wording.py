@@ -156,6 +156,7 @@ def notes(table: ReportTable) -> list[CellText]:
     if any(row.reference or row.floor for row in spec.rows):
         found.append(CellText("Rows in italics are not in the paper: references, and the floor."))
     found += [CellText(text) for text in spec.notes]
+    found += [CellText(text) for text in entry_notes(table)]
     found += [CellText(text) for text in verdict_notes(table)]
     found += [CellText(text) for text in collapse_notes(table)]
     found += [CellText(text) for text in warning_notes(table)]
@@ -177,6 +178,22 @@ def stand_in_notes(table: ReportTable) -> list[str]:
         for dataset, real in pairs
         if real
     ]
+
+
+def entry_notes(table: ReportTable) -> list[str]:
+    """Return how many entries were scored in the columns that ask for it, seed by seed; masks know no method."""
+    said: list[str] = []
+    for index, column in enumerate(table.spec.columns):
+        for block, part in enumerate(table.spec.row_blocks):
+            counted: dict[int, int] = {}
+            for cell in table.cells:
+                if column.count_entries and (cell.entry.block, cell.entry.column) == (block, index):
+                    pairs = zip(cell.seeds, cell.entries, strict=True)
+                    counted |= {seed: count for seed, count in pairs if count is not None}
+            if counted:
+                listed = ", ".join(f"{counted[seed]} (seed {seed})" for seed in sorted(counted))
+                said.append(f"Scored entries of {f'{part.label} {column.name}'.strip()}: {listed}.")
+    return said
 
 
 def collapse_notes(table: ReportTable) -> list[str]:
