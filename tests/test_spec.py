@@ -127,6 +127,18 @@ def test_the_multi_modal_tables_have_a_ceiling_and_rows_for_the_large_budget_alo
     assert all(rows[name].reference for name in only_paper)
 
 
+@pytest.mark.parametrize("number", [7, 10])
+def test_rows_with_something_and_with_nothing_observed_stand_apart(number: int) -> None:
+    """Each number of the paper's columns has one for each kind of row beside it: same data, ratio and metric."""
+    entries = [entry for entry in load_spec(str(number)).entries() if entry.row == 0]
+    pooled = [entry for entry in entries if entry.published]
+    for scope in ("something_observed", "nothing_observed"):
+        apart = [entry for entry in entries if entry.attribute == scope]
+        assert [(e.dataset, e.ratio, e.metric) for e in apart] == [(e.dataset, e.ratio, e.metric) for e in pooled]
+        assert not any(entry.published for entry in apart)
+    assert len(entries) == 3 * len(pooled)
+
+
 def test_tables_5_and_6_print_each_nrmse_in_standard_deviations_beside_it() -> None:
     for name in ("table05", "table06", "table_mixed"):
         spec = load_spec(name)
