@@ -281,8 +281,10 @@ def _unobtained(names: Iterable[str], registry: Registry) -> dict[str, str]:
 
     found: dict[str, str] = {}
     for name in sorted(set(names) & set(registry.datasets)):
-        info = registry.dataset(name)
-        lacking = "" if info.error else lacking_files(load(info)())
+        try:
+            lacking = lacking_files(load(registry.dataset(name))())
+        except BenchError:  # a plug-in that does not load: running it says why
+            continue
         if lacking:
             found[name] = lacking + stand_in_advice(name, registry)
     return found
