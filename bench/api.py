@@ -166,6 +166,8 @@ class Dataset:
     kinds: ClassVar[tuple[Kind, ...]] = ("numeric",)
     #: Column that is the prediction target: left out unless a spec says ``include_target = true``.
     target: ClassVar[str | None] = None
+    #: Data set in whose place this one, which is synthetic, is run where the user says ``--stand-in``.
+    stands_in_for: ClassVar[str | None] = None
     #: Files to fetch (see ``bench.fetch``); empty for a data set that needs none.
     files: ClassVar[tuple[File, ...]] = ()
     #: ``Table.content_hash`` of everything ``load`` returns (the target too), by which a source of unknown checksum is

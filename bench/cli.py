@@ -6,6 +6,7 @@ Heavy packages are imported inside the verbs that need them, so that ``--help`` 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,7 @@ from bench.errors import BenchError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bench.registry import PluginInfo
+    from bench.registry import PluginInfo, Registry
 
 app = typer.Typer(
     name="vsae-bench",
@@ -38,6 +39,9 @@ USAGE_ERROR: Any = next(base for base in typer.BadParameter.__mro__ if base.__na
 Plugins = Annotated[
     list[Path] | None,
     typer.Option("--plugins", help="Folder with plug-ins of your own (may be given several times).", metavar="DIR"),
+]
+StandIn = Annotated[
+    bool, typer.Option("--stand-in", help="Synthetic stand-ins, marked, for data sets that have one (MNIST+SVHN).")
 ]
 StoreFolder = Annotated[Path, typer.Option("--store", help="Folder that keeps the rows.", metavar="DIR")]
 
@@ -171,6 +175,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and run nothing.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")] = False,
     rerun: Annotated[bool, typer.Option("--rerun", help="Run everything again, stored or not, and compare.")] = False,
+    stand_in: StandIn = False,
 ) -> None:
     """Run tables, or a grid of your own; what is stored already is not run again."""
     from bench.runner import RunRequest, run_request
@@ -181,7 +186,7 @@ def run(
             datasets=_names(datasets), seeds=_numbers(seeds, int, "--seeds"), mechanisms=_names(mechanisms),
             ratios=_numbers(ratios, float, "--ratios"), store=store, plugins=tuple(plugins or ()), workers=workers,
             threads=threads, device=device, time_budget=time_budget, dry_run=dry_run, retry_failed=retry_failed,
-            rerun=rerun,
+            rerun=rerun, stand_in=stand_in,
         ),
         _console(),
     )  # fmt: skip
@@ -229,9 +234,10 @@ def table(
     store: StoreFolder = DEFAULT_STORE,
     shipped: Annotated[bool, typer.Option("--shipped", help="Use the rows that ship with the suite.")] = False,
     plugins: Plugins = None,
+    stand_in: StandIn = False,
 ) -> None:
     """Print tables from stored rows, and write them as LaTeX, Markdown, CSV and a plot."""
-    from bench.experiment import sets_of, with_user_plugins
+    from bench.experiment import sets_of, with_stand_ins, with_user_plugins
     from bench.paths import shipped_rows_folder
     from bench.registry import Registry
     from bench.report import collect, read_published, write_report
@@ -245,18 +251,43 @@ def table(
     rows = Store(shipped_rows_folder() if shipped else store)
     known = {name: sets_of(info) for name, info in registry.methods.items()}
     console = _console()
-    for name in tables:
-        spec = with_user_plugins(load_spec(name), registry)
+    specs = [with_user_plugins(load_spec(name), registry) for name in tables]
+    if stand_in:
+        specs = with_stand_ins(specs, registry)
+    for name, spec in zip(tables, specs, strict=True):
         entries = spec.entries()
-        stored = rows.rows({entry.dataset for entry in entries}, {entry.method for entry in entries})
-        report = collect(spec, stored, read_published(), preset or None, parameters, known_methods=known)
+        stored = list(rows.rows({entry.dataset for entry in entries}, {entry.method for entry in entries}))
+        rowless = {entry.dataset for entry in entries} - {row["cell"]["dataset"] for row in stored}
+        report = collect(
+            spec, stored, read_published(), preset or None, parameters, known_methods=known,
+            unobtained=_unobtained(rowless, registry),
+        )  # fmt: skip
         print_table(report, console, published)
         if report.preset is None:
             other = "" if shipped else ", or add --shipped for the rows that ship with the suite"
-            console.print(f"No row of {spec.id} is in {rows.folder}: run it with `vsae-bench run {name}`{other}.")
+            option = " --stand-in" if spec.stand_ins else ""
+            told = f"No row of {spec.id} is in {rows.folder}: run it with `vsae-bench run {name}{option}`{other}."
+            console.print(told)
         if output is not None:
             for path in write_report(report, output, published):
                 console.print(f"wrote {path}", highlight=False)
+
+
+def _unobtained(names: Iterable[str], registry: Registry) -> dict[str, str]:
+    """Return of each data set whose files are not here which they are, how to get them, and what could stand in."""
+    from bench.fetch import lacking_files
+    from bench.registry import load
+    from bench.runner import stand_in_advice
+
+    found: dict[str, str] = {}
+    for name in sorted(set(names) & set(registry.datasets)):
+        try:
+            lacking = lacking_files(load(registry.dataset(name))())
+        except BenchError:  # a plug-in that does not load: running it says why
+            continue
+        if lacking:
+            found[name] = lacking + stand_in_advice(name, registry)
+    return found
 
 
 plot_app = typer.Typer(

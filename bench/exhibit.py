@@ -106,7 +106,7 @@ def _made(job: Job, method: PluginInfo, table: Any, registry: Registry, surround
     truth = table.take(test)
     return Exhibit(
         schema, observed & present, present, shown, _with_blocks_of(truth, shown),
-        _with_blocks_of(fitted.imputed[0], shown), tuple(samples), generated, as_plain_json(fitted.diagnostics[0]),
+        _with_blocks_of(fitted.imputed(0), shown), tuple(samples), generated, as_plain_json(fitted.diagnostics[0]),
     )  # fmt: skip
 
 

@@ -122,6 +122,31 @@ def with_user_plugins(spec: TableSpec, registry: Registry) -> TableSpec:
     return spec.model_copy(update={"rows": (*spec.rows, *rows), "columns": (*spec.columns, *columns)})
 
 
+def with_stand_ins(specs: Sequence[TableSpec], registry: Registry) -> list[TableSpec]:
+    """Return the specs with a synthetic stand-in in place of each of their data sets that has one.
+
+    A table that this changes has another id, label and title: it is never taken for the table itself. Raises BenchError
+    where it changes none.
+    """
+    known = stand_ins(registry)
+    changed: list[TableSpec] = []
+    for spec in specs:
+        used = {entry.dataset: known[entry.dataset] for entry in spec.entries() if entry.dataset in known}
+        update = {
+            "id": f"{spec.id}_stand_in", "label": f"{spec.label}-stand-in", "stand_ins": used,
+            "title": f"{spec.title} SYNTHETIC stand-in data.",
+        }  # fmt: skip
+        changed.append(spec.model_copy(update=update) if used else spec)
+    if not any(spec.stand_ins for spec in changed):
+        raise BenchError(f"--stand-in: no data set of {' and '.join(spec.id for spec in specs)} has a stand-in")
+    return changed
+
+
+def stand_ins(registry: Registry) -> dict[str, str]:
+    """Return the data sets that have a synthetic stand-in, and its name."""
+    return {info.stands_in_for: info.name for info in registry.datasets.values() if info.stands_in_for}
+
+
 def preferred_protocol(info: PluginInfo) -> Any:
     """Return the protocol to run a method under: inductive where it can, or where its source cannot be read."""
     return "inductive" if "inductive" in info.protocols or not info.protocols else info.protocols[0]
@@ -168,12 +193,20 @@ def require_known_filters(specs: Sequence[TableSpec], selection: Selection, regi
 
 
 def chosen_entries(spec: TableSpec, selection: Selection) -> list[Entry]:
-    """Return the entries of a spec that the filters let through."""
+    """Return the entries of a spec that the preset runs and the filters let through.
+
+    A row of other presets is let through where a filter names its method.
+    """
+
+    def wanted(entry: Entry) -> bool:
+        if selection.methods:
+            return entry.method in selection.methods
+        return spec.rows[entry.row].runs_under(selection.preset)
+
     return [
         entry
         for entry in spec.entries()
-        if (not selection.methods or entry.method in selection.methods)
-        and (not selection.datasets or entry.dataset in selection.datasets)
+        if wanted(entry) and (not selection.datasets or entry.dataset in selection.datasets)
     ]
 
 

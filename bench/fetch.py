@@ -237,6 +237,20 @@ def describe(dataset: Dataset) -> list[tuple[str, str]]:
     return states
 
 
+def lacking_files(dataset: Dataset) -> str:
+    """Return which files of a data set are not on this machine and how to get them, in one line; empty if none is.
+
+    It uses no network and names no folder of this machine.
+    """
+    lacking = _lacking(dataset)
+    if not lacking:
+        return ""
+    return (
+        f"data set '{dataset.name}' lacks files. Fetch it with `vsae-bench data --fetch {dataset.name}`, or by hand put"
+        f" {'; '.join(_places(dataset, lacking, in_cache=False))}"
+    )
+
+
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits."""
     with path.open("rb") as stream:
@@ -385,10 +399,20 @@ def _without(dataset: Dataset, table: Table, name: str) -> Table:
 def _not_available(dataset: Dataset, failures: list[tuple[str, str]]) -> str:
     """Return the one line that says what was tried and how to place the files by hand."""
     tried = "; ".join(f"{label}: {reason}" for label, reason in failures)
-    lacking = [file for file in dataset.files if not any(_is_there(c) for c in _candidates(dataset, file))]
+    places = _places(dataset, _lacking(dataset) or dataset.files, in_cache=True)
+    return f"data set '{dataset.name}' is not available; tried {tried}. To place it by hand, put {'; '.join(places)}"
+
+
+def _lacking(dataset: Dataset) -> list[File]:
+    """Return the files of a data set that would need a download."""
+    return [file for file in dataset.files if not any(_is_there(c) for c in _candidates(dataset, file))]
+
+
+def _places(dataset: Dataset, files: Sequence[File], in_cache: bool) -> list[str]:
+    """Return where to put files by hand and where they come from, a text for each folder or file."""
     # Files that lie beside each other on the web, in the cache and in the mirror are named together.
     folders: dict[tuple[str, str, str], list[tuple[str, tuple[str, str, str]]]] = {}
-    for file in lacking or dataset.files:
+    for file in files:
         origin = next((s for s in file.sources if s.kind == "url"), None)
         web = "" if origin is None else origin.location
         part = "" if origin is None or origin.member is None else f", member {origin.member}"
@@ -399,13 +423,14 @@ def _not_available(dataset: Dataset, failures: list[tuple[str, str]]) -> str:
         folder = (web.removesuffix(file.name), str(kept.parent), mirrored.removesuffix(f"/{file.name}"))
         folders.setdefault(folder if beside else whole, []).append((file.name, whole))
     places: list[str] = []
-    for folder, files in folders.items():
-        web, kept_in, mirrored = folder if len(files) > 1 else files[0][1]
-        word = "into" if len(files) > 1 else "as"
+    for folder, members in folders.items():
+        web, kept_in, mirrored = folder if len(members) > 1 else members[0][1]
+        word = "into" if len(members) > 1 else "as"
         where = f" (from {web})" if web else ""
-        other = f", or {word} {mirrored} in a folder named by {MIRROR_VARIABLE}" if mirrored else ""
-        places.append(f"{' and '.join(name for name, _ in files)}{where} {word} {kept_in}{other}")
-    return f"data set '{dataset.name}' is not available; tried {tried}. To place it by hand, put {'; '.join(places)}"
+        targets = [f"{word} {kept_in}"] if in_cache else []
+        targets += [f"{word} {mirrored} in a folder named by {MIRROR_VARIABLE}"] if mirrored else []
+        places.append(f"{' and '.join(name for name, _ in members)}{where} {', or '.join(targets)}".rstrip())
+    return places
 
 
 def _is_there(candidate: _Candidate) -> bool:

@@ -56,6 +56,8 @@ class PluginInfo:
     tunable: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     target: str | None = None
+    #: The data set that a synthetic one may take the place of.
+    stands_in_for: str | None = None
     #: Whether it trains several problems as one stack.
     stackable: bool = False
     error: str | None = None
@@ -286,7 +288,10 @@ _ATTRIBUTES: dict[Category, _Rules] = {
         ),
     },
     "dataset": {name: rule for name, rule in _COMMON.items() if name != "version"}
-    | {"target": (lambda value: value is None or isinstance(value, str), "the name of a column, or None")},
+    | {
+        "target": (lambda value: value is None or isinstance(value, str), "the name of a column, or None"),
+        "stands_in_for": (lambda value: value is None or _is_named(value), "the name of a data set, or None"),
+    },
     "mechanism": _COMMON | {"parameters": (_are_parameters, "a dict of JSON values")},
 }
 

@@ -111,7 +111,7 @@ def _compute(job: Job, method: PluginInfo, registry: Registry, surroundings: Sur
             continue
         test = problem.splits[replica].test
         scores = score(
-            loaded.table.take(test), fitted.imputed[replica], problem.masks[replica][test], loaded.table.present[test],
+            loaded.table.take(test), fitted.imputed(replica), problem.masks[replica][test], loaded.table.present[test],
             loaded.table.schema, reference,
         )  # fmt: skip
         row = _row(job, cell, "ok", None, surroundings, seconds)
@@ -142,17 +142,30 @@ def never_observed(fitted: Any, replica: int) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A method after its job: the instance, its problem, and per replica the imputed test rows and the diagnostics.
+    """A method after its job: the instance, its problem, and per replica what it imputed and the diagnostics.
 
-    ``fitted_on`` is the view it learned from; ``failures`` says by replica why one gave nothing.
+    ``fitted_on`` is the view it learned from, ``data`` the one whose ``results`` it gave; ``failures`` says by replica
+    why one gave nothing.
     """
 
+    method: PluginInfo
     instance: Any
     problem: Any
     fitted_on: Any
-    imputed: list[Any]
+    data: Any
+    results: Sequence[Any]
     diagnostics: list[dict[str, Any]]
     failures: dict[int, str]
+
+    def imputed(self, replica: int) -> Any:
+        """Return the imputed test rows of a replica, made anew each time: a stack is held once, as its method gave it.
+
+        Raises BenchError where they are no values for the rows.
+        """
+        values = _with_observed(_as_values(self.results[replica], self.method, self.data.schema), self.data, replica)
+        if self.data is self.problem.test:
+            return values
+        return _rows_of(values, self.problem.splits[replica].test)
 
 
 def load_for(job: Job, method: PluginInfo, registry: Registry, surroundings: Surroundings) -> Any:
@@ -191,18 +204,16 @@ def fit_and_impute(
     transductive = first.protocol == "transductive"
     train, data = (problem.everything,) * 2 if transductive else (problem.train, problem.test)
     surroundings.stop()
-    imputed = _impute(instance, method, train, problem, data, job)
-    if transductive:
-        imputed = [_rows_of(values, split.test) for values, split in zip(imputed, problem.splits, strict=True)]
+    results = _impute(instance, method, train, problem, data, job)
     diagnostics = list(instance.diagnostics()) or [{} for _ in job.cells]
     if len(diagnostics) != len(job.cells):
         raise BenchError(f"method '{method.name}' gave {len(diagnostics)} diagnostics for {len(job.cells)} replicas")
     failures = dict(instance.failures()) if method.stackable else {}
-    return Fitted(instance, problem, train, imputed, diagnostics, failures)
+    return Fitted(method, instance, problem, train, data, results, diagnostics, failures)
 
 
-def _impute(instance: Any, method: PluginInfo, train: Any, problem: Any, data: Any, job: Job) -> list[Any]:
-    """Fit and impute, the whole stack at once where the method stacks; observed entries keep their values."""
+def _impute(instance: Any, method: PluginInfo, train: Any, problem: Any, data: Any, job: Job) -> Sequence[Any]:
+    """Fit and impute, the whole stack at once where the method stacks; return what came of each replica as it came."""
     draws = job.cells[0].budget["draws"]
     seeds = [cell.seed for cell in job.cells]
     if method.stackable:
@@ -213,10 +224,7 @@ def _impute(instance: Any, method: PluginInfo, train: Any, problem: Any, data: A
         results = [instance.impute(data, draws)]
     if len(results) != data.replicas:
         raise BenchError(f"method '{method.name}' returned {len(results)} imputations for {data.replicas} replicas")
-    complete = []
-    for replica, result in enumerate(results):
-        complete.append(_with_observed(_as_values(result, method, data.schema), data, replica))
-    return complete
+    return results
 
 
 def _as_values(result: Any, method: PluginInfo, schema: Any) -> Any:

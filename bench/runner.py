@@ -21,6 +21,8 @@ from bench.experiment import (
     preferred_protocol,
     require_known_filters,
     sets_of,
+    stand_ins,
+    with_stand_ins,
     with_user_plugins,
 )
 from bench.lock import held
@@ -60,6 +62,7 @@ class RunRequest:
     dry_run: bool = False
     retry_failed: bool = False
     rerun: bool = False
+    stand_in: bool = False
 
 
 def run_request(request: RunRequest, console: Console) -> int:
@@ -79,6 +82,8 @@ def run_request(request: RunRequest, console: Console) -> int:
     specs = [with_user_plugins(load_spec(name), registry) for name in request.tables]
     if not specs:
         specs = [grid_of_your_own(request, registry)]
+    if request.stand_in:
+        specs = with_stand_ins(specs, registry)
     require_parameter_set(request.parameter_set, registry)
     cells, jobs = plan_jobs(specs, request, registry, console)
     waiting = jobs if request.rerun else waiting_jobs(cells, jobs, store, request.retry_failed, registry)
@@ -134,9 +139,11 @@ def plan_jobs(
     require_known_filters(specs, selection, registry)
     chosen = [(spec, chosen_entries(spec, selection)) for spec in specs]
     wanted = {(entry.dataset, entry.include_target) for _, entries in chosen for entry in entries}
-    contents, problems = contents_of(wanted, registry)
-    for problem in problems:
-        say(console, f"left out: {problem}")
+    contents, unusable = contents_of(wanted, registry)
+    problems = list(unusable.values())
+    for name, problem in unusable.items():
+        ids = [spec.id for spec, entries in chosen if any(entry.dataset == name for entry in entries)]
+        say(console, f"left out of {' and '.join(ids)}: {problem}")
     unknown = sorted({entry.method for _, entries in chosen for entry in entries} - set(registry.methods))
     if unknown:
         problems.append(f"not in this suite: {', '.join(unknown)}")
@@ -154,21 +161,29 @@ def plan_jobs(
 
 def contents_of(
     wanted: Iterable[tuple[str, bool]], registry: Registry
-) -> tuple[dict[tuple[str, bool], str], list[str]]:
-    """Fetch data sets and return their content hashes, and one line for each that cannot be had."""
-    from bench.fetch import content_of
+) -> tuple[dict[tuple[str, bool], str], dict[str, str]]:
+    """Fetch data sets and return their content hashes, and by name one line for each that cannot be had."""
+    from bench.fetch import DataUnavailable, content_of
 
     contents: dict[tuple[str, bool], str] = {}
-    problems = []
+    problems: dict[str, str] = {}
     for name, include_target in sorted(wanted):
         if name not in registry.datasets:
-            problems.append(f"data set '{name}' is not in this suite.{closest(name, registry.datasets)}")
+            problems[name] = f"data set '{name}' is not in this suite.{closest(name, registry.datasets)}"
             continue
         try:
             contents[name, include_target] = content_of(load(registry.dataset(name))(), include_target).content_hash
+        except DataUnavailable as error:
+            problems[name] = f"data not obtained: {error}{stand_in_advice(name, registry)}"
         except BenchError as error:
-            problems.append(str(error))
+            problems[name] = str(error)
     return contents, problems
+
+
+def stand_in_advice(name: str, registry: Registry) -> str:
+    """Return how to run the stand-in of a data set that cannot be had, or nothing where it has none."""
+    known = stand_ins(registry)
+    return f". --stand-in runs {known[name]}, which is synthetic, in its place" if name in known else ""
 
 
 def grid_of_your_own(request: RunRequest, registry: Registry) -> TableSpec:

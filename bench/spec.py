@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from bench.errors import BenchError, closest
 from bench.paths import tables_folder
+from bench.presets import PRESETS
 
 Ratio = Annotated[float, Field(gt=0.0, lt=1.0)]
 Seed = Annotated[int, Field(ge=0)]
@@ -49,7 +50,8 @@ class Entry:
     """One cell of a table with everything resolved; ``parameters`` are overrides of the method's parameter set.
 
     ``attribute`` is ``all``, another scope (``something_observed``, ``nothing_observed``) or an attribute's name.
-    ``comparable`` is False where the published number is shown but stands for something else.
+    ``comparable`` is False where the published number is shown but stands for something else. ``stands_in_for`` names
+    the data set whose place a synthetic one takes, if it does: such a cell has no published number.
     """
 
     block: int
@@ -67,6 +69,7 @@ class Entry:
     attribute: str
     published: PublishedKey | None = None
     comparable: bool = True
+    stands_in_for: str = ""
 
 
 class _Model(BaseModel):
@@ -118,20 +121,30 @@ class Row(CellFields):
     """A row: usually one method.
 
     ``published`` is its name in the published numbers, ``reference`` marks a row that is not the paper's, ``floor`` the
-    one that the others are judged by (and is a reference too).
+    one that the others are judged by (and is a reference too). ``presets`` are the only ones it is run under, unless
+    its method is asked for by name; without them it is run under every one.
     """
 
     label: str
     published: str | None = None
     reference: bool = False
     floor: bool = False
+    presets: Annotated[tuple[str, ...] | None, Field(strict=False, min_length=1)] = None
+
+    def runs_under(self, preset: str) -> bool:
+        """Return whether the row is among those that a preset runs."""
+        return self.presets is None or preset in self.presets
 
 
 class Column(CellFields):
-    """A column: ``group`` is the header it shares with its neighbours, ``label`` its own."""
+    """A column: ``group`` is the header it shares with its neighbours, ``label`` its own.
+
+    With ``count_entries`` a note says how many entries were scored.
+    """
 
     label: str
     group: str = ""
+    count_entries: bool = False
     digits: Digits | None = None
     best: Direction | None = None
     published: PublishedFields | None = None
@@ -158,7 +171,10 @@ class Format(_Model):
 
 
 class TableSpec(_Model):
-    """A table: what is in it and how it looks. ``number`` is its number in the paper, if it has one."""
+    """A table: what is in it and how it looks. ``number`` is its number in the paper, if it has one.
+
+    ``stand_ins`` maps data sets to synthetic ones that are run in their place, are marked and compare with no paper.
+    """
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     number: int | None = None
@@ -168,6 +184,7 @@ class TableSpec(_Model):
     notes: Annotated[tuple[str, ...], Field(strict=False)] = ()
     seeds: Annotated[tuple[Seed, ...], Field(strict=False, min_length=1)] = (0, 1, 2)
     repeat: Repeat = "all"
+    stand_ins: dict[str, str] = {}
     defaults: Defaults = Defaults()
     format: Format = Format()
     blocks: Annotated[tuple[Block, ...], Field(strict=False)] = ()
@@ -206,8 +223,12 @@ class TableSpec(_Model):
         """Merge defaults, block, row and column into one cell."""
         layers = (self.defaults, self.row_blocks[block], self.rows[row], self.columns[column])
         merged = _merge(layers)
-        published, comparable = self._published(block, row, column)
-        return Entry(block=block, row=row, column=column, published=published, comparable=comparable, **merged)
+        real = merged["dataset"]
+        if real in self.stand_ins:
+            merged |= {"dataset": self.stand_ins[real], "stands_in_for": real}
+        else:
+            merged["published"], merged["comparable"] = self._published(block, row, column)
+        return Entry(block=block, row=row, column=column, **merged)
 
     def _published(self, block: int, row: int, column: int) -> tuple[PublishedKey | None, bool]:
         """Return the published number a cell is compared with, if there is one, and whether the two compare."""
@@ -303,7 +324,7 @@ def parse_spec(text: str, name: str) -> TableSpec:
 
 
 def _check_whole(spec: TableSpec) -> None:
-    """Check what no single key shows: seeds twice, two floors, cells without a data set, unknown metrics."""
+    """Check what no single key shows: seeds twice, two floors, unknown names, cells without a data set."""
     from bench.metrics import METRICS
 
     if len(set(spec.seeds)) != len(spec.seeds):
@@ -311,6 +332,10 @@ def _check_whole(spec: TableSpec) -> None:
     floors = [index for index, row in enumerate(spec.rows) if row.floor]
     if len(floors) > 1:
         raise _Misplaced(("rows", floors[1], "floor"), "only one row may be the floor")
+    for position, own in enumerate(spec.rows):
+        for preset in own.presets or ():
+            if preset not in PRESETS:
+                raise _Misplaced(("rows", position, "presets"), f"unknown preset '{preset}'.{closest(preset, PRESETS)}")
     metrics = {metric.name for metric in METRICS}
     for part, index, layer in _layers(spec):
         if layer.metric is not None and layer.metric not in metrics:

@@ -32,6 +32,7 @@ class MnistSvhnStandIn(Dataset):
     name = "mnist_svhn_stand_in"
     summary = "SYNTHETIC stand-in for MNIST+SVHN (66068 rows): the house numbers are coloured MNIST digits, not SVHN"
     kinds = ("image",)
+    stands_in_for = "mnist_svhn"
     files = MNIST_FILES_OR_SUBSET
 
     def load(self, files: Mapping[str, Fetched]) -> Table:

@@ -112,6 +112,7 @@ BAD_INPUT = {
     "TOY --store toy.toml": "the store cannot be toy.toml: toy.toml is a file",
     "TOY --store toy.toml/x": "the store cannot be toy.toml/x: toy.toml is a file",
     "TOY --workers 0": "'--workers'",
+    "TOY --stand-in": "--stand-in: no data set of toy has a stand-in",
     "TOY --threads none": "'--threads'",
     "run toy.toml --plugins nowhere": "nowhere does not exist; --plugins takes a folder",
     "run toy.toml --plugins empty": "no plug-in in ",
@@ -320,10 +321,109 @@ def test_a_data_set_that_cannot_be_had_is_left_out(place: Path, call: Call) -> N
     words = ("run", "toy.toml", "--plugins", "plugins", "--preset", "smoke", "--workers", 1, "--store", "store")
     code, out, _ = call(*words, "--datasets", "gone,toy_mixed")
     assert code == 0
-    assert "left out: no source of gone" in out
+    assert "left out of toy: no source of gone" in out
     code, _, err = call(*words, "--datasets", "gone")
     assert code == 2
     assert err == "vsae-bench: nothing to run: no source of gone\n"
+
+
+#: A data set whose one file is nowhere, a synthetic one that may take its place, and a table of it.
+GONE = """
+from bench.api import Dataset
+from bench.fetch import File, Source
+
+
+class Gone(Dataset):
+    '''A data set that cannot be had.'''
+
+    name = "gone"
+    files = (File("gone.csv", (Source("mirror", "gone/gone.csv", sha256="0" * 64),)),)
+
+    def load(self, files):
+        raise AssertionError("there is nothing to load")
+"""
+IN_ITS_PLACE = """
+import numpy as np
+import pandas as pd
+from bench.api import Dataset
+
+
+class InItsPlace(Dataset):
+    '''Sixty random numbers, twice.'''
+
+    name = "in_its_place"
+    stands_in_for = "gone"
+
+    def load(self, files):
+        return pd.DataFrame(np.random.default_rng(1).normal(size=(60, 2)), columns=["one", "two"])
+"""
+GONE_TABLE = """
+id = "gone_table"
+number = 6
+title = "Gone."
+label = "tab:gone"
+
+[defaults]
+mechanism = "mcar"
+ratio = 0.5
+metric = "nrmse_rel"
+published = { dataset = "Yeast", attribute = "all", mechanism = "MCAR", metric = "nrmse", ratio = 0.5 }
+
+[[blocks]]
+dataset = "gone"
+
+[[rows]]
+label = "VSAE"
+method = "mean_mode"
+published = "VSAE"
+
+[[columns]]
+label = "numbers"
+published = {}
+"""
+
+
+def one_line(text: str) -> str:
+    """Return text without the line breaks of a narrow screen."""
+    return " ".join(text.split())
+
+
+def test_data_that_is_not_here_is_said_and_its_stand_in_runs_only_when_asked_for(place: Path, call: Call) -> None:
+    write_plugins(place / "plugins", gone=GONE, in_its_place=IN_ITS_PLACE)
+    (place / "gone.toml").write_text(GONE_TABLE)
+    (place / "here.toml").write_text(GONE_TABLE.replace("gone_table", "here").replace('"gone"', '"toy_numbers"'))
+    common = ("--plugins", "plugins", "--store", "store")
+    words = ("--preset", "smoke", "--workers", 1, *common)
+    advice = "--stand-in runs in_its_place, which is synthetic, in its place"
+    code, out, _ = call("run", "gone.toml", "here.toml", "--methods", "mean_mode", *words)
+    assert code == 0
+    assert "left out of gone_table: data not obtained: data set 'gone' is not available; tried mirror" in out
+    assert advice in out and "rows: 3 ok" in out
+    code, _, err = call("run", "gone.toml", *words)
+    assert code == 2
+    assert err.startswith("vsae-bench: nothing to run: data not obtained: data set 'gone' is not available")
+    assert err.count("\n") == 1 and advice in err
+    code, out, _ = call("table", "gone.toml", "--published", *common)
+    assert code == 0
+    assert "no data a" in out and "First line: ours" in out
+    assert (
+        "a data not obtained: data set 'gone' lacks files. Fetch it with `vsae-bench data --fetch gone`, or by hand put"
+        f" gone.csv as gone/gone.csv in a folder named by VSAE_BENCH_MIRROR. {advice}."
+    ) in one_line(out)
+    code, out, _ = call("run", "gone.toml", "--stand-in", *words)
+    assert code == 0
+    assert "rows: 6 ok" in out
+    assert {row["cell"]["dataset"] for row in stored_rows(place / "store").values()} == {"toy_numbers", "in_its_place"}
+    code, out, _ = call("table", "gone.toml", "--stand-in", "--published", "--output", "out", *common)
+    assert code == 0
+    assert "Gone. SYNTHETIC stand-in data." in out and "numbers §" in out and "±" in out
+    assert "§ SYNTHETIC: in_its_place takes the place of gone." in one_line(out)
+    assert "First line: ours" not in out
+    assert (place / "out" / "gone_table_stand_in.md").is_file() and not (place / "out" / "gone_table.md").exists()
+    # The rows of the stand-in are not those of the table.
+    assert "no data" in call("table", "gone.toml", *common)[1]
+    code, _, err = call("table", "6", "--stand-in")
+    assert (code, err) == (2, "vsae-bench: --stand-in: no data set of table06 has a stand-in\n")
 
 
 def test_choosing_workers_and_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,8 @@ from bench.experiment import (
     chosen_entries,
     jobs_of,
     require_known_filters,
+    stand_ins,
+    with_stand_ins,
     with_user_plugins,
 )
 from bench.registry import Registry
@@ -299,6 +301,21 @@ def test_a_filter_holds_for_all_tables_together(registry: Registry) -> None:
     assert [[(cell.method, cell.seed) for cell in cells] for cells in found] == [[], [("column_median", 6)]]
 
 
+def test_a_row_of_other_presets_runs_only_where_it_is_named(registry: Registry) -> None:
+    spec = spec_of(("mean_mode", "column_median"))
+    large = spec.rows[1].model_copy(update={"presets": ("paper",)})
+    spec = spec.model_copy(update={"rows": (spec.rows[0], large)})
+
+    def methods(preset: str, *named: str) -> list[str]:
+        chosen = chosen_entries(spec, Selection(preset, methods=named))
+        return list(dict.fromkeys(entry.method for entry in chosen))
+
+    assert methods("quick") == methods("smoke") == ["mean_mode"]
+    assert methods("paper") == ["mean_mode", "column_median"]
+    assert methods("quick", "column_median") == ["column_median"]
+    require_known_filters([spec], Selection("quick", methods=("column_median",)), registry)
+
+
 def test_the_users_plugins_join_every_table(registry: Registry) -> None:
     spec = with_user_plugins(spec_of(("mean_mode", "column_median")), registry)
     assert [row.method for row in spec.rows] == ["mean_mode", "column_median", "knobs", "patient", "refits"]
@@ -308,6 +325,28 @@ def test_the_users_plugins_join_every_table(registry: Registry) -> None:
     # Where the blocks of a table are data sets, a further one is no column.
     assert load_spec("table5").row_blocks[0].dataset is not None
     assert with_user_plugins(load_spec("table5"), registry).columns == load_spec("table5").columns
+
+
+def test_a_stand_in_takes_the_place_of_a_data_set_and_compares_with_no_paper() -> None:
+    suite = Registry.scan()
+    assert stand_ins(suite) == {"mnist_svhn": "mnist_svhn_stand_in"}
+    for name in ("8", "9"):
+        spec = load_spec(name)
+        (changed,) = with_stand_ins([spec], suite)
+        assert {entry.dataset for entry in spec.entries()} == {"mnist_svhn"}
+        assert any(entry.published for entry in spec.entries())
+        assert not any(entry.stands_in_for for entry in spec.entries())
+        for before, entry in zip(spec.entries(), changed.entries(), strict=True):
+            assert (entry.dataset, entry.stands_in_for) == ("mnist_svhn_stand_in", "mnist_svhn")
+            assert entry.published is None
+            assert dataclasses.replace(before, dataset="", published=None) == dataclasses.replace(
+                entry, dataset="", stands_in_for=""
+            )
+        assert changed.id == f"{spec.id}_stand_in" and "SYNTHETIC" in changed.title
+    others = with_stand_ins([load_spec("7"), load_spec("8")], suite)
+    assert others[0] == load_spec("7")
+    with pytest.raises(BenchError, match="no data set of table07 and table10 has a stand-in"):
+        with_stand_ins([load_spec("7"), load_spec("10")], suite)
 
 
 def test_a_plugin_that_cannot_be_read_stops_nobody(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from bench.data import AnyArray, _device_store
 from bench.encoding import observed_statistics
 from bench.fetch import DataUnavailable, Fetched, File, LoadedTable, Source
 from bench.images import IDX_NAMES, SVHN_FILES, idx_files, paired_rows, read_idx, read_images, read_svhn
+from bench.metrics import reference_of, score
 from bench.parsing import in_units_of, mean_over_steps, read_numbers
 from bench.paths import PACKAGE, plugin_folder
 from bench.problem import split_rows
@@ -441,7 +442,8 @@ def test_label_sets_name_their_levels(registry: Registry, tmp_path: Path) -> Non
 def test_attributes_of_the_tables_exist(number: int) -> None:
     """The attribute names of the table specs are those that the tests above find in the data sets."""
     entries = load_spec(f"table{number:02d}").entries()
-    named = {(entry.dataset, entry.attribute) for entry in entries if entry.attribute != "all"}
+    scopes = {"all", "something_observed", "nothing_observed"}
+    named = {(entry.dataset, entry.attribute) for entry in entries if entry.attribute not in scopes}
     known = {
         "mnist_svhn": {"mnist", "svhn"}, "fashion_label": {"image", "label"}, "mnist_label": {"image", "label"},
         "ict_mmmo": {"acoustic", "visual", "textual"},
@@ -891,6 +893,30 @@ def test_floor_of_the_image_and_label_sets(
         truth = pixels[rows] / np.float64(255)
         found += [np.square(truth - fill).mean(axis=1).sum() for fill in (overall, by_class[labels[rows]])]
     assert found / len(test) == pytest.approx([mean_image, class_image], abs=0.00005)
+
+
+@pytest.mark.parametrize(
+    ("name", "mean_image", "class_image"), [("mnist_label", 0.0675, 0.0529), ("fashion_label", 0.0866, 0.0524)]
+)
+def test_the_class_mean_scores_the_known_numbers(
+    real: Callable[[str], LoadedTable], registry: Registry, name: str, mean_image: float, class_image: float
+) -> None:
+    """Learned from complete training rows: the hidden test images with their label observed, and with it hidden too."""
+    table = real(name).table
+    assert table.test is not None
+    train, test = np.flatnonzero(~table.test), np.flatnonzero(table.test)
+    complete = Incomplete(table, train[None], np.ones((1, len(train), 2), dtype=bool))
+    method = load(registry.method("class_mean"))()
+    method.fit(complete, complete, 0)
+    truth = table.take(test)
+    for label_observed, expected in ((True, class_image), (False, mean_image)):
+        observed = np.zeros((len(test), 2), dtype=bool)
+        observed[:, 1] = label_observed
+        values = method.impute(Incomplete(table, test[None], observed[None]), 1)
+        scores = score(truth, values, observed, table.present[test], table.schema, reference_of(table))
+        assert round(scores.attributes["image"]["mse"], 4) == expected
+    prior = np.bincount(table.scalars[train, 0].astype(int)).argmax()
+    assert scores.attributes["label"]["pfc"] == (truth.scalars[:, 0] != prior).mean()
 
 
 def test_real_cmu_mosi(real: Callable[[str], LoadedTable]) -> None:

@@ -22,7 +22,7 @@ from bench.report.plots import draw_table, plot_table
 from bench.report.published import PublishedValue
 from bench.report.records import csv_table
 from bench.report.terminal import print_table
-from bench.report.wording import cell_text, published_text, verdict_notes
+from bench.report.wording import cell_text, column_label, entry_notes, published_text, verdict_notes
 from bench.spec import PublishedKey, TableSpec, load_spec, parse_spec, table_ids
 
 SPEC = """\
@@ -444,6 +444,67 @@ def test_numbers_that_do_not_compare_are_shown_and_not_judged() -> None:
     cell = table.cell(0, 1, 0)
     assert cell.published is not None and cell.difference is None and cell.published_verdict == ""
     assert all(not cell.published_verdict for cell in collect(load_spec("11"), [], read_published()).cells)
+
+
+def test_a_row_of_other_presets_is_left_out_unless_it_was_run() -> None:
+    text = SPEC.replace('method = "odd"', 'method = "odd"\npresets = ["paper"]')
+    rows = seeds_of("vsae", "yeast", "nrmse_rel", [0.3] * 3) + seeds_of("mean_mode", "yeast", "nrmse_rel", [0.4] * 3)
+    odd = seeds_of("odd", "yeast", "nrmse_rel", [0.2] * 3, overrides={"posterior": "draw"})
+    labels = ["Forest", "VSAE_x", "Mean/mode"]
+    table = collect(parse_spec(text, "t"), rows)
+    assert [row.label for row in table.spec.rows] == labels
+    assert (table.cell(0, 1, 0).best, table.cell(0, 2, 0).verdict) == (True, "floor")
+    assert "Odd" not in markdown_table(table)
+    table = collect(parse_spec(text, "t"), [*rows, *odd])
+    assert [row.label for row in table.spec.rows] == [*labels[:2], "Odd", labels[2]]
+    assert table.cell(0, 2, 0).best
+    large = [{**row, "cell": {**row["cell"], "preset": "paper"}} for row in rows]
+    assert len(collect(parse_spec(text, "t"), large).spec.rows) == 4
+    assert len(collect(parse_spec(text, "t"), []).spec.rows) == 4
+
+
+def test_a_note_says_how_many_entries_were_scored() -> None:
+    text = SPEC.replace('metric = "nrmse_std"', 'metric = "mse"\nattribute = "text"\ncount_entries = true')
+    text = text.replace('dataset = "mushroom"', 'dataset = "mushroom"\ncount_entries = true')
+    rows = [
+        stored("vsae", "yeast", seed, {}, attributes={"text": {"mse": 0.1, "entries": 12 + seed}, "sound": {}})
+        for seed in (0, 2)
+    ]
+    rows += [stored("mean_mode", "yeast", 1, {}, attributes={"text": {"mse": 0.1, "entries": 9}})]
+    rows += [{**row, "counts": {"entries": 70}} for row in seeds_of("vsae", "mushroom", "pfc", [0.1])]
+    table = collect(parse_spec(text, "t"), rows)
+    assert entry_notes(table) == [
+        "Scored entries of Yeast in sd: 12 (seed 0), 9 (seed 1), 14 (seed 2).",
+        "Scored entries of Mushroom categorical: 70 (seed 0).",
+    ]
+    assert entry_notes(table)[0] in markdown_table(table)
+    assert entry_notes(collect(parse_spec(SPEC, "t"), rows)) == []
+    assert [column.count_entries for column in load_spec("11").columns] == [False, False, True]
+
+
+def test_a_stand_in_is_marked_in_every_column_and_compares_with_nothing() -> None:
+    spec = parse_spec(SPEC, "t").model_copy(update={"stand_ins": {"yeast": "made_up"}})
+    rows = seeds_of("vsae", "yeast", "nrmse_rel", [0.1] * 3) + seeds_of("vsae", "made_up", "nrmse_rel", [0.3] * 3)
+    table = collect(spec, rows, PUBLISHED)
+    cell = table.cell(0, 1, 0)
+    assert cell.values == (0.3,) * 3
+    assert (cell.published, cell.difference, cell.published_verdict) == (None, None, "")
+    assert table.cell(0, 1, 2).published is not None
+    assert [column_label(table, column).marks for column in range(3)] == ["§", "§", ""]
+    told = "SYNTHETIC: made_up takes the place of yeast. It says nothing about that data set, and is never compared"
+    assert f"- <sup>§</sup> {told}".replace("made_up", r"made\_up") in markdown_table(table, True)
+    assert r"numerical\textsuperscript{\S{}}" in latex_table(table, True)
+    assert "§" not in markdown_table(collect(parse_spec(SPEC, "t"), rows, PUBLISHED), True)
+
+
+def test_data_that_is_not_here_is_said_where_there_are_no_rows(spec: TableSpec) -> None:
+    rows = seeds_of("vsae", "yeast", "nrmse_rel", [0.3] * 3)
+    table = collect(spec, rows, unobtained={"yeast": "put it there", "mushroom": "ask for it"})
+    assert {cell.status for cell in table.cells if cell.entry.dataset == "mushroom"} == {"unobtained"}
+    assert table.cell(0, 1, 0).values == (0.3,) * 3 and table.cell(0, 1, 0).mark == ""
+    text = markdown_table(table)
+    assert "| no data<sup>b</sup> |" in text
+    assert "- <sup>b</sup> data not obtained: ask for it.\n" in text
 
 
 def test_scores_come_from_a_scope_or_from_an_attribute() -> None:

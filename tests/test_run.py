@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +279,61 @@ def test_a_transductive_method_sees_all_rows_and_is_scored_on_test_rows_alone(tm
     assert other["counts"]["rows"] == 12
     assert other["metrics"] == one["metrics"]
     assert other["mask_hash"] == one["mask_hash"]
+
+
+PICTURES = '''
+import numpy as np
+
+from bench.api import Attribute, Dataset, Schema, StackedMethod, Table, Values
+
+
+class Pictures(Dataset):
+    """Two hundred images of 64 x 64 pixels."""
+
+    name = "pictures"
+    kinds = ("image",)
+
+    def load(self, files):
+        pixels = np.random.default_rng(0).integers(0, 256, (200, 4096), dtype=np.uint8)
+        schema = Schema((Attribute("image", "image", shape=(64, 64)),))
+        return Table(schema, np.zeros((200, 0)), {"image": pixels}, np.ones((200, 1), dtype=bool))
+
+
+class Grey(StackedMethod):
+    """Grey images."""
+
+    name = "grey"
+    kinds = ("image",)
+
+    def fit_many(self, train, validation, seeds):
+        pass
+
+    def impute_many(self, data, draws):
+        return [
+            Values(np.zeros((len(data), 0)), {"image": np.full((len(data), 4096), 0.5, dtype=np.float32)})
+            for _ in range(data.replicas)
+        ]
+'''
+
+
+def test_a_stack_holds_its_imputations_once_and_scores_one_replica_at_a_time(tmp_path: Path) -> None:
+    registry = Registry.scan([write_plugins(tmp_path / "plugins", pictures=PICTURES)])
+    one = cells_for(registry, ("grey",), "pictures")[0].as_json()
+    surroundings = Surroundings()
+
+    def peak(replicas: int) -> int:
+        job = Job(tuple(make_cell(**{**one, "seed": seed}) for seed in range(replicas)))
+        run_job(job, registry, surroundings)
+        tracemalloc.start()
+        try:
+            assert {row["status"] for row in run_job(job, registry, surroundings)} == {"ok"}
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    imputation = 40 * 4096 * 4
+    # Eight replicas more hold eight imputations more, and not sixteen.
+    assert 7.5 * imputation < peak(9) - peak(1) < 9.5 * imputation
 
 
 def test_diagnostics_become_plain_json(tmp_path: Path) -> None:

@@ -117,6 +117,28 @@ def test_every_table_has_a_floor_and_the_papers_rows_in_the_papers_order(name: s
         assert row.published is not None or row.reference or row.floor or spec.number is None
 
 
+@pytest.mark.parametrize("number", range(7, 12))
+def test_the_multi_modal_tables_have_a_ceiling_and_rows_for_the_large_budget_alone(number: int) -> None:
+    rows = {row.method: row for row in load_spec(str(number)).rows}
+    assert {"classifier"} <= {name for name, row in rows.items() if row.reference and row.presets is None}
+    assert ("class_mean" in rows) == (number == 10)
+    only_paper = {name for name, row in rows.items() if row.runs_under("paper") and not row.runs_under("quick")}
+    assert only_paper == {"miwae", "gain", "misgan"}
+    assert all(rows[name].reference for name in only_paper)
+
+
+@pytest.mark.parametrize("number", [7, 10])
+def test_rows_with_something_and_with_nothing_observed_stand_apart(number: int) -> None:
+    """Each number of the paper's columns has one for each kind of row beside it: same data, ratio and metric."""
+    entries = [entry for entry in load_spec(str(number)).entries() if entry.row == 0]
+    pooled = [entry for entry in entries if entry.published]
+    for scope in ("something_observed", "nothing_observed"):
+        apart = [entry for entry in entries if entry.attribute == scope]
+        assert [(e.dataset, e.ratio, e.metric) for e in apart] == [(e.dataset, e.ratio, e.metric) for e in pooled]
+        assert not any(entry.published for entry in apart)
+    assert len(entries) == 3 * len(pooled)
+
+
 def test_tables_5_and_6_print_each_nrmse_in_standard_deviations_beside_it() -> None:
     for name in ("table05", "table06", "table_mixed"):
         spec = load_spec(name)
@@ -183,6 +205,9 @@ def test_an_unknown_table_names_the_closest() -> None:
         ('metric = "pfc"', 'metric = "pfk"', "unknown metric 'pfk'. Did you mean 'pfc'?"),
         ("{ trees = 3, depth = 2 }", "{ when = 1979-05-27 }", "when"),
         ("floor = true", 'protocol = "both"', "protocol = 'both'"),
+        ("floor = true", 'presets = ["paper", "papper"]', "unknown preset 'papper'. Did you mean 'paper'?"),
+        ("floor = true", "presets = []", "presets = []"),
+        ("floor = true", 'presets = "paper"', "presets = 'paper'"),
     ],
 )
 def test_a_wrong_key_is_named_with_its_line(old: str, new: str, said: str) -> None:

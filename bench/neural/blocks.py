@@ -6,14 +6,14 @@ that every loss is one operation per group and no loop runs over attributes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bench.data import Batch, Incomplete, Schema, Values
+from bench.data import AnyArray, Batch, FloatArray, Incomplete, IntArray, Schema, Values
 from bench.encoding import observed_statistics
 
 
@@ -211,35 +211,54 @@ class Encoder:
             blocks.append(torch.where(shown, stacked, 0.0))
         return Encoded(numeric, categorical, tuple(blocks), observed)
 
-    def to_values(self, imputed: Sequence[Imputed], data: Incomplete) -> list[Values]:
+    def to_values(self, imputed: Iterable[Imputed], data: Incomplete) -> list[Values]:
         """Return each replica's values in the data's own scale, observed entries as they are in ``data``.
 
-        ``imputed`` holds consecutive chunks of rows. An attribute never observed in training is 0, or its first level.
+        ``imputed`` gives consecutive chunks of rows, of which one is held at a time. An attribute never observed in
+        training is 0, or its first level.
         """
         layout, schema = self.layout, data.schema
-        numeric = torch.cat([part.numeric for part in imputed], dim=1).cpu().numpy().astype(np.float64)
-        codes = torch.cat([part.categorical.argmax(-2) for part in imputed], dim=1).cpu().numpy()
-        result = []
-        for replica in range(data.replicas):
-            shown = data.values(replica)
-            scalars = np.empty_like(shown.scalars)
-            scalars[:, layout.numeric_columns.cpu().numpy()] = (
-                numeric[replica] * self._scale64[replica] + self._location64[replica]
-            )
-            scalars[:, layout.categorical_columns.cpu().numpy()] = codes[replica]
-            never_observed = self._never_observed[replica]
-            scalars[:, never_observed[schema.scalar_indices]] = 0.0
-            scalars = np.where(data.observed[replica][:, schema.scalar_indices], shown.scalars, scalars)
-            blocks = {}
+        numeric, codes = [], []
+        blocks = [
+            {a.name: np.empty((len(data), a.width), np.float32) for a in schema.block_attributes}
+            for _ in range(data.replicas)
+        ]
+        first = 0
+        for part in imputed:
+            numeric.append(part.numeric.cpu().numpy())
+            codes.append(part.categorical.argmax(-2).cpu().numpy())
+            rows = slice(first, first + part.numeric.shape[1])
+            first = rows.stop
             for index, group in enumerate(layout.block_groups):
                 location, scale = self.block_location[index], self.block_scale[index]
+                block = part.blocks[index]
+                if location is not None and scale is not None:
+                    block = block * scale + location
                 for member, name in enumerate(group.names):
-                    block = torch.cat([part.blocks[index][replica, :, member] for part in imputed])
-                    if location is not None and scale is not None:
-                        block = block * scale[replica, :, member] + location[replica, :, member]
-                    if never_observed[schema.names.index(name)]:
-                        block = torch.zeros_like(block)
-                    known = shown.blocks[name]
-                    blocks[name] = np.where(np.isnan(known), block.cpu().numpy(), known)
-            result.append(Values(scalars, blocks))
-        return result
+                    for replica, own in enumerate(block[:, :, member].cpu().numpy()):
+                        blocks[replica][name][rows] = own
+        numbers, levels = np.concatenate(numeric, axis=1).astype(np.float64), np.concatenate(codes, axis=1)
+        return [
+            self._with_observed(replica, numbers[replica], levels[replica], own, data)
+            for replica, own in enumerate(blocks)
+        ]
+
+    def _with_observed(
+        self, replica: int, numbers: FloatArray, levels: IntArray, blocks: dict[str, AnyArray], data: Incomplete
+    ) -> Values:
+        """Return one replica's values from scaled numbers, codes and blocks; the arrays of ``blocks`` become its own.
+
+        Observed entries are as they are in ``data``.
+        """
+        layout, schema = self.layout, data.schema
+        never_observed, shown = self._never_observed[replica], data.values(replica)
+        scalars = np.empty_like(shown.scalars)
+        scalars[:, layout.numeric_columns.cpu().numpy()] = numbers * self._scale64[replica] + self._location64[replica]
+        scalars[:, layout.categorical_columns.cpu().numpy()] = levels
+        scalars[:, never_observed[schema.scalar_indices]] = 0.0
+        scalars = np.where(data.observed[replica][:, schema.scalar_indices], shown.scalars, scalars)
+        for name, block in blocks.items():
+            if never_observed[schema.names.index(name)]:
+                block.fill(0.0)
+            np.copyto(block, shown.blocks[name], where=~np.isnan(shown.blocks[name]))
+        return Values(scalars, blocks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -100,35 +100,34 @@ class NeuralStackedMethod(StackedMethod):
 
         def validate() -> Tensor:
             # The same noise each time: epochs differ by what was learned, not by luck.
-            parts, _ = self._impute_chunks(validation, draws, "validation")
-            return selection.relative_error(parts, floor)
+            return selection.relative_error(self._imputed_chunks(validation, draws, "validation", {}), floor)
 
         return validate
 
     @torch.no_grad()
-    def _impute_chunks(
-        self, data: Incomplete, draws: int, stream: str, report: bool = False
-    ) -> tuple[list[Imputed], dict[str, Tensor]]:
+    def _imputed_chunks(
+        self, data: Incomplete, draws: int, stream: str, notes: dict[str, list[Tensor]], report: bool = False
+    ) -> Iterator[Imputed]:
+        """Yield the imputations of the view's rows, a chunk at a time, and add each chunk's notes to ``notes``."""
         device = self.context.device
         tensors = data.tensors(device)
         generators = replica_generators(stream, self._seeds, device)
-        parts: list[Imputed] = []
-        notes: dict[str, list[Tensor]] = {}
         chunks = row_chunks(len(data), data.replicas, device)
         for done, index in enumerate(chunks):
             imputed, diagnostics = self._network.impute(self._encoder.encode(tensors.batch(index)), draws, generators)
-            parts.append(imputed)
             for name, value in diagnostics.items():
                 notes.setdefault(name, []).append(value)
+            yield imputed
             if report:
                 self.context.progress(done + 1, len(chunks), "imputing")
                 self.context.stop()
-        return parts, {name: torch.cat(values, dim=1) for name, values in notes.items()}
 
     def impute_many(self, data: Incomplete, draws: int) -> list[Values]:
         """Impute every replica of ``data`` with its own network."""
-        parts, self._notes = self._impute_chunks(data, draws, "evaluation", report=True)
-        return self._encoder.to_values(parts, data)
+        notes: dict[str, list[Tensor]] = {}
+        values = self._encoder.to_values(self._imputed_chunks(data, draws, "evaluation", notes, report=True), data)
+        self._notes = {name: torch.cat(parts, dim=1) for name, parts in notes.items()}
+        return values
 
     def diagnostics(self) -> list[dict[str, Any]]:
         """Return per replica: epochs, best epoch, losses, parameter count, means of notes, KL per block."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -60,9 +60,10 @@ class Selection:
         assert total is not None
         return total
 
-    def relative_error(self, imputed: Sequence[Imputed], floor: Tensor) -> Tensor:
+    def relative_error(self, imputed: Iterable[Imputed], floor: Tensor) -> Tensor:
         """Return one number per replica, [R]: the mean over attributes of this error over the floor's.
 
+        ``imputed`` holds the chunks of rows in order, of which one is needed at a time.
         Squared errors enter as their root. Attributes where the floor is perfect or nothing is held out do not count.
         """
         held = self.view.tensors(self.device)

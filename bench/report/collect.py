@@ -16,13 +16,14 @@ from typing import Any, Literal
 from bench.errors import BenchError, closest
 from bench.presets import PRESETS
 from bench.report.published import Published, PublishedValue
-from bench.spec import Entry, TableSpec
+from bench.spec import Entry, Row, TableSpec
 from bench.streams import canonical_json
 from bench.tuned import TUNED
 
 #: ``ok`` has every seed, ``partial`` some. ``failed`` and ``skipped`` are rows that say so, ``unscored`` rows have
-#: nothing to score by this metric, ``missing`` was not run, ``unavailable`` is a method that is not installed.
-Status = Literal["ok", "partial", "failed", "skipped", "unscored", "missing", "unavailable"]
+#: nothing to score by this metric, ``missing`` was not run, ``unavailable`` is a method that is not installed,
+#: ``unobtained`` a data set that is not here.
+Status = Literal["ok", "partial", "failed", "skipped", "unscored", "missing", "unavailable", "unobtained"]
 Verdict = Literal["", "floor", "better than floor", "no better than floor"]
 StoredRow = Mapping[str, Any]
 
@@ -31,7 +32,8 @@ StoredRow = Mapping[str, Any]
 class ReportCell:
     """One cell: the values of its seeds in order, what is known where there are none, and what it is compared with.
 
-    ``floor`` is the mean of the floor's cell in the same column and block. ``mark`` is the letter of its footnote.
+    ``entries`` are the scored entries behind each value, None where a row does not say. ``floor`` is the mean of the
+    floor's cell in the same column and block. ``mark`` is the letter of its footnote.
     """
 
     entry: Entry
@@ -39,6 +41,7 @@ class ReportCell:
     digits: int
     seeds: tuple[int, ...] = ()
     values: tuple[float, ...] = ()
+    entries: tuple[int | None, ...] = ()
     reason: str = ""
     mark: str = ""
     content: str = ""
@@ -123,14 +126,17 @@ def collect(
     parameter_set: str = "default",
     *,
     known_methods: Mapping[str, Collection[str]] | None = None,
+    unobtained: Mapping[str, str] | None = None,
 ) -> ReportTable:
     """Build a table from stored rows.
 
     Without a ``preset`` the one that fills most cells is taken, then the one with most seeds, then the larger budget. A
     method without parameters (the floor) belongs to every parameter set. With ``known_methods`` (name -> its parameter
     sets), a method that does not have ``parameter_set`` shows its ``default``, and one that is not among them and has
-    no rows is ``unavailable`` instead of ``missing``. The best of a column is sought among all its rows, floor and
-    references included, and all of them need every seed: bold says what the data say.
+    no rows is ``unavailable`` instead of ``missing``; ``unobtained`` says of data sets that are not here how to get
+    them, for the cells that have no rows. The best of a column is sought among all its rows, floor and
+    references included, and all of them need every seed: bold says what the data say. A row that the preset does not
+    run and that has no rows of it is left out.
 
     Raises BenchError on an unknown preset, on a published number that is asked for and not there, and where rows differ
     in mechanism parameters that the spec does not name.
@@ -138,21 +144,40 @@ def collect(
     if preset is not None and preset not in PRESETS:
         raise BenchError(f"unknown preset '{preset}'.{closest(preset, PRESETS)}")
     entries = spec.entries()
+    lacking = _Lacking(known_methods, unobtained or {})
     by_preset: dict[str, list[StoredRow]] = defaultdict(list)
     for row in rows:
         if _belongs(row["cell"], spec, parameter_set, known_methods or {}):
             by_preset[row["cell"]["preset"]].append(row)
     if preset is None:
         names = sorted(by_preset, key=_preset_rank)
-        choices = [(name, _cells(spec, entries, by_preset[name], known_methods)) for name in names]
+        choices = [(name, _cells(spec, entries, by_preset[name], lacking)) for name in names]
         preset, cells = max(choices, key=lambda choice: _fullness(choice[1]), default=(None, None))
     else:
-        cells = _cells(spec, entries, by_preset[preset], known_methods)
+        cells = _cells(spec, entries, by_preset[preset], lacking)
     if cells is None:
-        cells = _cells(spec, entries, (), known_methods)
+        cells = _cells(spec, entries, (), lacking)
+    elif preset is not None:
+        spec = spec.model_copy(update={"rows": _shown_rows(spec, cells, preset)})
+        cells = _cells(spec, spec.entries(), by_preset[preset], lacking)
     cells = [replace(cell, published=_published(cell.entry, published, spec)) for cell in cells]
     cells, footnotes = _with_footnotes(_with_best(_with_floor(cells, spec), spec))
     return ReportTable(spec, preset, parameter_set, tuple(cells), footnotes)
+
+
+@dataclass(frozen=True)
+class _Lacking:
+    """What is known of cells without rows: the methods there are, and why a data set is not here."""
+
+    known_methods: Collection[str] | None
+    unobtained: Mapping[str, str]
+
+    def why(self, entry: Entry) -> tuple[Status, str]:
+        """Return the status and the reason of a cell without rows."""
+        if entry.dataset in self.unobtained:
+            return "unobtained", f"data not obtained: {self.unobtained[entry.dataset]}"
+        known = self.known_methods is None or entry.method in self.known_methods
+        return ("missing" if known else "unavailable"), ""
 
 
 def _belongs(
@@ -174,6 +199,12 @@ def _preset_rank(preset: str) -> tuple[int, str]:
 def _fullness(cells: Sequence[ReportCell]) -> tuple[int, int]:
     """Return how many cells have a value, and how many values there are."""
     return sum(1 for cell in cells if cell.values), sum(cell.n for cell in cells)
+
+
+def _shown_rows(spec: TableSpec, cells: Sequence[ReportCell], preset: str) -> tuple[Row, ...]:
+    """Return the rows of a table that its preset runs, or that were run under it because somebody named them."""
+    run = {cell.entry.row for cell in cells if cell.status not in ("missing", "unavailable", "unobtained")}
+    return tuple(row for index, row in enumerate(spec.rows) if index in run or row.runs_under(preset))
 
 
 def _published(entry: Entry, published: Published | None, spec: TableSpec) -> PublishedValue | None:
@@ -246,7 +277,7 @@ def _filled(rows: Iterable[StoredRow]) -> int:
 
 
 def _cells(
-    spec: TableSpec, entries: Sequence[Entry], rows: Iterable[StoredRow], known_methods: Collection[str] | None
+    spec: TableSpec, entries: Sequence[Entry], rows: Iterable[StoredRow], lacking: _Lacking
 ) -> list[ReportCell]:
     """Return the cells of a table from the rows of one preset."""
     index: dict[Hashable, list[StoredRow]] = defaultdict(list)
@@ -257,7 +288,7 @@ def _cells(
     ]
     found = _of_one_content(entries, found)
     found = _of_one_version(spec, entries, found)
-    return [_cell(spec, entry, own, known_methods) for entry, own in zip(entries, found, strict=True)]
+    return [_cell(spec, entry, own, lacking) for entry, own in zip(entries, found, strict=True)]
 
 
 def _of_one_content(entries: Sequence[Entry], found: list[list[StoredRow]]) -> list[list[StoredRow]]:
@@ -299,14 +330,12 @@ def _of_one_version(spec: TableSpec, entries: Sequence[Entry], found: list[list[
     ]
 
 
-def _cell(
-    spec: TableSpec, entry: Entry, rows: Sequence[StoredRow], known_methods: Collection[str] | None
-) -> ReportCell:
+def _cell(spec: TableSpec, entry: Entry, rows: Sequence[StoredRow], lacking: _Lacking) -> ReportCell:
     """Return one cell from the rows that match it, of one content and condition."""
     digits = spec.digits(entry.column)
     if not rows:
-        known = known_methods is None or entry.method in known_methods
-        return ReportCell(entry, "missing" if known else "unavailable", digits)
+        status, reason = lacking.why(entry)
+        return ReportCell(entry, status, digits, reason=reason)
     recipes: dict[tuple[int, str], list[StoredRow]] = defaultdict(list)
     for row in rows:
         recipes[_recipe(row)].append(row)
@@ -318,7 +347,7 @@ def _cell(
             by_seed[seed] = row
     scores = {seed: _score(by_seed[seed], entry) for seed in spec.seeds if seed in by_seed}
     values = {seed: value for seed, value in scores.items() if value is not None}
-    status: Status = "partial"
+    status = "partial"
     if len(values) == len(spec.seeds):
         status = "ok"
     elif not values:
@@ -331,6 +360,7 @@ def _cell(
         digits,
         seeds=tuple(values),
         values=tuple(values.values()),
+        entries=tuple(_entries(by_seed[seed], entry) for seed in values),
         reason=_reason(spec, entry, by_seed, values),
         content=content,
         subset=variant != "full",
@@ -353,6 +383,12 @@ def _score(row: StoredRow, entry: Entry) -> float | None:
     scores = scopes[entry.attribute] if entry.attribute in scopes else attributes.get(entry.attribute, {})
     value = scores.get(entry.metric)
     return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _entries(row: StoredRow, entry: Entry) -> int | None:
+    """Return how many entries of the cell's attribute, or of all, were scored in a row; None where it does not say."""
+    counts = row.get("counts") if entry.attribute == "all" else (row.get("attributes") or {}).get(entry.attribute)
+    return (counts or {}).get("entries")
 
 
 def _reason(spec: TableSpec, entry: Entry, by_seed: Mapping[int, StoredRow], values: Mapping[int, float]) -> str:

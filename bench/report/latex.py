@@ -33,7 +33,7 @@ _SPECIAL = {
     "[": "{[}", "]": "{]}", "*": "{*}",
     "±": r"$\pm$", "Δ": r"$\Delta$", "σ": r"$\sigma$", "×": r"$\times$", "−": "$-$", "≤": r"$\leq$", "≥": r"$\geq$",
     "–": "--", "—": "---", "†": r"\textdagger{}", "‡": r"\textdaggerdbl{}", "‘": "`", "’": "'", "“": "``", "”": "''",
-    "…": r"\ldots{}", "·": r"\textperiodcentered{}", "\u00a0": "~",
+    "§": r"\S{}", "…": r"\ldots{}", "·": r"\textperiodcentered{}", "\u00a0": "~",
 }  # fmt: skip
 
 #: Letters beyond ASCII that LaTeX's oldest font encoding can print, by itself or as a letter and an accent.

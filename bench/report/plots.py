@@ -114,7 +114,7 @@ def _write_status(axes: Axes, row: int, cell: ReportCell) -> None:
     published = _shown(cell)
     left, right = axes.get_xlim()
     at_left = published is not None and published.mean > (left + right) / 2
-    words = {"missing": "not run"}.get(cell.status, cell.status)
+    words = {"missing": "not run", "unobtained": "no data"}.get(cell.status, cell.status)
     axes.text(
         0.02 if at_left else 0.98, row, words, ha="left" if at_left else "right", va="center",
         transform=axes.get_yaxis_transform(), fontsize=5.5, color=_FLOOR, style="italic",

@@ -11,9 +11,12 @@ from bench.report.published import PublishedValue
 from bench.spec import Column, TableSpec
 
 #: What is printed where there is no number.
-DASHES = {"missing": "–", "unavailable": "n/a", "failed": "—", "skipped": "—", "unscored": "—"}
+DASHES = {
+    "missing": "–", "unavailable": "n/a", "unobtained": "no data", "failed": "—", "skipped": "—", "unscored": "—",
+}  # fmt: skip
 SUBSET_MARK = "†"
 TRANSDUCTIVE_MARK = "‡"
+STAND_IN_MARK = "§"
 PUBLISHED_LABEL = "published"
 
 
@@ -77,8 +80,11 @@ def row_label(table: ReportTable, row: int) -> CellText:
 
 
 def column_label(table: ReportTable, column: int) -> CellText:
-    """Return a column's own label, marked where the column shows a subset of its data set."""
-    return CellText(table.spec.columns[column].label, SUBSET_MARK if table.column_is_subset(column) else "")
+    """Return a column's own label, marked where the column shows a subset of its data set, or a stand-in for it."""
+    marks = SUBSET_MARK if table.column_is_subset(column) else ""
+    if any(cell.entry.stands_in_for for cell in table.cells if cell.entry.column == column):
+        marks += STAND_IN_MARK
+    return CellText(table.spec.columns[column].label, marks)
 
 
 def block_label(table: ReportTable, block: int) -> CellText:
@@ -139,6 +145,7 @@ def notes(table: ReportTable) -> list[CellText]:
         found.append(CellText(text, SUBSET_MARK))
     if any(table.transductive(row) for row in range(len(spec.rows))):
         found.append(CellText("transductive: fitted on the very rows it imputes.", TRANSDUCTIVE_MARK))
+    found += [CellText(text, STAND_IN_MARK) for text in stand_in_notes(table)]
     found += [CellText(f"{reason}.", mark) for mark, reason in table.footnotes]
     meanings = {"missing": "not run", "unavailable": "method not available", "failed": "no result, see its letter"}
     if statuses & {"skipped", "unscored"}:
@@ -149,6 +156,7 @@ def notes(table: ReportTable) -> list[CellText]:
     if any(row.reference or row.floor for row in spec.rows):
         found.append(CellText("Rows in italics are not in the paper: references, and the floor."))
     found += [CellText(text) for text in spec.notes]
+    found += [CellText(text) for text in entry_notes(table)]
     found += [CellText(text) for text in verdict_notes(table)]
     found += [CellText(text) for text in collapse_notes(table)]
     found += [CellText(text) for text in warning_notes(table)]
@@ -159,6 +167,33 @@ def warning_notes(table: ReportTable) -> list[str]:
     """Return what the rows warn of, once for each data set."""
     seen = dict.fromkeys((cell.entry.dataset, text) for cell in table.cells for text in cell.warnings)
     return [f"{dataset}: {text}." for dataset, text in seen]
+
+
+def stand_in_notes(table: ReportTable) -> list[str]:
+    """Return which synthetic data sets take the place of others."""
+    pairs = dict.fromkeys((cell.entry.dataset, cell.entry.stands_in_for) for cell in table.cells)
+    return [
+        f"SYNTHETIC: {dataset} takes the place of {real}. It says nothing about that data set, and is never compared"
+        " with the published numbers."
+        for dataset, real in pairs
+        if real
+    ]
+
+
+def entry_notes(table: ReportTable) -> list[str]:
+    """Return how many entries were scored in the columns that ask for it, seed by seed; masks know no method."""
+    said: list[str] = []
+    for index, column in enumerate(table.spec.columns):
+        for block, part in enumerate(table.spec.row_blocks):
+            counted: dict[int, int] = {}
+            for cell in table.cells:
+                if column.count_entries and (cell.entry.block, cell.entry.column) == (block, index):
+                    pairs = zip(cell.seeds, cell.entries, strict=True)
+                    counted |= {seed: count for seed, count in pairs if count is not None}
+            if counted:
+                listed = ", ".join(f"{counted[seed]} (seed {seed})" for seed in sorted(counted))
+                said.append(f"Scored entries of {f'{part.label} {column.name}'.strip()}: {listed}.")
+    return said
 
 
 def collapse_notes(table: ReportTable) -> list[str]:
