@@ -240,7 +240,7 @@ def table(
     from bench.experiment import sets_of, with_stand_ins, with_user_plugins
     from bench.paths import shipped_rows_folder
     from bench.registry import Registry
-    from bench.report import collect, read_published, write_report
+    from bench.report import asked_of_store, collect, read_published, write_report
     from bench.report.terminal import print_table
     from bench.spec import load_spec
     from bench.store import Store
@@ -255,9 +255,8 @@ def table(
     if stand_in:
         specs = with_stand_ins(specs, registry)
     for name, spec in zip(tables, specs, strict=True):
-        entries = spec.entries()
-        stored = list(rows.rows({entry.dataset for entry in entries}, {entry.method for entry in entries}))
-        rowless = {entry.dataset for entry in entries} - {row["cell"]["dataset"] for row in stored}
+        stored = list(rows.rows(**asked_of_store(spec, preset or None)))
+        rowless = {entry.dataset for entry in spec.entries()} - {row["cell"]["dataset"] for row in stored}
         report = collect(
             spec, stored, read_published(), preset or None, parameters, known_methods=known,
             unobtained=_unobtained(rowless, registry),

@@ -90,14 +90,15 @@ def run_request(request: RunRequest, console: Console) -> int:
     done = len(jobs) - len(waiting)
     known = "" if request.rerun else f", {done} of them in {store.folder} already"
     say(console, f"{counted(len(cells), 'cell')} in {counted(len(jobs), 'job')}{known}")
-    costs = recorded_costs([*Store(shipped_rows_folder()).rows(), *store.rows()])
+    asked = {cell.dataset for cell in cells}, {cell.method for cell in cells}, request.preset
+    costs = recorded_costs([*Store(shipped_rows_folder()).newest(*asked), *store.newest(*asked)])
     # The longest first: what is left at the end is then short, and no worker waits long for another.
     waiting = sorted(waiting, key=lambda job: -cost_of(job, costs))
     if request.dry_run or not waiting:
         for job in waiting:
             say(console, f"would run {job.label}: {counted(len(job.cells), 'row')}")
         return _summary(cells, store, console)
-    before = {row["key"]: row for row in store.rows()} if request.rerun else {}
+    before = stored_rows(cells, store) if request.rerun else {}
     fresh: list[Mapping[str, Any]] = []
 
     def put(rows: Sequence[dict[str, Any]]) -> None:
@@ -116,7 +117,7 @@ def waiting_jobs(
 ) -> list[Job]:
     """Return the jobs with a cell that the store lacks, without those that would be skipped as they were before."""
     missing = store.missing(cells, retry_failed)
-    stored = {row["key"]: row for row in store.rows({c.dataset for c in cells}, {c.method for c in cells})}
+    stored = stored_rows(cells, store)
 
     def still_skipped(job: Job) -> bool:
         before = [stored.get(cell.key, {}) for cell in job.cells]
@@ -126,6 +127,13 @@ def waiting_jobs(
         return bool(reason) and all(row.get("reason") == reason for row in before)
 
     return [job for job in jobs if any(cell.key in missing for cell in job.cells) and not still_skipped(job)]
+
+
+def stored_rows(cells: Iterable[Cell], store: Store) -> dict[str, Mapping[str, Any]]:
+    """Return the rows that a store has of cells, by key."""
+    places = {cell.key: (cell.dataset, cell.method) for cell in cells}
+    datasets, methods = ({place[part] for place in places.values()} for part in (0, 1))
+    return {row["key"]: row for row in store.rows(datasets, methods, places.keys())}
 
 
 def plan_jobs(
@@ -286,15 +294,10 @@ def choose_workers(asked: int | None, device: str, jobs: int) -> int:
 
 def _summary(cells: Sequence[Cell], store: Store, console: Console) -> int:
     """Print how many cells have which status, with each distinct failure, and return the exit code for it."""
-    keys = {cell.key for cell in cells}
-    rows = [
-        row
-        for row in store.rows({cell.dataset for cell in cells}, {cell.method for cell in cells})
-        if row["key"] in keys
-    ]
+    rows = list(stored_rows(cells, store).values())
     counts = {status: sum(row["status"] == status for row in rows) for status in ("ok", "failed", "skipped")}
     told = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "none"
-    open_cells = len(keys) - len(rows)
+    open_cells = len({cell.key for cell in cells}) - len(rows)
     say(console, f"rows: {told}" + (f", {open_cells} still to run" if open_cells else ""))
     reasons = dict.fromkeys(
         (row["status"], row["cell"]["method"], row["cell"]["dataset"], row["reason"])

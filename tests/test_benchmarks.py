@@ -93,3 +93,33 @@ def test_the_peak_memory_of_a_call_is_its_own(monkeypatch: pytest.MonkeyPatch) -
     assert 90 < large - small < 120
     with pytest.raises(RuntimeError, match="no_such_thing"):
         common.isolated("test_benchmarks:no_such_thing")
+
+
+def test_the_store_is_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    store = benchmark("store", monkeypatch)
+    monkeypatch.setattr(store, "PUTS", 3)
+    assert store.main(["--json", "--small", "--rounds=1", "--rows=600"]) == 0
+    lines, _ = printed_lines(capsys)
+    assert [line["case"].split(",")[0] for line in lines] == [
+        "missing and seven tables", "memory of find_missing", "memory of print_tables", "put",
+    ]  # fmt: skip
+    assert all(line["ours"] > 0 and line["ratio"] > 0 for line in lines)
+
+
+def test_a_synthetic_store_has_the_tables_cells_and_then_other_seeds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from bench.registry import Registry
+    from bench.store import Store
+
+    store = benchmark("store", monkeypatch)
+    registry = Registry.scan()
+    cells = store.table_cells(registry)
+    size = len(cells) + 50
+    store.fill(tmp_path, size, registry)
+    rows = list(Store(tmp_path).rows())
+    assert len(rows) == size
+    assert sum(row["cell"]["seed"] > max(cell.seed for cell in cells) for row in rows) == 50
+    assert Store(tmp_path).missing(cells) == set()
+    assert store.find_missing(str(tmp_path)) == len(cells)
+    assert store.print_tables(str(tmp_path)) > 100

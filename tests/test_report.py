@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from bench.errors import BenchError
-from bench.report import ReportCell, ReportTable, collect, read_published, write_report
+from bench.paths import shipped_rows_folder
+from bench.report import ReportCell, ReportTable, asked_of_store, collect, read_published, write_report
 from bench.report.latex import escape, latex_document, latex_table
 from bench.report.markdown import markdown_table
 from bench.report.plots import draw_table, plot_table
@@ -24,6 +25,7 @@ from bench.report.records import csv_table
 from bench.report.terminal import print_table
 from bench.report.wording import cell_text, column_label, entry_notes, published_text, verdict_notes
 from bench.spec import PublishedKey, TableSpec, load_spec, parse_spec, table_ids
+from bench.store import Store
 
 SPEC = """\
 id = "golden"
@@ -281,6 +283,20 @@ def test_equally_full_presets_give_way_to_more_seeds_and_then_to_the_larger_budg
     assert collect(spec, rows("smoke", 2) + rows("quick", 3) + rows("paper", 2)).preset == "quick"
     assert collect(spec, rows("smoke", 3) + rows("quick", 3)).preset == "quick"
     assert collect(spec, []).preset is None
+
+
+@pytest.mark.parametrize("preset", [None, "quick", "paper"])
+@pytest.mark.parametrize("name", table_ids())
+def test_what_a_store_is_asked_for_gives_the_table_that_all_of_its_rows_give(name: str, preset: str | None) -> None:
+    store, spec = Store(shipped_rows_folder()), load_spec(name)
+    one_seed = spec.model_copy(update={"seeds": spec.seeds[1:2]})
+    for asking in (spec, one_seed):
+        question = asked_of_store(asking, preset)
+        asked, every = list(store.rows(**question)), store.rows(question["datasets"], question["methods"])
+        assert collect(asking, asked, None, preset) == collect(asking, every, None, preset)
+    assert {row["cell"]["seed"] for row in store.rows(**asked_of_store(one_seed))} <= {1}
+    if name == "table06" and preset != "paper":
+        assert 0 < len(asked) < len(list(store.rows())) / 2
 
 
 def test_parameter_sets_are_never_mixed_but_a_method_without_parameters_is_in_all(spec: TableSpec) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from toys import make_cell, make_row
 from bench.errors import BenchError
 from bench.experiment import Cell
 from bench.store import Store
+from bench.streams import canonical_json
 
 
 def only_file(folder: Path) -> Path:
@@ -110,6 +112,87 @@ def test_what_is_missing(tmp_path: Path) -> None:
     store.put([make_row(by_status["failed"], "ok"), make_row(by_status["ok"], "failed")])
     assert missing() == {"skipped", "never run"}
     assert missing(retry_failed=True) == {"ok", "skipped", "never run"}
+
+
+#: Ways a line may differ from what ``put`` writes, and still be a row: by hand, from another program.
+FORMS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "as put": canonical_json,
+    "with blanks": json.dumps,
+    "with blanks around colons": lambda row: json.dumps(row, separators=(",", "\t : ")),
+    "escaped": lambda row: json.dumps({**row, "note": "\u00e4\"key\":\"x\"seed\":9,"}, separators=(",", ":")),
+    "key last": lambda row: canonical_json({**row, "key": 0})[:-1] + f',"key":"{row["key"]}"}}',
+    "names used elsewhere": lambda row: canonical_json(
+        {**row, "attributes": {"seed": {"rmse": 1}, "mechanism": "key", "key": "\u00e4"}, "zeta": {"seed": 77}}
+    ),
+    "other numbers": lambda row: canonical_json(row).replace('"seed":1,', '"seed":1.0,'),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_asked_of_a_store_is_what_a_reader_of_all_its_rows_would_choose(tmp_path: Path, form: str) -> None:
+    cells = [make_cell(seed=seed, mechanism=name) for seed in range(4) for name in ("mcar", "m\u00e4r", 'a"b')]
+    path = tmp_path / "rain" / "guess.jsonl"
+    path.parent.mkdir()
+    rows = [make_row(cell, "failed") for cell in cells] + [make_row(cell) for cell in cells[:3]]
+    lines = [FORMS[form](row).encode() for row in rows]
+    torn = [line[: len(line) * part // 7] for part, line in enumerate(lines[:7])]
+    path.write_bytes(b"\n".join([*lines, b"", b"null", b'{"key":1}', *torn]))
+    everything = list(Store(tmp_path).rows())
+    assert [row["key"] for row in everything] == [cell.key for cell in cells]
+    assert [row["status"] for row in everything] == ["ok"] * 3 + ["failed"] * 9
+
+    def asked(**question: Any) -> list[str]:
+        return [row["key"] for row in Store(tmp_path).rows(**question)]
+
+    for keys in ([], [cells[5].key], [cell.key for cell in cells[::2]], ["nobody"]):
+        assert asked(keys=keys) == [row["key"] for row in everything if row["key"] in keys]
+    for chosen in (
+        {"seed": {1}}, {"seed": {0, 3}, "mechanism": {"m\u00e4r", 'a"b'}}, {"seed": {77}}, {"mechanism": {"key"}},
+        {"ratio": {0.5}}, {"ratio": {0.7}}, {"include_target": {False}, "seed": {2}}, {"seed": set()}, {},
+    ):  # fmt: skip
+        kept = [
+            row["key"]
+            for row in everything
+            if all(row["cell"][name] in values for name, values in chosen.items())
+        ]
+        assert asked(cell=chosen) == kept, chosen
+        assert asked(cell=chosen, keys=kept[:1]) == kept[:1]
+    assert Store(tmp_path).missing(cells) == set()
+    assert Store(tmp_path).missing(cells, retry_failed=True) == {cell.key for cell in cells[3:]}
+
+
+def test_a_row_that_a_kill_cut_short_hides_none_that_was_whole(tmp_path: Path) -> None:
+    store, cell = Store(tmp_path), make_cell()
+    store.put([make_row(cell)])
+    line = canonical_json(make_row(cell, "failed")).encode()
+    with only_file(tmp_path).open("ab") as stream:
+        stream.write(line[:-1])
+    assert [row["status"] for row in store.rows(keys=[cell.key])] == ["ok"]
+    assert [row["status"] for row in store.newest(["rain"], ["guess"], "smoke")] == ["ok"]
+
+
+def test_only_rows_that_are_asked_for_are_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    store.put([make_row(make_cell(seed=seed)) for seed in range(50)])
+    parsed: list[str] = []
+    read = json.loads
+    monkeypatch.setattr("json.loads", lambda line: parsed.append(line) or read(line))
+    assert len(list(store.rows(keys=[make_cell(seed=7).key]))) == 1
+    assert len(list(store.rows(cell={"seed": {3, 4}, "mechanism": {"mcar"}}))) == 2
+    assert store.missing([make_cell(seed=49), make_cell(seed=50)]) == {make_cell(seed=50).key}
+    assert next(store.newest(["rain"], ["guess"], "smoke"))["cell"]["seed"] == 49
+    assert len(parsed) == 1 + 2 + 1 + 1
+
+
+def test_the_newest_row_is_the_last_that_ran_well_under_the_preset(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put([make_row(make_cell(seed=seed), seconds=float(seed)) for seed in range(3)])
+    store.put([make_row(make_cell(), seconds=9.0), make_row(make_cell(seed=5), "failed")])
+    store.put([make_row(make_cell(preset="quick"), seconds=7.0), make_row(make_cell(dataset="snow"), seconds=8.0)])
+    found = store.newest(["rain", "snow", "hail"], ["guess"], "smoke")
+    assert {row["cell"]["dataset"]: row["seconds"] for row in found} == {"rain": 9.0, "snow": 8.0}
+    assert [row["seconds"] for row in store.newest(["rain"], ["guess"], "quick")] == [7.0]
+    assert list(store.newest(["rain"], ["other"], "quick")) == []
 
 
 def test_a_changed_cell_is_missing(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.report.collect import ReportCell, ReportTable, collect
+from bench.report.collect import ReportCell, ReportTable, asked_of_store, collect
 from bench.report.published import PublishedValue, read_published
 
-__all__ = ["PublishedValue", "ReportCell", "ReportTable", "collect", "read_published", "write_report"]
+__all__ = [
+    "PublishedValue", "ReportCell", "ReportTable", "asked_of_store", "collect", "read_published", "write_report",
+]  # fmt: skip
 
 
 def write_report(table: ReportTable, folder: Path, published: bool = True, plot: bool = True) -> list[Path]:

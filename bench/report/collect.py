@@ -180,6 +180,20 @@ class _Lacking:
         return ("missing" if known else "unavailable"), ""
 
 
+def asked_of_store(spec: TableSpec, preset: str | None = None) -> dict[str, Any]:
+    """Return what a store is to be asked for to ``collect`` a table: the arguments of its ``rows``.
+
+    They let more through than belongs in the table, never less.
+    """
+    entries = spec.entries()
+    cell: dict[str, set[Any]] = {"seed": set(spec.seeds), "mechanism": {entry.mechanism for entry in entries}}
+    if preset is not None:
+        cell["preset"] = {preset}
+    return {
+        "datasets": {entry.dataset for entry in entries}, "methods": {entry.method for entry in entries}, "cell": cell,
+    }  # fmt: skip
+
+
 def _belongs(
     cell: Mapping[str, Any], spec: TableSpec, parameter_set: str, known_methods: Mapping[str, Collection[str]]
 ) -> bool:
