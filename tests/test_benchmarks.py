@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +124,17 @@ def test_a_synthetic_store_has_the_tables_cells_and_then_other_seeds(
     assert Store(tmp_path).missing(cells) == set()
     assert store.find_missing(str(tmp_path)) == len(cells)
     assert store.print_tables(str(tmp_path)) > 100
+
+
+def test_whole_commands_are_timed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    startup = benchmark("startup", monkeypatch)
+    assert startup.main(["--json", "--small", "--rounds=1"]) == 0
+    lines, _ = printed_lines(capsys)
+    assert {line["case"]: line["other"] for line in lines} == {
+        "vsae-bench --help": 0.3, "vsae-bench list": 0.4, "vsae-bench table 6 --shipped": 1.5,
+    }  # fmt: skip
+    for line in lines:
+        assert line["ratio"] == pytest.approx(line["other"] / line["ours"])
+        assert line["ours"] > line["notes"]["an empty program"] > 0
+    with pytest.raises(subprocess.CalledProcessError):
+        startup.run_whole(["-m", "bench", "no-such-verb"])
