@@ -1,0 +1,149 @@
+"""VSAE stacks ready to train or to impute, and tables of the shapes they are measured on.
+
+Real data where it can be had; ``--small`` takes synthetic tables that need none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.api import Attribute, BoolArray, Budget, Context, Incomplete, Schema, Table, TensorView
+from bench.neural.blocks import Encoder, Imputed, Layout
+from bench.neural.layers import reset_parameters
+from bench.neural.training import History, Network, Trainer, replica_generators
+from bench.presets import budget_for
+from bench.problem import hold_out
+
+if TYPE_CHECKING:
+    from bench.neural.method import NeuralStackedMethod
+
+#: The shapes of the small stand-ins: numbers, categories by their levels, image pixels.
+SMALL_SHAPES: dict[str, tuple[int, tuple[int, ...], tuple[int, ...]]] = {
+    "yeast": (8, (), ()),
+    "whitewine": (11, (), ()),
+    "mushroom": (0, (6, 4, 10, 2, 9, 2, 5, 3), ()),
+    "mnist_mnist": (0, (), (49, 49)),
+}
+SMALL_ROWS = 400
+RATIO = 0.5
+
+
+def table_of(name: str, small: bool) -> Table:
+    """Return a data set, or a small table of its kind; raises BenchError where the data cannot be had."""
+    if small:
+        return synthetic_table(SMALL_ROWS, *SMALL_SHAPES[name])
+    from bench.fetch import load_table
+    from bench.registry import Registry, load
+
+    return load_table(load(Registry.scan().dataset(name))(), include_target=False).table
+
+
+def synthetic_table(rows: int, numbers: int, levels: Sequence[int], pixels: Sequence[int], seed: int = 0) -> Table:
+    """Return rows whose attributes all follow one hidden factor: numbers, categories and images."""
+    rng = np.random.default_rng(seed)
+    factor = rng.normal(size=rows)
+    attributes = [Attribute(f"number{j}", "numeric") for j in range(numbers)]
+    columns = [j + 0.9 * factor + 0.4 * rng.normal(size=rows) for j in range(numbers)]
+    for j, count in enumerate(levels):
+        attributes.append(Attribute(f"category{j}", "categorical", levels=tuple(f"level{k}" for k in range(count))))
+        place = (factor + 0.3 * rng.normal(size=rows) + 2) / 4
+        columns.append(np.clip(np.floor(place * count), 0, count - 1))
+    blocks = {}
+    for j, width in enumerate(pixels):
+        attributes.append(Attribute(f"image{j}", "image", shape=(width,)))
+        pixel = 128 + 60 * factor[:, None] + rng.normal(0, 20, (rows, width))
+        blocks[f"image{j}"] = np.clip(pixel, 0, 255).astype(np.uint8)
+    scalars = np.stack(columns, axis=1) if columns else np.zeros((rows, 0))
+    return Table(Schema(tuple(attributes)), scalars, blocks, np.ones((rows, len(attributes)), dtype=bool))
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """A table's parts under MCAR holes, every replica with its own split and mask."""
+
+    train: Incomplete
+    validation: Incomplete
+    test: Incomplete
+
+    @classmethod
+    def of(cls, table: Table, replicas: int, ratio: float = RATIO) -> Views:
+        """Split 64 : 16 : 20, as ``bench.problem`` does."""
+        rng = np.random.default_rng(1)
+        rows = np.stack([rng.permutation(len(table)) for _ in range(replicas)])
+        observed = rng.random((replicas, len(table), len(table.schema))) >= ratio
+        first, second = round(0.64 * len(table)), round(0.8 * len(table))
+        held_out: BoolArray = np.stack([hold_out(mask[first:second], rng) for mask in observed])
+        return cls(
+            Incomplete(table, rows[:, :first], observed[:, :first]),
+            Incomplete(table, rows[:, first:second], observed[:, first:second], held_out),
+            Incomplete(table, rows[:, second:], observed[:, second:]),
+        )
+
+    def first(self, replicas: int) -> Views:
+        """Return the views of the first replicas."""
+        return Views(*(_first(view, replicas) for view in (self.train, self.validation, self.test)))
+
+
+def _first(view: Incomplete, replicas: int) -> Incomplete:
+    held_out = None if view.held_out is None else view.held_out.observed[:replicas]
+    shown = view.observed[:replicas]
+    shown = shown if held_out is None else shown | held_out
+    return Incomplete(view._table, view._rows[:replicas], shown, held_out)
+
+
+def steady_budget(preset: str, kinds: Iterable[str], steps: int) -> Budget:
+    """Return a preset's budget for so many steps after the warm phase, one validation at the end."""
+    return replace(budget_for(preset, kinds), steps=steps, epochs=None, warm_fraction=0.0, evaluations=1)
+
+
+@dataclass(eq=False)
+class Stack:
+    """A stack of VSAEs with untrained parameters, built as ``NeuralStackedMethod.fit_many`` builds it."""
+
+    method: NeuralStackedMethod
+    network: Network
+    encoder: Encoder
+    views: Views
+    rows: TensorView
+    seeds: tuple[int, ...]
+    device: str
+
+    @classmethod
+    def of(cls, views: Views, budget: Budget, device: str = "cpu") -> Stack:
+        """Build a stack of as many replicas as the views have, with VSAE's default parameters."""
+        from bench.registry import Registry, load
+
+        method = load(Registry.scan().method("vsae"))(None, Context(budget, device))
+        seeds = tuple(range(views.train.replicas))
+        layout = Layout(views.train.schema)
+        encoder = Encoder(views.train, layout, method.parameters["scaling"], device)
+        layout.to(device)
+        network = method.build(layout, len(seeds))
+        reset_parameters(network, replica_generators("initialisation", seeds))
+        network.to(device)
+        return cls(method, network, encoder, views, views.train.tensors(device), seeds, device)
+
+    def train(self, budget: Budget) -> History:
+        """Train for a budget; the validation error is taken to be 0, which costs nothing."""
+        context = Context(budget, self.device)
+        trainer = Trainer(
+            self.network, self.rows, self.encoder,
+            lambda: torch.zeros(len(self.seeds), device=self.device), self.seeds, context,
+            self.method.parameters["clip_norm"], budget.learning_rate,
+        )  # fmt: skip
+        return trainer.run()
+
+    @torch.no_grad()
+    def impute(self, rows: int, draws: int) -> tuple[Imputed, dict[str, Tensor]]:
+        """Impute the first test rows of every replica, in one piece."""
+        index = torch.arange(rows, device=self.device).expand(len(self.seeds), -1)
+        batch = self.encoder.encode(self.views.test.tensors(self.device).batch(index))
+        generators = replica_generators("evaluation", self.seeds, self.device)
+        imputed: tuple[Imputed, dict[str, Any]] = self.network.impute(batch, draws, generators)
+        return imputed
