@@ -82,12 +82,14 @@ def add_device(made: argparse.ArgumentParser) -> None:
 
 
 def chosen_device(asked: str) -> str:
-    """Return ``cpu`` or ``cuda`` with torch on one thread; raises BenchError where there is no CUDA device."""
+    """Return ``cpu`` or ``cuda`` and prepare this process as a worker is; raises BenchError without a CUDA device."""
     import torch
 
+    from bench.allocator import keep_freed_memory
     from bench.runner import choose_device
 
     torch.set_num_threads(1)
+    keep_freed_memory()
     return choose_device(asked, needs_torch=True)
 
 
