@@ -9,16 +9,18 @@ attribute's encoder runs on the rows that show it, and samples of the unobserved
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bench.api import Budget
+from bench.api import Budget, TensorView
 from bench.neural.backbone import Sizes
-from bench.neural.blocks import Encoded, Layout
+from bench.neural.blocks import Encoded, Encoder, Layout
+from bench.neural.importance import DRAWS_AT_A_TIME
 from bench.neural.layers import BankedBatchNorm, BankedLinear, BankedMLP
 from bench.neural.training import NOISE_FLOATS, Network, replica_generators
 from benchmarks.stacks import Stack
@@ -26,6 +28,10 @@ from benchmarks.stacks import Stack
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 SCALE_FLOOR = 1e-3
 LOG_VARIANCE_RANGE = (-10.0, 10.0)
+
+
+#: Noise for the hidden slots of each attribute, [b, width], and for several draws of z, [draws, b, M, latent].
+PlainNoise = tuple[list[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -211,6 +217,45 @@ class PlainVSAE(nn.Module):
         return targets, variances
 
 
+    @torch.no_grad()
+    def impute(self, data: PlainData, draws: int, noise: Callable[[], PlainNoise] | None = None) -> list[Tensor]:
+        """Return each attribute's expectation [b, width] given what is observed, by a loop over importance samples.
+
+        ``noise`` gives standard normal noise for the next few draws; without it, it is drawn here.
+        """
+        self.eval()
+        rows, observed = len(data.observed), data.observed
+        drawn = noise or partial(self.draw_noise, rows, observed.device)
+        highest = torch.full((rows,), -math.inf, device=observed.device)
+        total = torch.zeros(rows, device=observed.device)
+        sums = [torch.zeros(rows, attribute.width, device=observed.device) for attribute in self.attributes]
+        done = 0
+        while done < draws:
+            fill, latents = drawn()
+            mean, log_variance = self.propose(data, fill)
+            deviation = torch.exp(0.5 * log_variance)
+            for latent in latents[: draws - done]:
+                done += 1
+                z = mean + deviation * latent
+                logits, predictions = self.decode(z.flatten(1))
+                parts = self.log_likelihood(predictions, data.values, [None] * len(self.attributes))
+                weight = torch.where(observed, torch.stack(parts, dim=1), 0.0).sum(1)
+                weight = weight + functional.logsigmoid(torch.where(observed, logits, -logits)).sum(1)
+                weight = weight + 0.5 * (((z - mean) / deviation) ** 2 + log_variance - z**2).sum((1, 2))
+                highest, before = torch.maximum(highest, weight), highest
+                shrink, share = torch.exp(before - highest), torch.exp(weight - highest)
+                total = total * shrink + share
+                for i, (attribute, prediction) in enumerate(zip(self.attributes, predictions, strict=True)):
+                    value = prediction.exp() if attribute.kind == "categorical" else prediction
+                    sums[i] = sums[i] * shrink[:, None] + value * share[:, None]
+        return [value / total[:, None] for value in sums]
+
+    def draw_noise(self, rows: int, device: torch.device) -> PlainNoise:
+        """Return noise for the hidden slots and for the next ``DRAWS_AT_A_TIME`` draws, as the engine shares it out."""
+        fill = [torch.randn(rows, attribute.width, device=device) for attribute in self.attributes]
+        return fill, torch.randn(DRAWS_AT_A_TIME, rows, len(self.attributes), self.latent, device=device)
+
+
 class PlainTraining:
     """The loop: shuffled batches, Adam over lists of tensors, clipped gradients."""
 
@@ -318,16 +363,25 @@ def _copy_bank(
 
 def of_replica(stack: Stack, replica: int, budget: Budget) -> PlainTraining:
     """Return a plain training of one replica of a stack: its data, its present weights, its optimiser's settings."""
-    view = stack.rows
-    index = torch.arange(view.rows, device=stack.device).expand(view.replicas, -1)
-    encoded = stack.encoder.encode(view.batch(index))
     model = PlainVSAE(stack.network.layout).to(stack.device)
     copy_weights(stack.network, replica, model)
-    data = PlainData.of(encoded, replica, model.attributes)
-    clip_norm = stack.method.parameters["clip_norm"]
-    return PlainTraining(
-        model, data, min(budget.batch, view.rows), budget.target_draws, budget.learning_rate, clip_norm
-    )
+    data = plain_rows(stack.encoder, stack.rows, replica, model.attributes)
+    batch, clip_norm = min(budget.batch, stack.rows.rows), stack.method.parameters["clip_norm"]
+    return PlainTraining(model, data, batch, budget.target_draws, budget.learning_rate, clip_norm)
+
+
+def first_test_rows(stack: Stack, rows: int) -> tuple[PlainVSAE, PlainData]:
+    """Return a plain VSAE with the weights of the first replica, and its first test rows."""
+    model = PlainVSAE(stack.network.layout).to(stack.device)
+    copy_weights(stack.network, 0, model)
+    data = plain_rows(stack.encoder, stack.test, 0, model.attributes)
+    return model, data.rows(torch.arange(rows, device=stack.device))
+
+
+def plain_rows(encoder: Encoder, view: TensorView, replica: int, attributes: Sequence[PlainAttribute]) -> PlainData:
+    """Return one replica's rows of a view, encoded and taken apart."""
+    index = torch.arange(view.rows, device=view.observed.device).expand(view.replicas, -1)
+    return PlainData.of(encoder.encode(view.batch(index)), replica, attributes)
 
 
 def plain_losses(

@@ -111,7 +111,9 @@ class Stack:
     encoder: Encoder
     views: Views
     rows: TensorView
+    test: TensorView
     seeds: tuple[int, ...]
+    generators: list[torch.Generator]
     device: str
 
     @classmethod
@@ -127,7 +129,9 @@ class Stack:
         network = method.build(layout, len(seeds))
         reset_parameters(network, replica_generators("initialisation", seeds))
         network.to(device)
-        return cls(method, network, encoder, views, views.train.tensors(device), seeds, device)
+        generators = replica_generators("evaluation", seeds, device)
+        rows, test = views.train.tensors(device), views.test.tensors(device)
+        return cls(method, network, encoder, views, rows, test, seeds, generators, device)
 
     def train(self, budget: Budget) -> History:
         """Train for a budget; the validation error is taken to be 0, which costs nothing."""
@@ -141,9 +145,8 @@ class Stack:
 
     @torch.no_grad()
     def impute(self, rows: int, draws: int) -> tuple[Imputed, dict[str, Tensor]]:
-        """Impute the first test rows of every replica, in one piece."""
+        """Impute the first test rows of every replica, in one piece; every call draws other noise."""
         index = torch.arange(rows, device=self.device).expand(len(self.seeds), -1)
-        batch = self.encoder.encode(self.views.test.tensors(self.device).batch(index))
-        generators = replica_generators("evaluation", self.seeds, self.device)
-        imputed: tuple[Imputed, dict[str, Any]] = self.network.impute(batch, draws, generators)
+        batch = self.encoder.encode(self.test.batch(index))
+        imputed: tuple[Imputed, dict[str, Any]] = self.network.impute(batch, draws, self.generators)
         return imputed

@@ -14,6 +14,7 @@ import torch
 from neural_views import dependent_table
 
 from bench.api import Budget
+from bench.neural.training import replica_generators
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -146,3 +147,52 @@ def test_the_first_replicas_of_views_hide_what_they_hid(benchmarks: Any) -> None
         assert (whole.observed[:2] == some.observed).all()
         assert (whole._rows[:2] == some._rows).all()
     assert (first.validation.held_out.observed == views.validation.held_out.observed[:2]).all()
+
+
+@pytest.mark.parametrize("shape", TABLES)
+def test_the_plain_loop_over_draws_imputes_the_same_from_the_same_noise(benchmarks: Any, shape: str) -> None:
+    plain, stack, rows, draws = benchmarks("plain_vsae"), stack_of(benchmarks, shape), 12, 20
+    stack.train(BUDGET)
+    generator = replica_generators("evaluation", [0])[0]
+    model, data = plain.first_test_rows(stack, rows)
+
+    def noise() -> Any:
+        shapes = stack.network.proposal_noise(rows, 10)
+        drawn = {name: torch.empty(shape).normal_(generator=generator) for name, shape in shapes.items()}
+        return [drawn["fill"][:, list(attribute.columns)] for attribute in model.attributes], drawn["latent"]
+
+    imputed, _ = stack.impute(rows, draws)
+    flat = torch.cat(
+        [imputed.numeric, imputed.categorical.flatten(-2), *(block.flatten(-2) for block in imputed.blocks)], dim=-1
+    )[0]
+    for attribute, found in zip(model.attributes, model.impute(data, draws, noise), strict=True):
+        assert torch.allclose(found, flat[:, list(attribute.columns)], atol=1e-4)
+    assert not model.training
+
+
+def test_imputation_is_timed_and_agrees_as_well_as_with_itself(
+    benchmarks: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = benchmarks("impute")
+    for dataset in ("whitewine", "mnist_mnist"):
+        line = module.measure(dataset, 1, rows=40, draws=30, small=True, rounds=1, device="cpu")
+        assert 0.8 < line.notes["apart, in own noise"] < 1.3
+        assert line.ratio == pytest.approx(line.other / line.ours)
+
+
+def test_the_peak_memory_of_an_imputation_may_grow_with_the_result_alone(
+    benchmarks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = benchmarks("impute")
+    assert module.impute_once("mnist_mnist", True, 80, 10) == 80 * 2 * 49 * 4
+
+    def judged(per_draw: float, per_row: float) -> list[bool]:
+        def isolated(name: str, rows: int, draws: int, **_: Any) -> tuple[int, float]:
+            return rows * 2**20, 500 + per_draw * draws + per_row * rows
+
+        monkeypatch.setattr(module, "isolated", isolated)
+        return [line.reached for line in module.memory_lines("mnist_mnist", True, 20, 5)]
+
+    assert judged(0, 3) == [True, True]
+    assert judged(1, 3) == [False, True]
+    assert judged(0, 9) == [True, False]
