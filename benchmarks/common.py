@@ -56,13 +56,16 @@ class Report:
     notes: Sequence[str] = ()
 
 
-def parser(name: str, description: str, rounds: int = LEAST_ROUNDS) -> argparse.ArgumentParser:
-    """Return the parser with the options that every benchmark has."""
+def parser(
+    name: str, description: str | None, rounds: int = LEAST_ROUNDS, least: int = LEAST_ROUNDS
+) -> argparse.ArgumentParser:
+    """Return the parser with the options that every benchmark has; fewer rounds than ``least`` are refused."""
     made = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{name}", description=description, formatter_class=argparse.RawTextHelpFormatter
     )
     made.add_argument("--json", action="store_true", help="print one JSON object a line")
     made.add_argument("--rounds", type=int, default=rounds, help=f"timings of each; medians count (default {rounds})")
+    made.set_defaults(least=least)
     made.add_argument("--small", action="store_true", help="a small size, to see that it works; no target is judged")
     return made
 
@@ -70,7 +73,7 @@ def parser(name: str, description: str, rounds: int = LEAST_ROUNDS) -> argparse.
 def parsed(made: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the options; too few rounds for a median are refused unless ``--small``."""
     options = made.parse_args(arguments)
-    least = 1 if options.small else LEAST_ROUNDS
+    least = 1 if options.small else options.least
     if options.rounds < least:
         made.error(f"--rounds: a median needs at least {least} timings, not {options.rounds}")
     return options
@@ -93,15 +96,17 @@ def chosen_device(asked: str) -> str:
     return choose_device(asked, needs_torch=True)
 
 
-def alternate(tasks: Mapping[str, Callable[[], object]], rounds: int, device: str = "cpu") -> dict[str, list[float]]:
-    """Return the seconds of each task, ``rounds`` of each, after one call of each that does not count.
+def alternate(
+    tasks: Mapping[str, Callable[[], object]], rounds: int, device: str = "cpu", warm_up: bool = True
+) -> dict[str, list[float]]:
+    """Return the seconds of each task, ``rounds`` of each, after one call of each (``warm_up``) that does not count.
 
     The tasks take turns and another one begins each round, so that what else the machine does falls on all alike. On a
     GPU the clock waits for it.
     """
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
     names = list(tasks)
-    for task in tasks.values():
+    for task in tasks.values() if warm_up else ():
         task()
     for turn in range(rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:

@@ -40,7 +40,7 @@ TARGET_CPU, TARGET_GPU = 3.0, 10.0
 #: How much further than from itself our result may be from the plain loop's.
 AGREEMENT = 1.5
 #: Peak memory with ten times the draws may be this much larger; with more rows, by so many copies of the result more.
-MORE_DRAWS, RESULT_COPIES = 1.05, 6
+MORE_DRAWS, RESULT_COPIES = 1.1, 6
 
 
 def columns(stack: Stack, rows: int, draws: int) -> Tensor:
