@@ -194,5 +194,5 @@ def test_the_peak_memory_of_an_imputation_may_grow_with_the_result_alone(
         return [line.reached for line in module.memory_lines("mnist_mnist", True, 20, 5)]
 
     assert judged(0, 3) == [True, True]
-    assert judged(1, 3) == [False, True]
+    assert judged(3, 3) == [False, True]
     assert judged(0, 9) == [True, False]
