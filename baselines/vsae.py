@@ -30,8 +30,9 @@ from bench.neural.layers import sigmoid
 from bench.neural.method import LatentStackedMethod
 from bench.neural.training import replica_noise
 
-#: Floats of decoded images and features one replica may hold while samples of x_u are drawn.
-IMAGINED_FLOATS = 2**19
+#: Floats of decoded images and features one replica may hold while samples of x_u are drawn: what a cache holds on a
+#: CPU; on a GPU, where each chunk costs launches, what its memory can spare.
+IMAGINED_FLOATS = {"cpu": 2**19, "cuda": 2**26}
 
 
 class VSAENetwork(LatentNetwork):
@@ -129,7 +130,8 @@ class VSAENetwork(LatentNetwork):
     def imagined_at_a_time(self, rows: int) -> int:
         """Return how many samples are decoded together: all of a table's, and of images what a cache holds."""
         width = self.layout.width - self.layout.scalar_width
-        return max(1, IMAGINED_FLOATS // (rows * width)) if width else self.target_draws
+        floats = IMAGINED_FLOATS.get(self.layout.owner.device.type, IMAGINED_FLOATS["cpu"])
+        return max(1, floats // (rows * width)) if width else self.target_draws
 
     def generate(self, batch: Encoded, generators: Sequence[torch.Generator]) -> Prediction:
         """Decode z from N(0, I) in the blocks of all attributes: mask decoder, then data decoder."""
