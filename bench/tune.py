@@ -66,6 +66,12 @@ def tune_request(request: TuneRequest, console: Console) -> int:
 
     deadline = time.time() + parse_duration(request.time_budget) if request.time_budget else None
     budget_for(request.preset, ())
+    if request.device not in ("auto", "cpu", "cuda"):
+        raise BenchError(f"unknown device '{request.device}'.{closest(request.device, ('auto', 'cpu', 'cuda'))}")
+    if not (request.methods and request.datasets and request.seeds):
+        raise BenchError("name at least one method, one data set and one seed, such as `vsae-bench tune vsae yeast`")
+    if min(request.seeds) < 0:
+        raise BenchError(f"--seeds: {min(request.seeds)} is negative")
     registry = Registry.scan(request.plugins)
     pairs = [(tunable_method(m, registry), registry.dataset(d)) for d in request.datasets for m in request.methods]
     for method, dataset in pairs:

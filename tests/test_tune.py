@@ -350,4 +350,14 @@ def test_bad_requests_are_one_line_each(tmp_path: Path) -> None:
     ):
         with pytest.raises(BenchError, match=words):
             tune_request(TuneRequest((method,), (dataset,), store=tmp_path), console)
+    for changes, words in (
+        ({"seeds": (0, -1)}, "-1 is negative"),
+        ({"seeds": ()}, "at least one method"),
+        ({"methods": ()}, "at least one method"),
+        ({"device": "tpu"}, "unknown device 'tpu'"),
+    ):
+        request = replace(TuneRequest(("vsae",), ("yeast",), store=tmp_path / "store"), **changes)
+        with pytest.raises(BenchError, match=words):
+            tune_request(request, console)
+    assert not (tmp_path / "store").exists()
     assert not list(tmp_path.glob("tuned/**/*.json"))
