@@ -22,7 +22,7 @@ from bench.neural.backbone import (
     mask_decoder,
     unflatten_draws,
 )
-from bench.neural.blocks import Encoded, Layout
+from bench.neural.blocks import Encoded, Layout, PackedRows
 from bench.neural.heads import Heads, Prediction, Target
 from bench.neural.importance import LatentNetwork
 from bench.neural.latent import Gaussian, standard_log_density
@@ -107,25 +107,28 @@ class VSAENetwork(LatentNetwork):
         kl_weight = self.kl_weight * (progress if self.kl_warm_up else 1.0)
         bound = bound - kl_weight * proposal.kl_to_standard().sum(-1)
         if self.unobserved_term and not warm:
-            imagined = self.imagine(proposal, noise["target"])
+            imagined = self.imagine(proposal, observed, noise["target"])
             bound = bound + torch.where(observed, 0.0, heads.log_prob(prediction, imagined)).sum(-1)
         return -bound.mean(1)
 
     @torch.no_grad()
-    def imagine(self, proposal: Gaussian, noise: Tensor) -> Target:
+    def imagine(self, proposal: Gaussian, observed: Tensor, noise: Tensor) -> Target:
         """Return the moments of samples of x_u from the current model (the E-step, VSAE appendix B, Eq. 12).
 
-        ``noise`` is [R, samples, b, M, latent]. The decoders run with their running statistics: the frozen model.
+        ``noise`` is [R, samples, b, M, latent]. The decoders run with their running statistics: the frozen model. What
+        the target says of attributes that are ``observed`` [R, b, M] means nothing.
         """
         expanded = Gaussian(proposal.mean[:, None], proposal.log_variance[:, None])
+        hidden = [
+            PackedRows.hidden(observed[..., self.layout.group_positions(index)], group.width)
+            for index, group in enumerate(self.layout.block_groups)
+        ]
         moments = self.decoder.heads.moments(self.draw_numbers)
         for chunk in noise.split(self.imagined_at_a_time(noise.shape[2]), dim=1):
-            z = expanded.sample(chunk).flatten(3).flatten(1, 2)
-            logits = self.mask_decoder(z, None, False)
-            scalars, blocks = self.decoder.raw(torch.cat([z, sigmoid(logits)], dim=-1), False)
-            split = (chunk.shape[1], -1)
-            moments.add(scalars.unflatten(1, split), tuple(block.unflatten(1, split) for block in blocks))
-        return moments.target()
+            z = expanded.sample(chunk).flatten(3)
+            logits = self.mask_decoder(z.flatten(1, 2), None, False).unflatten(1, z.shape[1:3])
+            moments.add(*self.decoder.raw_samples(torch.cat([z, sigmoid(logits)], dim=-1), hidden))
+        return moments.target().placed(hidden)
 
     def imagined_at_a_time(self, rows: int) -> int:
         """Return how many samples are decoded together: all of a table's, and of images what a cache holds."""

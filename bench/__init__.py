@@ -1,7 +1,14 @@
 """vsae-bench: a reproducibility benchmark suite for imputing missing values."""
 
+from collections.abc import Iterable
+
 __version__ = "0.1.0"
 
-#: Version of everything that turns a cell into numbers apart from the method itself: encoding, splits, masks, scoring.
-#: Raise it when a golden-number test shows that stored rows would come out differently.
-ENGINE_VERSION = 1
+#: Version, for each kind of attribute, of everything that turns a cell into numbers apart from the method itself:
+#: encoding, splits, masks, the neural engine, scoring. Raise it when stored rows would come out differently.
+ENGINE_VERSIONS = {"numeric": 1, "categorical": 1, "image": 2, "features": 2}
+
+
+def engine_version(kinds: Iterable[str]) -> int:
+    """Return the version for data with attributes of these kinds: the newest of theirs."""
+    return max(ENGINE_VERSIONS[kind] for kind in kinds)

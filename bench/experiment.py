@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-from bench import ENGINE_VERSION
+from bench import engine_version
 from bench.errors import BenchError, closest
 from bench.presets import budget_for
 from bench.registry import PluginInfo, Registry
@@ -50,7 +50,7 @@ class Cell:
     protocol: str
     preset: str
     budget: Mapping[str, Any] = field(hash=False)
-    engine: int = ENGINE_VERSION
+    engine: int
 
     @cached_property
     def key(self) -> str:
@@ -254,6 +254,7 @@ def cells_of(
                 parameter_set=parameter_set, overrides=dict(entry.parameters), parameters=parameters,
                 seed=seed, repeat=spec.repeat, protocol=entry.protocol, preset=selection.preset,
                 budget=budget_for(selection.preset, dataset.kinds).as_json(),
+                engine=engine_version(dataset.kinds),
             )  # fmt: skip
             cells.setdefault(cell.key, cell)
     return list(cells.values())

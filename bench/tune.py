@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import engine_version
 from bench.allocator import keep_freed_memory
 from bench.api import Context
 from bench.errors import BenchError, Stopped, closest
@@ -246,7 +247,7 @@ def _problem(
             mechanism_version=mechanism.version, mechanism_parameters=dict(mechanism.parameters),
             mechanism_overrides={}, ratio=RATIO, method=method.name, method_version=method.version,
             parameter_set=TUNED, overrides={}, parameters={}, seed=seed, repeat="all", protocol="inductive",
-            preset=budget.preset, budget=budget.as_json(),
+            preset=budget.preset, budget=budget.as_json(), engine=engine_version(registry.dataset(dataset).kinds),
         )
         for seed in seeds
     ]  # fmt: skip

@@ -28,6 +28,7 @@ from toys import (
     write_plugins,
 )
 
+from bench import engine_version
 from bench.errors import BenchError
 from bench.experiment import (
     STACKED_OVER,
@@ -135,6 +136,12 @@ def test_a_cell_survives_json() -> None:
 )  # fmt: skip
 def test_every_field_changes_the_key(field: str, value: object) -> None:
     assert make_cell(**{field: value}).key != make_cell().key
+
+
+def test_the_engine_of_a_cell_is_the_newest_of_its_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.ENGINE_VERSIONS", {"numeric": 3, "categorical": 1, "image": 5})
+    assert engine_version(("numeric", "categorical")) == 3
+    assert engine_version(("categorical", "image")) == 5
 
 
 def test_every_field_is_tried_above() -> None:

@@ -277,3 +277,16 @@ def test_the_mean_of_an_image_is_a_sigmoid_with_its_gradient() -> None:
     raw = (3 * normal(4, 9, seed=2)).requires_grad_()
     torch.testing.assert_close(image_mean(raw), torch.sigmoid(raw))
     assert torch.autograd.gradcheck(image_mean, (raw,))
+    far = torch.tensor([-200.0, -100.0, 0.0, 100.0], requires_grad=True)
+    mean = image_mean(far)
+    mean.sum().backward()
+    assert mean.tolist() == pytest.approx([0, 0, 0.5, 1]) and far.grad is not None
+    assert far.grad.tolist() == pytest.approx([0, 0, 0.25, 0])
+
+
+def test_every_pixel_is_rounded_alike_wherever_it_stands() -> None:
+    raw = normal(1003, seed=3).float()
+    whole = image_mean(raw)
+    for first in range(40):
+        for count in (1, 7, 15, 33, 100):
+            assert torch.equal(image_mean(raw[first : first + count].clone()), whole[first : first + count])

@@ -11,7 +11,7 @@ from neural_views import dependent_table, generator, split_views
 from torch import Tensor, nn
 
 from bench.neural.backbone import AttributiveEncoders, Sizes
-from bench.neural.blocks import Encoder, Layout
+from bench.neural.blocks import Encoder, Layout, PackedRows
 from bench.neural.heads import Heads
 from bench.neural.layers import (
     LEAKY_SLOPE,
@@ -323,3 +323,25 @@ def test_the_logistic_function_rounds_alike_wherever_an_element_stands() -> None
     sigmoid(far).sum().backward()
     assert sigmoid(far).tolist() == [0.0, 0.0, 0.5, 1.0, 1.0]
     assert far.grad is not None and far.grad.tolist() == [0.0, 0.0, 0.25, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("width", [3, 20])
+def test_packed_rows_are_the_hidden_ones_of_each_attribute_and_come_back_to_their_places(width: int) -> None:
+    observed = torch.rand(2, 9, 3, generator=generator(4)) < 0.6
+    observed[1, :, 2] = True
+    rows = PackedRows.hidden(observed, width)
+    samples = normal(2, 4, 9, 5)
+    # Narrow blocks are not packed: their products would depend on how many rows the others hide.
+    count = 9 if width < 16 else int((~observed).sum(1).max())
+    taken = rows.take(samples, 3)
+    assert taken.shape == (2, 3, 4 * count, 5)
+    values = taken.unflatten(2, (4, count)).sum((2, 4)).transpose(1, 2)
+    placed = rows.put(values)
+    assert placed.shape == (2, 9, 3)
+    for r, b, i in (~observed).nonzero().tolist():
+        torch.testing.assert_close(placed[r, b, i], samples[r, :, b].sum())
+
+
+def test_a_batch_that_hides_nothing_can_be_packed() -> None:
+    rows = PackedRows.hidden(torch.ones(1, 4, 2, dtype=torch.bool), 20)
+    assert rows.put(rows.take(normal(1, 1, 4, 5), 2).transpose(1, 2)).shape == (1, 4, 2, 5)

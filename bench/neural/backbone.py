@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from bench.neural.blocks import Encoded, Layout
+from bench.neural.blocks import Encoded, Layout, PackedRows
 from bench.neural.heads import Heads, Prediction
 from bench.neural.latent import Gaussian
 from bench.neural.layers import BankedMLP, parameter_count
@@ -114,13 +115,28 @@ class DataDecoder(nn.Module):
 
     def raw(self, z: Tensor, training: bool, weight: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return what the heads read: the output for scalars [R, n, scalar width], and for each group of blocks."""
-        scalars = z.new_zeros(*z.shape[:2], 0) if self.scalars is None else self.scalars(z, weight, training)
         blocks = []
         for group, decoder in zip(self.layout.block_groups, self.blocks, strict=True):
             shared = z[:, None].expand(-1, len(group.names), -1, -1)
             shared_weight = None if weight is None else weight[:, None].expand(-1, len(group.names), -1)
             blocks.append(decoder(shared, shared_weight, training).transpose(1, 2))
-        return scalars, tuple(blocks)
+        return self.raw_scalars(z, training, weight), tuple(blocks)
+
+    def raw_scalars(self, z: Tensor, training: bool, weight: Tensor | None = None) -> Tensor:
+        """Return the output for scalars, [R, n, scalar width]."""
+        return z.new_zeros(*z.shape[:2], 0) if self.scalars is None else self.scalars(z, weight, training)
+
+    def raw_samples(self, z: Tensor, packed: Sequence[PackedRows]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the same for samples ``z`` [R, k, b, inputs] with running statistics, [R, k, b, ...].
+
+        Of each group of blocks only the ``packed`` rows are decoded, [R, k, count, members, width].
+        """
+        split = (z.shape[1], -1)
+        blocks = []
+        for group, decoder, rows in zip(self.layout.block_groups, self.blocks, packed, strict=True):
+            raw = decoder(rows.take(z, len(group.names)), None, False)
+            blocks.append(raw.transpose(1, 2).unflatten(1, split))
+        return self.raw_scalars(z.flatten(1, 2), False).unflatten(1, split), tuple(blocks)
 
 
 def collective_encoder(layout: Layout, replicas: int, sizes: Sizes) -> BankedMLP:

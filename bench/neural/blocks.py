@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bench.data import AnyArray, Batch, FloatArray, Incomplete, IntArray, Schema, Values
 from bench.encoding import observed_statistics
+from bench.neural.layers import ROWS_A_LINE
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,49 @@ class Encoded:
         """Return all encoded columns side by side, [R, b, width]."""
         parts = [self.numeric, self.categorical.flatten(-2), *(block.flatten(-2) for block in self.blocks)]
         return torch.cat(parts, dim=-1)
+
+
+@dataclass(frozen=True)
+class PackedRows:
+    """The rows of which a block group needs decoding: for each of its attributes those where it is hidden.
+
+    On a CPU they are packed, so that nothing else is decoded; each attribute takes as many rows as the one with most.
+    Elsewhere all rows are taken, since their number would have to be waited for.
+    """
+
+    #: Rows [R, members, count], None where all are taken.
+    index: Tensor | None
+    rows: int
+
+    @classmethod
+    def hidden(cls, observed: Tensor, width: int) -> PackedRows:
+        """Return the rows in which ``observed`` [R, b, members] is False, of blocks of ``width`` columns."""
+        rows = observed.shape[1]
+        # The product with a narrower matrix rounds by how many rows it has, and those depend on the other replicas.
+        if observed.is_cuda or width < ROWS_A_LINE:
+            return cls(None, rows)
+        shown = observed.transpose(1, 2)
+        count = max(1, rows - int(shown.sum(-1).min()))
+        return cls(shown.to(torch.uint8).argsort(dim=-1, stable=True)[..., :count], rows)
+
+    def take(self, samples: Tensor, members: int) -> Tensor:
+        """Return the rows of ``samples`` [R, k, b, inputs] for each attribute, [R, members, k * count, inputs]."""
+        replicas, draws, rows, inputs = samples.shape
+        if self.index is None:
+            return samples.flatten(1, 2)[:, None].expand(-1, members, -1, -1)
+        first = torch.arange(replicas * draws, device=samples.device).view(replicas, 1, draws, 1) * rows
+        picked = samples.reshape(-1, inputs).index_select(0, (first + self.index[:, :, None]).flatten())
+        return picked.view(replicas, members, -1, inputs)
+
+    def put(self, packed: Tensor) -> Tensor:
+        """Return ``packed`` [R, count, members, ...] where its rows belong, [R, b, members, ...], 0 elsewhere."""
+        if self.index is None:
+            return packed
+        replicas, _, members, *rest = packed.shape
+        first = torch.arange(replicas * members, device=packed.device).view(replicas, members, 1) * self.rows
+        placed = packed.new_zeros(replicas * members * self.rows, *rest)
+        placed.index_copy_(0, (first + self.index).flatten(), packed.transpose(1, 2).reshape(-1, *rest))
+        return placed.view(replicas, members, self.rows, *rest).transpose(1, 2)
 
 
 @dataclass(frozen=True)
