@@ -157,7 +157,7 @@ def run(
     tables: Annotated[
         list[str] | None, typer.Argument(help="Tables (table6, mixed, a TOML file); without one, a grid of your own.")
     ] = None,
-    preset: Annotated[str, typer.Option(help="Budget: smoke, quick or paper.")] = "quick",
+    preset: Annotated[str, typer.Option(help="Budget: smoke, quick, long or paper.")] = "quick",
     parameters: Annotated[str, typer.Option(help="Parameter set: default, literal or tuned.")] = "default",
     methods: Annotated[str, typer.Option(help="Only these methods, separated by commas.")] = "",
     datasets: Annotated[str, typer.Option(help="Only these data sets, separated by commas.")] = "",
@@ -198,7 +198,7 @@ def run(
 def tune(
     method: Annotated[str, typer.Argument(help="Method, or several separated by commas.")],
     dataset: Annotated[str, typer.Argument(help="Data set, or several separated by commas.")],
-    preset: Annotated[str, typer.Option(help="Budget of each trial: smoke, quick or paper.")] = "quick",
+    preset: Annotated[str, typer.Option(help="Budget of each trial: smoke, quick, long or paper.")] = "quick",
     seeds: Annotated[str, typer.Option(help="Seeds, each with a choice of its own.")] = "0,1,2",
     store: StoreFolder = DEFAULT_STORE,
     plugins: Plugins = None,
@@ -225,7 +225,7 @@ def tune(
 @app.command()
 def table(
     tables: Annotated[list[str], typer.Argument(help="Tables: 6, table6, mixed, a TOML file.")],
-    preset: Annotated[str, typer.Option(help="smoke, quick or paper; by default the fullest complete one.")] = "",
+    preset: Annotated[str, typer.Option(help="smoke, quick, long or paper; by default the fullest complete one.")] = "",
     parameters: Annotated[str, typer.Option(help="Parameter set: default, literal or tuned.")] = "default",
     published: Annotated[bool, typer.Option("--published", help="Print the paper's numbers beside ours.")] = False,
     output: Annotated[
@@ -302,7 +302,7 @@ PlotMechanism = Annotated[str, typer.Option("--mechanism", help="Mechanism of mi
 PlotRatio = Annotated[float, typer.Option("--ratio", help="Missing ratio.")]
 PlotSeed = Annotated[int, typer.Option("--seed", help="Seed of split, mask and training.", min=0)]
 PlotSeeds = Annotated[str, typer.Option("--seeds", help="Seeds, separated by commas; 0,1,2 where none is named.")]
-PlotPreset = Annotated[str, typer.Option("--preset", help="Budget: smoke, quick or paper.")]
+PlotPreset = Annotated[str, typer.Option("--preset", help="Budget: smoke, quick, long or paper.")]
 PlotParameters = Annotated[str, typer.Option("--parameters", help="Parameter set: default, literal or tuned.")]
 PlotAttributes = Annotated[
     str, typer.Option("--attributes", help="Only these attributes of a table, separated by commas.")
@@ -321,7 +321,7 @@ def plot_ratios(
     mechanism: PlotMechanism = "mcar",
     metric: Annotated[str, typer.Option(help="Metrics, separated by commas; by default one a kind of attribute.")] = "",
     seeds: PlotSeeds = "",
-    preset: Annotated[str, typer.Option(help="smoke, quick or paper; by default the fullest complete one.")] = "",
+    preset: Annotated[str, typer.Option(help="smoke, quick, long or paper; by default the fullest complete one.")] = "",
     parameters: PlotParameters = "default",
     output: PlotOutput = RENDERED,
     formats: PlotFormats = "",

@@ -41,6 +41,7 @@ class Budget:
 PRESETS: dict[str, str] = {
     "smoke": "30 optimiser steps: does it run",
     "quick": "at most 1500 steps, 100 draws, 30 trees: minutes, and close to what more training gives on tables",
+    "long": "ten times the steps of quick, 100 draws, every test row: what images need, half an hour a job on a CPU",
     "paper": "the appendix's epochs and 1000 draws",
 }
 
@@ -59,6 +60,11 @@ def budget_for(preset: str, kinds: Iterable[str]) -> Budget:
             preset="quick", steps=1500, batch=256, learning_rate=1e-3 if images else learning_rate,
             draws=20 if images else 100, target_draws=10, validation_draws=10, evaluations=50, trees=30, sweeps=4,
             test_rows=2000 if images else None,
+        )  # fmt: skip
+    if preset == "long":
+        return Budget(
+            preset="long", steps=15_000, batch=256, learning_rate=1e-3 if images else learning_rate,
+            draws=100, target_draws=10, validation_draws=10, evaluations=50, trees=100, sweeps=10,
         )  # fmt: skip
     if preset == "paper":
         epochs = 2000 if categorical_only else 1000

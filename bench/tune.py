@@ -264,7 +264,7 @@ def validation_error(imputed: Any, problem: Problem) -> float | None:
     from bench.data import Incomplete, Values
     from bench.data import Table as DataTable
     from bench.neural.blocks import Encoder, Imputed, Layout
-    from bench.neural.selection import Selection, row_chunks
+    from bench.neural.selection import Selection
 
     validation = problem.validation
     schema, rows = validation.schema, len(validation)
@@ -278,7 +278,7 @@ def validation_error(imputed: Any, problem: Problem) -> float | None:
     encoder = Encoder(problem.train, Layout(schema), "standard", "cpu")
     selection = Selection(validation.held_out, encoder, "cpu")
     parts = []
-    for index in row_chunks(rows, 1, "cpu"):
+    for index in selection.chunks:
         encoded = encoder.encode(shown.batch(index))
         parts.append(Imputed(encoded.numeric, encoded.categorical, encoded.blocks))
     error = float(selection.relative_error(parts, selection.floor_errors())[0])

@@ -1,8 +1,8 @@
 """Imputes tables with HyperImpute or miceforest, in an environment of theirs; ``benchmarks.peers`` talks to it.
 
 It imports nothing of this suite. Each line on standard input is a JSON object: ``method``, ``values`` (an .npy file of
-numbers, NaN where hidden), ``imputed`` (where to write), ``steps``, ``batch`` and ``seed``. Each answer is one too:
-``seconds`` and ``version``, or ``error``.
+numbers, NaN where hidden), ``imputed`` (where to write), ``steps``, ``batch``, ``seed``, and ``widths`` or null. Each
+answer is one too: ``seconds`` and ``version``, or ``error``.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from typing import Any
 import numpy as np
 
 
-def imputer(method: str, rows: int, steps: int, batch: int, seed: int) -> Any:
-    """Return a HyperImpute plug-in set to take so many optimiser steps, all else as it comes."""
+def imputer(method: str, rows: int, steps: int, batch: int, seed: int, widths: list[int] | None) -> Any:
+    """Return a HyperImpute plug-in set to take so many optimiser steps, all else as it comes.
+
+    ``widths`` are those of MIWAE's latent space and hidden layers.
+    """
     if method == "gain":
         from hyperimpute.plugins.imputers.plugin_gain import GainImputation, plugin
 
@@ -30,10 +33,11 @@ def imputer(method: str, rows: int, steps: int, batch: int, seed: int) -> Any:
 
     batches = max(1, rows // batch)
     # Its epochs are counted from 1 and end before the number given.
-    return plugin(random_state=seed, batch_size=batch, n_epochs=1 + max(1, steps // batches))
+    epochs, sizes = 1 + max(1, steps // batches), dict(zip(("latent_size", "n_hidden"), widths or (), strict=False))
+    return plugin(random_state=seed, batch_size=batch, n_epochs=epochs, **sizes)
 
 
-def impute(method: str, values: Any, steps: int, batch: int, seed: int) -> Any:
+def impute(method: str, values: Any, steps: int, batch: int, seed: int, widths: list[int] | None) -> Any:
     """Return the imputed values."""
     import pandas as pd
 
@@ -44,7 +48,7 @@ def impute(method: str, values: Any, steps: int, batch: int, seed: int) -> Any:
         kernel = miceforest.ImputationKernel(frame, num_datasets=1, random_state=seed)
         kernel.mice(5)
         return kernel.complete_data(0).to_numpy()
-    return np.asarray(imputer(method, len(values), steps, batch, seed).fit_transform(frame))
+    return np.asarray(imputer(method, len(values), steps, batch, seed, widths).fit_transform(frame))
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -55,7 +59,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         values = np.load(request["values"])
         version = metadata.version(package)
         began = time.perf_counter()
-        imputed = impute(method, values, request["steps"], request["batch"], request["seed"])
+        imputed = impute(method, values, request["steps"], request["batch"], request["seed"], request["widths"])
         seconds = time.perf_counter() - began
         np.save(request["imputed"], imputed)
     except Exception as error:  # whatever their code raises is the answer

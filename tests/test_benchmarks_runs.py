@@ -83,13 +83,14 @@ class GainImputation:
     def __init__(self, batch_size=256, n_epochs=1000): self.steps = n_epochs
 
 class plugin:
-    def __init__(self, random_state=0, batch_size=0, n_epochs=0):
+    def __init__(self, random_state=0, batch_size=0, n_epochs=0, latent_size=1, n_hidden=1):
+        self.widths = 0.25 * latent_size + 0.5 * n_hidden - 0.75
         self.seed, self.steps, self._model = random_state, n_epochs, GainImputation()
 
     def fit_transform(self, frame):
         print("noise on standard output")
         if self._model.steps == 13: raise RuntimeError("thirteen\\nis too many")
-        return frame.fillna(100.0 * self._model.steps + self.steps + self.seed)
+        return frame.fillna(100.0 * self._model.steps + self.steps + self.seed + self.widths)
 '''
 
 
@@ -121,6 +122,7 @@ def test_the_other_environment_imputes_on_demand(benchmarks: Any, tmp_path: Path
         assert np.array_equal(imputed[:2], [[1.0, 4002.0], [4002.0, 4.0]])
         # Two batches of 256 rows an epoch, and the last epoch is left out: 21 epochs are 40 steps.
         assert peer.impute("miwae", values, 40, 0)[0][0, 1] == 100 * 1000 + 21
+        assert peer.impute("miwae", values, 40, 0, (5, 7))[0][0, 1] == 100 * 1000 + 21 + 1 + 3
         with pytest.raises(BenchError, match="gain in the other environment: RuntimeError: thirteen$"):
             peer.impute("gain", values, 13, 0)
         with pytest.raises(BenchError, match="miceforest .*PackageNotFoundError.*; make it with: python -m venv"):
@@ -135,11 +137,14 @@ def test_peers_are_measured_on_the_same_table(
     assert peers.main(["--json", "--small", "--rounds=1", "--steps=4", f"--python={python}"]) == 0
     *lines, _ = map(json.loads, capsys.readouterr().out.splitlines())
     assert [line["case"] for line in lines] == [
-        "gain against HyperImpute 0.1.17", "miwae against HyperImpute 0.1.17", "miceforest", "mean of each column",
+        "gain, alone, against HyperImpute 0.1.17", "gain, each of 3, against HyperImpute 0.1.17",
+        "miwae, alone, against HyperImpute 0.1.17, its widths ours",
+        "miwae, each of 3, against HyperImpute 0.1.17, its widths ours",
+        "miwae, alone, against HyperImpute 0.1.17, its own widths", "miceforest", "mean of each column",
     ]  # fmt: skip
     assert lines[0]["notes"]["their error"] > 100 > 2 > lines[0]["notes"]["our error"]
-    assert lines[3]["notes"]["error"] == pytest.approx(1.0, abs=0.1)
-    assert "PackageNotFoundError" in lines[2]["notes"]["not run"]
+    assert lines[6]["notes"]["error"] == pytest.approx(1.0, abs=0.1)
+    assert "PackageNotFoundError" in lines[5]["notes"]["not run"]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--python=/no/such/python"]])

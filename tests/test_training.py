@@ -41,6 +41,8 @@ TABLES: dict[str, Callable[[], Table]] = {
     "categorical": lambda: dependent_table(110, levels=(3, 2, 5)),
     "mixed": lambda: dependent_table(110, numbers=3, levels=(2, 4)),
     "image": lambda: dependent_table(80, numbers=1, levels=(3,), images=2, features=1, pixels=9),
+    # Wide enough that hidden images are packed, whose number differs from replica to replica.
+    "wide image": lambda: dependent_table(400, numbers=1, images=2, pixels=36),
 }
 #: What a kind changes of the method's parameters and budget: images have wide networks, so few steps.
 CHANGES: dict[str, tuple[dict[str, Any], Budget]] = {
@@ -48,6 +50,7 @@ CHANGES: dict[str, tuple[dict[str, Any], Budget]] = {
     "categorical": ({}, WHOLE),
     "mixed": ({}, WHOLE),
     "image": ({"latent": 3}, replace(WHOLE, steps=12)),
+    "wide image": ({"latent": 3}, replace(WHOLE, steps=15, batch=80)),
 }
 
 
@@ -403,6 +406,21 @@ def random_imputation(selection: Selection, rows: int, replicas: int) -> Imputed
     return Imputed(numbers(layout.numeric), torch.softmax(logits, -2), blocks)
 
 
+def chunks_of(selection: Selection, whole: Imputed) -> list[Imputed]:
+    """Return the rows of an imputation of all rows that the selection rule asks for, chunk by chunk."""
+
+    def chosen(whole: Tensor, index: Tensor) -> Tensor:
+        return torch.stack([part[rows] for part, rows in zip(whole, index, strict=True)])
+
+    return [
+        Imputed(
+            chosen(whole.numeric, index), chosen(whole.categorical, index),
+            tuple(chosen(block, index) for block in whole.blocks),
+        )
+        for index in selection.chunks
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("scaling", ["standard", "minmax"])
 def test_the_relative_error_is_the_brute_force_one_and_the_floor_scores_one(scaling: str) -> None:
     table = dependent_table(140, numbers=2, levels=(3, 2), images=2, features=1)
@@ -413,7 +431,7 @@ def test_the_relative_error_is_the_brute_force_one_and_the_floor_scores_one(scal
     assert (floor > 0).all()
     imputed = random_imputation(selection, len(validation), 2)
     expected = brute_force_error(selection, validation, imputed, views[0])
-    got = selection.relative_error([imputed], floor)
+    got = selection.relative_error(chunks_of(selection, imputed), floor)
     np.testing.assert_allclose(got, expected, rtol=1e-4)
 
     encoder = Encoder(views[0], Layout(table.schema), scaling, "cpu")
@@ -424,11 +442,11 @@ def test_the_relative_error_is_the_brute_force_one_and_the_floor_scores_one(scal
         encoder.floor.numeric.expand(-1, rows, -1), encoder.floor.categorical.expand(-1, rows, -1, -1),
         tuple(block.expand(-1, rows, -1, -1) for block in encoder.floor.blocks),
     )  # fmt: skip
-    assert scaled.relative_error([as_floor], scaled.floor_errors()).tolist() == [1.0, 1.0]
+    assert scaled.relative_error(chunks_of(scaled, as_floor), scaled.floor_errors()).tolist() == [1.0, 1.0]
     index = torch.arange(rows).expand(2, -1)
     truth = encoder.encode(validation.held_out.tensors("cpu").batch(index))
     perfect = Imputed(truth.numeric, truth.categorical, truth.blocks)
-    assert scaled.relative_error([perfect], scaled.floor_errors()).tolist() == [0.0, 0.0]
+    assert scaled.relative_error(chunks_of(scaled, perfect), scaled.floor_errors()).tolist() == [0.0, 0.0]
 
 
 def test_attributes_without_anything_to_judge_by_do_not_count() -> None:
@@ -464,7 +482,32 @@ def test_rows_come_in_chunks_and_errors_add_up_over_them(monkeypatch: pytest.Mon
     sizes = [10, 10, 8]
     numeric, categorical = imputed.numeric.split(sizes, 1), imputed.categorical.split(sizes, 1)
     parts = [Imputed(*part, ()) for part in zip(numeric, categorical, strict=True)]
+    selection = selection_on(views)
     torch.testing.assert_close(selection.relative_error(parts, selection.floor_errors()), whole)
+
+
+def test_of_images_only_rows_with_held_out_entries_are_imputed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.neural.selection.HELD_OUT_CHUNK", 8)
+    views = split_views(dependent_table(300, images=2), replicas=3, ratio=0.3)
+    selection, held = selection_on(views), views[1].held_out
+    assert held is not None
+    with_held_out = held.observed.any(axis=2)
+    positions = torch.cat(selection.chunks, dim=1)
+    largest = int(with_held_out.sum(axis=1).max())
+    assert largest < len(held) / 2 and positions.shape == (3, -(-largest // 8) * 8)
+    for replica, own in enumerate(positions.tolist()):
+        assert len(set(own)) == len(own)
+        needed = np.flatnonzero(with_held_out[replica]).tolist()
+        assert own[: len(needed)] == needed
+    imputed = random_imputation(selection, len(views[1]), 3)
+    floor = selection.floor_errors()
+    got = selection.relative_error(chunks_of(selection, imputed), floor)
+    np.testing.assert_allclose(got, brute_force_error(selection, views[1], imputed, views[0]), rtol=1e-4)
+    # A replica by itself imputes the same rows in the same chunks, as far as it has any.
+    for replica in range(3):
+        alone = selection_on(one_replica(views, replica))
+        for own, in_stack in zip(alone.chunks, selection.chunks, strict=False):
+            assert torch.equal(own[0], in_stack[replica])
 
 
 def test_only_held_out_entries_decide_which_epoch_is_kept(vsae: VSAE) -> None:

@@ -129,7 +129,7 @@ class Encoded:
 class PackedRows:
     """The rows of which a block group needs decoding: for each of its attributes those where it is hidden.
 
-    On a CPU they are packed, so that nothing else is decoded; each attribute takes as many rows as the one with most.
+    On a CPU they are packed, so that little else is decoded; each attribute takes as many rows as the one with most.
     Elsewhere all rows are taken, since their number would have to be waited for.
     """
 
@@ -145,7 +145,9 @@ class PackedRows:
         if observed.is_cuda or width < ROWS_A_LINE:
             return cls(None, rows)
         shown = observed.transpose(1, 2)
-        count = max(1, rows - int(shown.sum(-1).min()))
+        # Whole lines of rows: what a reduction over them rounds to must not depend on their number either.
+        most = max(1, rows - int(shown.sum(-1).min()))
+        count = min(rows, -(-most // ROWS_A_LINE) * ROWS_A_LINE)
         return cls(shown.to(torch.uint8).argsort(dim=-1, stable=True)[..., :count], rows)
 
     def take(self, samples: Tensor, members: int) -> Tensor:

@@ -100,19 +100,19 @@ class NeuralStackedMethod(StackedMethod):
 
         def validate() -> Tensor:
             # The same noise each time: epochs differ by what was learned, not by luck.
-            return selection.relative_error(self._imputed_chunks(validation, draws, "validation", {}), floor)
+            return selection.relative_error(self._imputed(validation, selection.chunks, draws, "validation", {}), floor)
 
         return validate
 
     @torch.no_grad()
-    def _imputed_chunks(
-        self, data: Incomplete, draws: int, stream: str, notes: dict[str, list[Tensor]], report: bool = False
-    ) -> Iterator[Imputed]:
-        """Yield the imputations of the view's rows, a chunk at a time, and add each chunk's notes to ``notes``."""
+    def _imputed(
+        self, data: Incomplete, chunks: Sequence[Tensor], draws: int, stream: str, notes: dict[str, list[Tensor]],
+        report: bool = False,
+    ) -> Iterator[Imputed]:  # fmt: skip
+        """Yield the imputations of the view's rows [R, chunk], a chunk at a time, and add its notes to ``notes``."""
         device = self.context.device
         tensors = data.tensors(device)
         generators = replica_generators(stream, self._seeds, device)
-        chunks = row_chunks(len(data), data.replicas, device)
         for done, index in enumerate(chunks):
             imputed, diagnostics = self._network.impute(self._encoder.encode(tensors.batch(index)), draws, generators)
             for name, value in diagnostics.items():
@@ -125,7 +125,8 @@ class NeuralStackedMethod(StackedMethod):
     def impute_many(self, data: Incomplete, draws: int) -> list[Values]:
         """Impute every replica of ``data`` with its own network."""
         notes: dict[str, list[Tensor]] = {}
-        values = self._encoder.to_values(self._imputed_chunks(data, draws, "evaluation", notes, report=True), data)
+        chunks = row_chunks(len(data), data.replicas, self.context.device)
+        values = self._encoder.to_values(self._imputed(data, chunks, draws, "evaluation", notes, report=True), data)
         self._notes = {name: torch.cat(parts, dim=1) for name, parts in notes.items()}
         return values
 

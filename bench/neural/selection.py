@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from bench.neural.blocks import Encoded, Encoder, Imputed
 
 #: Rows imputed at a time; part of what is computed, since noise is drawn chunk by chunk.
 ROW_CHUNK = 1024
+#: The same where only rows with held-out entries are imputed: whole chunks, whatever the other replicas need.
+HELD_OUT_CHUNK = 256
 
 
 def row_chunks(rows: int, replicas: int, device: str | torch.device) -> list[Tensor]:
@@ -42,11 +45,27 @@ class Selection:
     encoder: Encoder
     device: str
 
+    @cached_property
+    def chunks(self) -> list[Tensor]:
+        """The rows that have to be imputed to know the error, in chunks of positions [R, chunk].
+
+        All rows of a table of numbers and categories. Rows of images and features are costly, and with two or three
+        attributes few have held-out entries: those come first, and others fill the last chunk up.
+        """
+        rows, replicas = len(self.view), self.view.replicas
+        if not self.encoder.layout.block_groups:
+            return row_chunks(rows, replicas, self.device)
+        nothing_held_out = torch.as_tensor(~self.view.observed.any(axis=2))
+        needed = max(1, rows - int(nothing_held_out.sum(1).min()))
+        whole = min(rows, -(-needed // HELD_OUT_CHUNK) * HELD_OUT_CHUNK)
+        order = nothing_held_out.to(torch.uint8).argsort(dim=1, stable=True)[:, :whole]
+        return list(order.to(self.device).split(HELD_OUT_CHUNK, dim=1))
+
     def floor_errors(self) -> Tensor:
         """Return the floor's summed error per attribute, [R, M]."""
         held = self.view.tensors(self.device)
         total: Tensor | None = None
-        for index in row_chunks(held.rows, held.replicas, self.device):
+        for index in self.chunks:
             truth = self.encoder.encode(held.batch(index))
             rows = index.shape[1]
             floor = self.encoder.floor
@@ -63,12 +82,12 @@ class Selection:
     def relative_error(self, imputed: Iterable[Imputed], floor: Tensor) -> Tensor:
         """Return one number per replica, [R]: the mean over attributes of this error over the floor's.
 
-        ``imputed`` holds the chunks of rows in order, of which one is needed at a time.
+        ``imputed`` holds those of ``chunks``, of which one is needed at a time.
         Squared errors enter as their root. Attributes where the floor is perfect or nothing is held out do not count.
         """
         held = self.view.tensors(self.device)
         total = torch.zeros_like(floor)
-        for index, part in zip(row_chunks(held.rows, held.replicas, self.device), imputed, strict=True):
+        for index, part in zip(self.chunks, imputed, strict=True):
             total = total + attribute_errors(part, self.encoder.encode(held.batch(index)))
         layout = self.encoder.layout
         ratio = total / floor.clamp(min=1e-12)
