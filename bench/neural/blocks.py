@@ -142,7 +142,7 @@ class PackedRows:
         """Return the rows in which ``observed`` [R, b, members] is False, of blocks of ``width`` columns."""
         rows = observed.shape[1]
         # The product with a narrower matrix rounds by how many rows it has, and those depend on the other replicas.
-        if observed.is_cuda or width < ROWS_A_LINE:
+        if observed.device.type != "cpu" or width < ROWS_A_LINE:
             return cls(None, rows)
         shown = observed.transpose(1, 2)
         # Whole lines of rows: what a reduction over them rounds to must not depend on their number either.

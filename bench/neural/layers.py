@@ -235,5 +235,7 @@ def parameter_count(module: nn.Module) -> int:
 
 def chosen_at_random(noise: Tensor, share: float | Tensor) -> Tensor:
     """Return where standard normal ``noise`` [R, b, M] is in its lowest ``share``, a number or one a replica [R, 1]."""
-    quantile: Tensor = torch.special.ndtri(torch.as_tensor(share, dtype=torch.float64)).to(noise.dtype)
-    return noise < quantile[..., None]
+    quantile: Tensor = torch.special.ndtri(torch.as_tensor(share, dtype=torch.float64))
+    if not isinstance(share, Tensor):
+        return noise < float(quantile)
+    return noise < quantile.to(noise.dtype)[..., None]
