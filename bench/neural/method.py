@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.api import BenchError, Incomplete, StackedMethod, Values
-from bench.data import nothing_observed
+from bench.data import TensorView, nothing_observed
 from bench.neural.blocks import Encoder, Imputed, Layout
 from bench.neural.heads import Spreads
 from bench.neural.importance import LatentNetwork
@@ -96,25 +96,23 @@ class NeuralStackedMethod(StackedMethod):
             raise ValueError("a validation view needs held-out entries")
         selection = Selection(held_out, self._encoder, self.context.device)
         floor = selection.floor_errors()
-        draws = self.context.budget.validation_draws
+        view, draws = validation.tensors(self.context.device), self.context.budget.validation_draws
 
         def validate() -> Tensor:
             # The same noise each time: epochs differ by what was learned, not by luck.
-            return selection.relative_error(self._imputed(validation, selection.chunks, draws, "validation", {}), floor)
+            return selection.relative_error(self._imputed(view, selection.chunks, draws, "validation", {}), floor)
 
         return validate
 
     @torch.no_grad()
     def _imputed(
-        self, data: Incomplete, chunks: Sequence[Tensor], draws: int, stream: str, notes: dict[str, list[Tensor]],
+        self, view: TensorView, chunks: Sequence[Tensor], draws: int, stream: str, notes: dict[str, list[Tensor]],
         report: bool = False,
     ) -> Iterator[Imputed]:  # fmt: skip
         """Yield the imputations of the view's rows [R, chunk], a chunk at a time, and add its notes to ``notes``."""
-        device = self.context.device
-        tensors = data.tensors(device)
-        generators = replica_generators(stream, self._seeds, device)
+        generators = replica_generators(stream, self._seeds, self.context.device)
         for done, index in enumerate(chunks):
-            imputed, diagnostics = self._network.impute(self._encoder.encode(tensors.batch(index)), draws, generators)
+            imputed, diagnostics = self._network.impute(self._encoder.encode(view.batch(index)), draws, generators)
             for name, value in diagnostics.items():
                 notes.setdefault(name, []).append(value)
             yield imputed
@@ -125,8 +123,9 @@ class NeuralStackedMethod(StackedMethod):
     def impute_many(self, data: Incomplete, draws: int) -> list[Values]:
         """Impute every replica of ``data`` with its own network."""
         notes: dict[str, list[Tensor]] = {}
-        chunks = row_chunks(len(data), data.replicas, self.context.device)
-        values = self._encoder.to_values(self._imputed(data, chunks, draws, "evaluation", notes, report=True), data)
+        device = self.context.device
+        view, chunks = data.tensors(device), row_chunks(len(data), data.replicas, device)
+        values = self._encoder.to_values(self._imputed(view, chunks, draws, "evaluation", notes, report=True), data)
         self._notes = {name: torch.cat(parts, dim=1) for name, parts in notes.items()}
         return values
 

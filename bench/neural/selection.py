@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from bench.data import Incomplete
+from bench.data import Incomplete, TensorView
 from bench.neural.blocks import Encoded, Encoder, Imputed
 
 #: Rows imputed at a time; part of what is computed, since noise is drawn chunk by chunk.
@@ -46,6 +46,11 @@ class Selection:
     device: str
 
     @cached_property
+    def held(self) -> TensorView:
+        """The held-out entries on the device, where they stay."""
+        return self.view.tensors(self.device)
+
+    @cached_property
     def chunks(self) -> list[Tensor]:
         """The rows that have to be imputed to know the error, in chunks of positions [R, chunk].
 
@@ -63,10 +68,9 @@ class Selection:
 
     def floor_errors(self) -> Tensor:
         """Return the floor's summed error per attribute, [R, M]."""
-        held = self.view.tensors(self.device)
         total: Tensor | None = None
         for index in self.chunks:
-            truth = self.encoder.encode(held.batch(index))
+            truth = self.encoder.encode(self.held.batch(index))
             rows = index.shape[1]
             floor = self.encoder.floor
             expanded = Imputed(
@@ -85,10 +89,9 @@ class Selection:
         ``imputed`` holds those of ``chunks``, of which one is needed at a time.
         Squared errors enter as their root. Attributes where the floor is perfect or nothing is held out do not count.
         """
-        held = self.view.tensors(self.device)
         total = torch.zeros_like(floor)
         for index, part in zip(self.chunks, imputed, strict=True):
-            total = total + attribute_errors(part, self.encoder.encode(held.batch(index)))
+            total = total + attribute_errors(part, self.encoder.encode(self.held.batch(index)))
         layout = self.encoder.layout
         ratio = total / floor.clamp(min=1e-12)
         categorical = torch.zeros(layout.attributes, dtype=torch.bool, device=floor.device)
