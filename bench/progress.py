@@ -32,9 +32,13 @@ def recorded_costs(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, st
 
 
 def cost_of(job: Job, costs: Costs) -> float:
-    """Return the seconds a job is expected to take."""
+    """Return the seconds a job is expected to take: as on record, or as long as its method took elsewhere."""
     first = job.cells[0]
-    return max(0.1, costs.get((first.dataset, first.method, first.preset), UNKNOWN_SECONDS))
+    own = costs.get((first.dataset, first.method, first.preset))
+    elsewhere = (
+        seconds for (_, method, preset), seconds in costs.items() if (method, preset) == (first.method, first.preset)
+    )
+    return max(0.1, own if own is not None else max(elsewhere, default=UNKNOWN_SECONDS))
 
 
 def duration_text(seconds: float) -> str:
