@@ -21,6 +21,7 @@ from bench.errors import BenchError, Stopped, closest
 from bench.experiment import Cell
 from bench.lock import held
 from bench.presets import Budget, budget_for
+from bench.progress import LINE_SECONDS, duration_text, say
 from bench.registry import PluginInfo, Registry, available, load
 from bench.run import Surroundings
 from bench.streams import digest, generator
@@ -62,7 +63,6 @@ def tune_request(request: TuneRequest, console: Console) -> int:
     anything is computed, on whatever the user can mend.
     """
     from bench.execute import StopRule, interruptions
-    from bench.progress import duration_text, say
     from bench.runner import FINISHED, NOT_FINISHED, choose_device, parse_duration
 
     deadline = time.time() + parse_duration(request.time_budget) if request.time_budget else None
@@ -89,7 +89,7 @@ def tune_request(request: TuneRequest, console: Console) -> int:
                 say(console, f"{method.name} on {dataset.name} was tuned before; --again tunes it anew")
                 continue
             began = time.monotonic()
-            with _Bar(f"{method.name} on {dataset.name}", console) as progress:
+            with TrialProgress(f"{method.name} on {dataset.name}", console) as progress:
                 surroundings = Surroundings(
                     choose_device(request.device, needs_torch="torch" in method.requires), 1,
                     request.store / "checkpoints", progress, StopRule(deadline, interrupted),
@@ -321,24 +321,41 @@ def _plain(value: Any) -> str:
     return "preset's" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-class _Bar:
-    """A progress bar of one method's trials on a terminal, nothing elsewhere; call it as a context's ``progress``."""
+class TrialProgress:
+    """How far one method's trials are: a bar on a terminal, a line now and then elsewhere; a context's ``progress``."""
 
     def __init__(self, label: str, console: Console) -> None:
+        """Prepare for the trials of ``label``."""
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+        self._console, self._label = console, label
         self._bars = Progress(
             TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn(),
             console=console, transient=True, disable=not console.is_terminal,
         )  # fmt: skip
         self._task = self._bars.add_task(f"tuning {label}", total=None)
+        self._began = self._last_line = time.monotonic()
+        #: What an earlier call had done already: it says nothing about this one's speed.
+        self._brought: int | None = None
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> TrialProgress:
+        """Start showing."""
         self._bars.start()
         return self
 
     def __exit__(self, *ended: object) -> None:
+        """Stop showing."""
         self._bars.stop()
 
     def __call__(self, done: int, total: int, stage: str) -> None:
+        """Show that ``done`` of ``total`` parts of a stage are behind."""
         self._bars.update(self._task, completed=done, total=total)
+        if self._brought is None or done <= self._brought:
+            self._brought = done - 1
+        now = time.monotonic()
+        if self._console.is_terminal or now - self._last_line <= LINE_SECONDS:
+            return
+        self._last_line = now
+        left = (now - self._began) * (total - done) / (done - self._brought)
+        ahead = f", about {duration_text(left)} left" if done < total else ""
+        say(self._console, f"tuning {self._label}: {stage} {done}/{total}{ahead}")

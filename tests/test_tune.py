@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from dataclasses import replace
@@ -26,6 +27,7 @@ from bench.run import Surroundings, run_job
 from bench.spec import parse_spec
 from bench.tune import (
     TRIALS,
+    TrialProgress,
     TuneRequest,
     draw_trials,
     trial_budget,
@@ -361,3 +363,17 @@ def test_bad_requests_are_one_line_each(tmp_path: Path) -> None:
             tune_request(request, console)
     assert not (tmp_path / "store").exists()
     assert not list(tmp_path.glob("tuned/**/*.json"))
+
+
+def test_off_a_terminal_trials_say_now_and_then_how_far_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("bench.tune.time.monotonic", lambda: now[0])
+    console = Console(file=io.StringIO(), width=120)
+    with TrialProgress("guess on rain", console) as progress:
+        for done in (5, 6, 7, 8):
+            now[0] += 20.0
+            progress(done, 8, "training")
+    # The checkpoint had four epochs; two took 40 s.
+    assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
+        "tuning guess on rain: training 6/8, about 40 s left", "tuning guess on rain: training 8/8"
+    ]
