@@ -37,7 +37,7 @@ from bench.store import Store
 SLOW_TRAINING = """
 import time
 import bench.neural.training as training
-training.CHECKPOINT_SECONDS = 0.0
+training.CHECKPOINT_SECONDS, training.CHECKPOINT_SHARE = 0.0, float("inf")
 run_epoch = training.Trainer._run_epoch
 def slowly(self):
     time.sleep(0.05)

@@ -116,6 +116,7 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(
     vsae: VSAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(training, "CHECKPOINT_SHARE", math.inf)
     views, checkpoint = split_views(TABLES["mixed"]()), tmp_path / "job.pt"
     whole, expected = trained(vsae, views, [5], WHOLE)
     reached: list[int] = []
@@ -169,6 +170,27 @@ def toy_trainer(
         network, views[0].tensors("cpu"), encoder, lambda: validate(network), seeds, context, clip_norm, 0.1
     )
     return network, trainer
+
+
+def test_checkpoints_take_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, saved = [0.0], []
+    monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
+    _, trainer = toy_trainer(Budget(steps=None, epochs=60, batch=10), lambda network: torch.zeros(1), [0])
+    epoch = trainer._run_epoch
+
+    def half_a_second() -> None:
+        epoch()
+        now[0] += 0.5
+
+    def save() -> None:
+        saved.append(trainer._epoch)
+        now[0] += 0.2
+
+    monkeypatch.setattr(trainer, "_run_epoch", half_a_second)
+    monkeypatch.setattr(trainer, "_save", save)
+    trainer.run()
+    # The first after a second, then one every ten, and the last.
+    assert saved == [2, 22, 42, 60]
 
 
 def test_each_replica_ends_in_its_own_best_state_with_the_running_statistics_of_it() -> None:

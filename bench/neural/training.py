@@ -27,6 +27,8 @@ from bench.streams import seed_of
 NOISE_FLOATS = 16 * 2**20
 #: Epochs shorter than this do not each write a checkpoint.
 CHECKPOINT_SECONDS = 1.0
+#: Share of the time that writing checkpoints may take: large ones are written less often.
+CHECKPOINT_SHARE = 0.02
 #: Name of the noise that chooses what is hidden from the encoder.
 DROPOUT = "input dropout"
 
@@ -194,7 +196,7 @@ class Trainer:
         """Train to the end of the schedule, from the checkpoint if there is one; raises Stopped at an epoch's end."""
         self._load()
         began = time.perf_counter() - self.history.seconds
-        saved_at = time.perf_counter()
+        saved_at, pause = time.perf_counter(), CHECKPOINT_SECONDS
         total = self.schedule.epochs
         while self._epoch < total:
             self._run_epoch()
@@ -209,9 +211,10 @@ class Trainer:
             except Stopped:
                 self._save()
                 raise
-            if now - saved_at >= CHECKPOINT_SECONDS or self._epoch == total:
+            if now - saved_at >= pause or self._epoch == total:
                 self._save()
                 saved_at = time.perf_counter()
+                pause = max(CHECKPOINT_SECONDS, (saved_at - now) / CHECKPOINT_SHARE)
         self._restore_best()
         return self._finish()
 
