@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from bench.report.collect import ReportCell, ReportTable
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _OURS, _REFERENCE, _PUBLISHED, _FLOOR = "#0072B2", "#56B4E9", "#D55E00", FLOOR_COLOUR
 #: Dots per inch of a table's picture, which is as wide as a page.
 _DPI = 200
+#: Characters of a panel's title that fit above it.
+_TITLE_WIDTH = 30
 
 
 def plot_table(table: ReportTable, path_stem: str | Path, formats: Iterable[str] = FORMATS) -> tuple[Path, ...]:
@@ -123,10 +126,10 @@ def _write_status(axes: Axes, row: int, cell: ReportCell) -> None:
 
 
 def _panel_title(table: ReportTable, block: int, column: int) -> str:
-    """Return the title of a panel: its block, group and label."""
+    """Return the title of a panel: its block, group and label, in lines no wider than the panel."""
     own, group = column_label(table, column).plain, table.spec.columns[column].group
     first = " ".join(part for part in (block_label(table, block).plain, group) if part)
-    return literally(f"{first}\n{own}" if first else own)
+    return literally("\n".join(line for part in (first, own) for line in wrap(part, _TITLE_WIDTH)))
 
 
 def _add_legend(figure: Figure, table: ReportTable) -> None:
