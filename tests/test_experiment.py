@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -43,6 +45,7 @@ from bench.experiment import (
     with_stand_ins,
     with_user_plugins,
 )
+from bench.presets import PRESETS, budget_for
 from bench.registry import Registry
 from bench.runner import waiting_jobs
 from bench.spec import TableSpec, load_spec, parse_spec
@@ -142,6 +145,18 @@ def test_the_engine_of_a_cell_is_the_newest_of_its_kinds(monkeypatch: pytest.Mon
     monkeypatch.setattr("bench.ENGINE_VERSIONS", {"numeric": 3, "categorical": 1, "image": 5})
     assert engine_version(("numeric", "categorical")) == 3
     assert engine_version(("categorical", "image")) == 5
+
+
+@pytest.mark.parametrize("kinds", [("numeric",), ("categorical",), ("image", "categorical"), ("features",)])
+def test_each_preset_does_at_least_what_the_one_before_it_does(kinds: tuple[str, ...]) -> None:
+    budgets = [budget_for(preset, kinds) for preset in PRESETS]
+    assert [budget.preset for budget in budgets] == list(PRESETS)
+    for less, more in itertools.pairwise(budgets):
+        assert (more.steps or math.inf) > (less.steps or 0)
+        assert more.draws >= less.draws and more.trees >= less.trees and more.sweeps >= less.sweeps
+        assert more.target_draws >= less.target_draws and more.validation_draws >= less.validation_draws
+    with pytest.raises(BenchError, match="unknown preset 'lnog'. Did you mean 'long'"):
+        budget_for("lnog", kinds)
 
 
 def test_every_field_is_tried_above() -> None:
