@@ -41,7 +41,7 @@ class Budget:
 PRESETS: dict[str, str] = {
     "smoke": "30 optimiser steps: does it run",
     "quick": "at most 1500 steps, 100 draws, 30 trees: minutes, and close to what more training gives on tables",
-    "long": "ten times the steps of quick, 100 draws, every test row: what images need, half an hour a job and more on a CPU",
+    "long": "ten times the steps of quick, 100 draws, every test row: what images need, half an hour and more a job",
     "paper": "the appendix's epochs and 1000 draws",
 }
 
