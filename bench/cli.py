@@ -43,6 +43,9 @@ Plugins = Annotated[
 StandIn = Annotated[
     bool, typer.Option("--stand-in", help="Synthetic stand-ins, marked, for data sets that have one (MNIST+SVHN).")
 ]
+Precision = Annotated[
+    str, typer.Option(help="Of torch's products: highest (float32), high (TF32 allowed) or medium (bfloat16 allowed).")
+]
 StoreFolder = Annotated[Path, typer.Option("--store", help="Folder that keeps the rows.", metavar="DIR")]
 
 
@@ -169,6 +172,7 @@ def run(
     workers: Annotated[int | None, typer.Option(help="Worker processes; one a core on CPU by default.", min=1)] = None,
     threads: Annotated[int, typer.Option(help="Threads a worker; more than one is not bit-reproducible.", min=1)] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Precision = "highest",
     time_budget: Annotated[
         str, typer.Option("--time-budget", help="Stop cleanly before this is over, such as 9m or 1h30m.")
     ] = "",
@@ -185,8 +189,8 @@ def run(
             tables=tuple(tables or ()), preset=preset, parameter_set=parameters, methods=_names(methods),
             datasets=_names(datasets), seeds=_numbers(seeds, int, "--seeds"), mechanisms=_names(mechanisms),
             ratios=_numbers(ratios, float, "--ratios"), store=store, plugins=tuple(plugins or ()), workers=workers,
-            threads=threads, device=device, time_budget=time_budget, dry_run=dry_run, retry_failed=retry_failed,
-            rerun=rerun, stand_in=stand_in,
+            threads=threads, device=device, precision=precision, time_budget=time_budget, dry_run=dry_run,
+            retry_failed=retry_failed, rerun=rerun, stand_in=stand_in,
         ),
         _console(),
     )  # fmt: skip
@@ -227,6 +231,7 @@ def table(
     tables: Annotated[list[str], typer.Argument(help="Tables: 6, table6, mixed, a TOML file.")],
     preset: Annotated[str, typer.Option(help="smoke, quick, long or paper; by default the fullest complete one.")] = "",
     parameters: Annotated[str, typer.Option(help="Parameter set: default, literal or tuned.")] = "default",
+    precision: Precision = "highest",
     published: Annotated[bool, typer.Option("--published", help="Print the paper's numbers beside ours.")] = False,
     output: Annotated[
         Path | None, typer.Option("--output", help="Folder for LaTeX, Markdown, CSV and a plot.", metavar="DIR")
@@ -258,7 +263,8 @@ def table(
         stored = list(rows.rows(**asked_of_store(spec, preset or None)))
         rowless = {entry.dataset for entry in spec.entries()} - {row["cell"]["dataset"] for row in stored}
         report = collect(
-            spec, stored, read_published(), preset or None, parameters, known_methods=known,
+            spec, stored, read_published(), preset or None, parameters, precision=precision, known_methods=known,
+            torch_methods={name for name, info in registry.methods.items() if info.uses_torch},
             unobtained=_unobtained(rowless, registry),
         )  # fmt: skip
         print_table(report, console, published)

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench import engine_version
 from bench.errors import BenchError, closest
-from bench.presets import budget_for
+from bench.presets import HIGHEST, budget_for
 from bench.registry import PluginInfo, Registry
 from bench.spec import Column, Entry, Row, TableSpec
 from bench.streams import canonical_json, digest
@@ -51,6 +51,8 @@ class Cell:
     preset: str
     budget: Mapping[str, Any] = field(hash=False)
     engine: int
+    #: Of float32 matrix products (``bench.presets.PRECISIONS``); the highest where a method does not use torch.
+    precision: str = HIGHEST
 
     @cached_property
     def key(self) -> str:
@@ -58,8 +60,11 @@ class Cell:
         return digest(self.as_json())
 
     def as_json(self) -> dict[str, Any]:
-        """Return the cell as plain JSON values."""
-        return asdict(self)
+        """Return the cell as plain JSON values; the highest precision goes without saying."""
+        value = asdict(self)
+        if self.precision == HIGHEST:
+            del value["precision"]
+        return value
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Cell:
@@ -102,6 +107,7 @@ class Selection:
     methods: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
+    precision: str = HIGHEST
 
 
 def with_user_plugins(spec: TableSpec, registry: Registry) -> TableSpec:
@@ -255,6 +261,7 @@ def cells_of(
                 seed=seed, repeat=spec.repeat, protocol=entry.protocol, preset=selection.preset,
                 budget=budget_for(selection.preset, dataset.kinds).as_json(),
                 engine=engine_version(dataset.kinds),
+                precision=selection.precision if method.uses_torch else HIGHEST,
             )  # fmt: skip
             cells.setdefault(cell.key, cell)
     return list(cells.values())

@@ -62,6 +62,11 @@ class PluginInfo:
     stackable: bool = False
     error: str | None = None
 
+    @property
+    def uses_torch(self) -> bool:
+        """Whether the method needs torch: then it has a device to choose, and a precision."""
+        return "torch" in self.requires
+
 
 @dataclass(frozen=True)
 class _Source:

@@ -45,6 +45,20 @@ PRESETS: dict[str, str] = {
     "paper": "the appendix's epochs and 1000 draws",
 }
 
+#: Precision of float32 matrix products, as ``torch.set_float32_matmul_precision`` takes it, and what each allows.
+PRECISIONS: dict[str, str] = {
+    "highest": "float32",
+    "high": "TF32, where the device has it",
+    "medium": "bfloat16 inside the products, where the device gains by it",
+}
+HIGHEST = "highest"
+
+
+def require_precision(name: str) -> None:
+    """Raise BenchError, with the closest one, on a precision there is not."""
+    if name not in PRECISIONS:
+        raise BenchError(f"unknown precision '{name}'.{closest(name, PRECISIONS)}")
+
 
 def budget_for(preset: str, kinds: Iterable[str]) -> Budget:
     """Return the budget of a preset on data with these attribute kinds (VSAE appendix D). Raises BenchError."""

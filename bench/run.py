@@ -178,6 +178,7 @@ def load_for(job: Job, method: PluginInfo, registry: Registry, surroundings: Sur
     first = job.cells[0]
     load(method)
     _use_threads(surroundings.threads)
+    _use_precision(first.precision)
     keep_freed_memory()
     loaded = load_table(load(registry.dataset(first.dataset))(), first.include_target)
     if loaded.table.content_hash != first.content:
@@ -344,6 +345,12 @@ def _use_threads(threads: int) -> None:
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
     threadpool_limits(threads)
+
+
+def _use_precision(precision: str) -> None:
+    """Let torch compute float32 products as a cell says; where it is not loaded, no method uses it."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_float32_matmul_precision(precision)
 
 
 def _plugins_of(job: Job, registry: Registry) -> list[PluginInfo]:

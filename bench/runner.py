@@ -27,7 +27,7 @@ from bench.experiment import (
 )
 from bench.lock import held
 from bench.paths import shipped_rows_folder
-from bench.presets import PRESETS, budget_for
+from bench.presets import HIGHEST, PRESETS, budget_for, require_precision
 from bench.progress import RunProgress, cost_of, duration_text, recorded_costs, say
 from bench.registry import Registry, available, load
 from bench.run import reason_to_skip, too_wide
@@ -58,6 +58,7 @@ class RunRequest:
     workers: int | None = None
     threads: int = 1
     device: str = "auto"
+    precision: str = HIGHEST
     time_budget: str = ""
     dry_run: bool = False
     retry_failed: bool = False
@@ -75,6 +76,7 @@ def run_request(request: RunRequest, console: Console) -> int:
     if request.device not in ("auto", "cpu", "cuda"):
         raise BenchError(f"unknown device '{request.device}'.{closest(request.device, ('auto', 'cpu', 'cuda'))}")
     budget_for(request.preset, ())
+    require_precision(request.precision)
     store = Store(request.store)
     registry = Registry.scan(request.plugins)
     if request.tables and (request.mechanisms or request.ratios):
@@ -143,7 +145,9 @@ def plan_jobs(
 
     Raises BenchError if nothing is left.
     """
-    selection = Selection(request.preset, request.parameter_set, request.methods, request.datasets, request.seeds)
+    selection = Selection(
+        request.preset, request.parameter_set, request.methods, request.datasets, request.seeds, request.precision
+    )
     require_known_filters(specs, selection, registry)
     chosen = [(spec, chosen_entries(spec, selection)) for spec in specs]
     wanted = {(entry.dataset, entry.include_target) for _, entries in chosen for entry in entries}
@@ -267,7 +271,7 @@ def counted(count: int, noun: str) -> str:
 
 def _needs_torch(job: Job, registry: Registry) -> bool:
     method = registry.methods[job.cells[0].method]
-    return "torch" in method.requires and available(method)[0]
+    return method.uses_torch and available(method)[0]
 
 
 def choose_device(asked: str, needs_torch: bool) -> str:

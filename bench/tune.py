@@ -91,7 +91,7 @@ def tune_request(request: TuneRequest, console: Console) -> int:
             began = time.monotonic()
             with TrialProgress(f"{method.name} on {dataset.name}", console) as progress:
                 surroundings = Surroundings(
-                    choose_device(request.device, needs_torch="torch" in method.requires), 1,
+                    choose_device(request.device, needs_torch=method.uses_torch), 1,
                     request.store / "checkpoints", progress, StopRule(deadline, interrupted),
                 )  # fmt: skip
                 try:

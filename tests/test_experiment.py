@@ -87,7 +87,7 @@ def cells_from(text: str, registry: Registry, **selection: Any) -> list[Cell]:
 
 def test_the_key_is_the_hash_of_canonical_json() -> None:
     cell = make_cell()
-    text = json.dumps(dataclasses.asdict(cell), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(cell.as_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     assert cell.key == hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -108,7 +108,7 @@ def test_the_key_knows_no_path_clock_process_or_environment(tmp_path: Path) -> N
     assert {field.name for field in dataclasses.fields(Cell)} == {
         "dataset", "content", "include_target", "mechanism", "mechanism_version", "mechanism_parameters",
         "mechanism_overrides", "ratio", "method", "method_version", "parameter_set", "overrides", "parameters", "seed",
-        "repeat", "protocol", "preset", "budget", "engine",
+        "repeat", "protocol", "preset", "budget", "engine", "precision",
     }  # fmt: skip
 
 
@@ -134,11 +134,23 @@ def test_a_cell_survives_json() -> None:
         ("ratio", 0.3), ("method", "guess_more"), ("method_version", 3), ("parameter_set", "literal"),
         ("overrides", {"depth": 4}), ("parameters", {"depth": 3, "rate": 0.2}), ("seed", 1),
         ("repeat", "initialisation"), ("protocol", "transductive"), ("preset", "quick"), ("budget", {"steps": 31}),
-        ("engine", 2),
+        ("engine", 2), ("precision", "high"),
     ],
 )  # fmt: skip
 def test_every_field_changes_the_key(field: str, value: object) -> None:
     assert make_cell(**{field: value}).key != make_cell().key
+
+
+def test_only_what_uses_torch_has_a_precision_and_the_highest_goes_without_saying(registry: Registry) -> None:
+    cells = cells_for(registry, ("vae", "column_median"), precision="medium")
+    assert {(cell.method, cell.precision) for cell in cells} == {("vae", "medium"), ("column_median", "highest")}
+    by_default = cells_for(registry, ("vae", "column_median"))
+    assert [cell.key for cell in by_default if cell.method == "vae"] != [c.key for c in cells if c.method == "vae"]
+    for cell in (*cells, *by_default):
+        assert ("precision" in cell.as_json()) is (cell.precision != "highest")
+        assert Cell.from_json(cell.as_json()) == cell
+    both = [cell for cell in (*cells, *by_default) if cell.method == "vae"]
+    assert [{cell.precision for cell in job.cells} for job in jobs_of(both, registry)] == [{"medium"}, {"highest"}]
 
 
 def test_the_engine_of_a_cell_is_the_newest_of_its_kinds(monkeypatch: pytest.MonkeyPatch) -> None:

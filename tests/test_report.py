@@ -312,6 +312,24 @@ def test_parameter_sets_are_never_mixed_but_a_method_without_parameters_is_in_al
     assert "parameter set literal" in markdown_table(table)
 
 
+def test_precisions_are_never_mixed_and_a_method_without_torch_is_in_all(spec: TableSpec) -> None:
+    rows = [
+        *seeds_of("vsae", "mushroom", "pfc", [0.1] * 3),
+        *seeds_of("vsae", "mushroom", "pfc", [0.3] * 3, precision="medium"),
+        *seeds_of("forest", "mushroom", "pfc", [0.2] * 3, protocol="transductive"),
+        *seeds_of("mean_mode", "mushroom", "pfc", [0.4] * 3, parameters={}),
+    ]
+    for precision, expected in (("highest", 0.1), ("medium", 0.3), ("high", None)):
+        table = collect(spec, rows, precision=precision, torch_methods={"vsae", "odd"})
+        found = [table.cell(0, row, 2).mean for row in range(4)]
+        ours = None if expected is None else pytest.approx(expected)
+        assert found == [pytest.approx(0.2), ours, None, pytest.approx(0.4)]
+        assert {line["precision"] for line in csv.DictReader(io.StringIO(csv_table(table)))} == {precision}
+        assert ("precision" in markdown_table(table)) is (precision != "highest")
+    with pytest.raises(BenchError, match="unknown precision 'medum'. Did you mean 'medium'"):
+        collect(spec, rows, precision="medum")
+
+
 def test_a_row_shows_only_rows_with_exactly_its_overrides_protocol_and_repetition(spec: TableSpec) -> None:
     odd = seeds_of("odd", "mushroom", "pfc", [0.2] * 3, overrides={"posterior": "draw"})
     assert collect(spec, odd).cell(0, 2, 2).mean == pytest.approx(0.2)

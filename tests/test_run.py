@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from rich.console import Console
 from toys import (
     DATA,
@@ -42,6 +43,28 @@ FIELDS = {
     "key", "cell", "status", "reason", "variant", "source", "missing_ratio", "mask_hash", "metrics", "attributes",
     "counts", "seconds", "peak_memory_mib", "diagnostics", "warnings", "environment", "stack",
 }  # fmt: skip
+#: Says what precision it computed with, as any method that uses torch could.
+PRECISE = '''
+import torch
+from bench.api import Method
+
+
+class Precise(Method):
+    """Fills with 0."""
+
+    name = "precise"
+    requires = ("torch",)
+
+    def fit(self, train, validation, seed):
+        self.precision = torch.get_float32_matmul_precision()
+
+    def impute(self, data, draws):
+        frame = data.frame()
+        return frame.fillna({c: frame[c].cat.categories[0] if hasattr(frame[c], "cat") else 0.0 for c in frame})
+
+    def diagnostics(self):
+        return [{"precision": self.precision}]
+'''
 
 STACK_OF_TWO = '''
 from bench.api import StackedMethod, Values
@@ -363,6 +386,23 @@ def test_the_same_job_twice_gives_identical_numbers(tmp_path: Path) -> None:
         first, second = (run_job(job, registry, Surroundings()) for _ in range(2))
         assert {row["status"] for row in first} == {"ok"}, first[0]["reason"]
         assert [numbers_of(row) for row in first] == [numbers_of(row) for row in second]
+
+
+def test_each_job_computes_with_its_own_precision_and_a_row_says_which(tmp_path: Path) -> None:
+    registry = registry_with(tmp_path, median=MEDIAN, precise=PRECISE)
+    seen = {}
+    for precision in ("medium", "high", "highest"):
+        for name in ("precise", "column_median"):
+            job = jobs_for(registry, (name,), precision=precision)[0]
+            seen[name, precision] = run_job(job, registry, Surroundings())[0]
+    for precision in ("medium", "high", "highest"):
+        row = seen["precise", precision]
+        assert row["status"] == "ok", row["reason"]
+        assert row["diagnostics"] == {"precision": precision}
+        assert row["cell"].get("precision", "highest") == precision
+        assert "precision" not in seen["column_median", precision]["cell"]
+    # What came last ran with the default again, whatever jobs were before it.
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_a_job_that_crosses_a_process_border_gives_the_same(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from bench.errors import BenchError, closest
-from bench.presets import PRESETS
+from bench.presets import HIGHEST, PRESETS, require_precision
 from bench.report.published import Published, PublishedValue
 from bench.spec import Entry, Row, TableSpec
 from bench.streams import canonical_json
@@ -88,6 +88,7 @@ class ReportTable:
     parameter_set: str
     cells: tuple[ReportCell, ...]
     footnotes: tuple[tuple[str, str], ...] = field(default=())
+    precision: str = HIGHEST
 
     def cell(self, block: int, row: int, column: int) -> ReportCell:
         """Return one cell."""
@@ -125,7 +126,9 @@ def collect(
     preset: str | None = None,
     parameter_set: str = "default",
     *,
+    precision: str = HIGHEST,
     known_methods: Mapping[str, Collection[str]] | None = None,
+    torch_methods: Collection[str] = (),
     unobtained: Mapping[str, str] | None = None,
 ) -> ReportTable:
     """Build a table from stored rows.
@@ -134,20 +137,22 @@ def collect(
     method without parameters (the floor) belongs to every parameter set. With ``known_methods`` (name -> its parameter
     sets), a method that does not have ``parameter_set`` shows its ``default``, and one that is not among them and has
     no rows is ``unavailable`` instead of ``missing``; ``unobtained`` says of data sets that are not here how to get
-    them, for the cells that have no rows. The best of a column is sought among all its rows, floor and
-    references included, and all of them need every seed: bold says what the data say. A row that the preset does not
-    run and that has no rows of it is left out.
+    them, for the cells that have no rows. Rows of ``torch_methods`` are those of the ``precision`` asked for. The best
+    of a column is sought among all its rows, floor and references included, and all of them need every seed: bold says
+    what the data say. A row that the preset does not run and that has no rows of it is left out.
 
-    Raises BenchError on an unknown preset, on a published number that is asked for and not there, and where rows differ
-    in mechanism parameters that the spec does not name.
+    Raises BenchError on an unknown preset or precision, on a published number that is asked for and not there, and
+    where rows differ in mechanism parameters that the spec does not name.
     """
     if preset is not None and preset not in PRESETS:
         raise BenchError(f"unknown preset '{preset}'.{closest(preset, PRESETS)}")
+    require_precision(precision)
     entries = spec.entries()
     lacking = _Lacking(known_methods, unobtained or {})
     by_preset: dict[str, list[StoredRow]] = defaultdict(list)
     for row in rows:
-        if _belongs(row["cell"], spec, parameter_set, known_methods or {}):
+        own = precision if row["cell"]["method"] in torch_methods else HIGHEST
+        if _belongs(row["cell"], spec, parameter_set, own, known_methods or {}):
             by_preset[row["cell"]["preset"]].append(row)
     if preset is None:
         names = sorted(by_preset, key=_preset_rank)
@@ -162,7 +167,7 @@ def collect(
         cells = _cells(spec, spec.entries(), by_preset[preset], lacking)
     cells = [replace(cell, published=_published(cell.entry, published, spec)) for cell in cells]
     cells, footnotes = _with_footnotes(_with_best(_with_floor(cells, spec), spec))
-    return ReportTable(spec, preset, parameter_set, tuple(cells), footnotes)
+    return ReportTable(spec, preset, parameter_set, tuple(cells), footnotes, precision)
 
 
 @dataclass(frozen=True)
@@ -195,13 +200,15 @@ def asked_of_store(spec: TableSpec, preset: str | None = None) -> dict[str, Any]
 
 
 def _belongs(
-    cell: Mapping[str, Any], spec: TableSpec, parameter_set: str, known_methods: Mapping[str, Collection[str]]
-) -> bool:
+    cell: Mapping[str, Any], spec: TableSpec, parameter_set: str, precision: str,
+    known_methods: Mapping[str, Collection[str]],
+) -> bool:  # fmt: skip
     """Return whether a row can be in this table at all, whatever its cell."""
     parameterless = not cell["parameters"] and not cell.get("overrides")
     shown_set = parameter_set if parameter_set in known_methods.get(cell["method"], {parameter_set}) else "default"
     same_set = cell["parameter_set"] == shown_set or parameterless
-    return same_set and cell["repeat"] == spec.repeat and cell["seed"] in spec.seeds
+    same_way = cell["repeat"] == spec.repeat and cell.get("precision", HIGHEST) == precision
+    return same_set and same_way and cell["seed"] in spec.seeds
 
 
 def _preset_rank(preset: str) -> tuple[int, str]:

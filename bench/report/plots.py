@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bench.report.collect import ReportCell, ReportTable
 from bench.report.published import PublishedValue
 from bench.report.style import FLOOR_COLOUR, FORMATS, METRIC_LABELS, literally, save_figure
-from bench.report.wording import block_label, column_label, heading, row_label
+from bench.report.wording import block_label, column_label, heading, precision_words, row_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +56,8 @@ def _reading(table: ReportTable) -> str:
     direction = "left is better" if better == {"min"} else "right is better" if better == {"max"} else "see each panel"
     return (
         f"mean ± sample standard deviation over up to {len(table.spec.seeds)} seeds, {preset}, "
-        f"parameter set {table.parameter_set}; {direction}; † subset of the data, ‡ transductive"
+        f"parameter set {table.parameter_set}{precision_words(table)}; {direction}; "
+        f"† subset of the data, ‡ transductive"
     )
 
 

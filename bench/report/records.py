@@ -11,8 +11,8 @@ from bench.streams import canonical_json
 FIELDS = (
     "table", "block", "row", "column", "dataset", "content", "variant", "include_target", "mechanism",
     "mechanism_parameters", "ratio", "method", "parameters", "protocol", "attribute", "metric", "preset",
-    "parameter_set", "status", "reason", "seeds", "n", "mean", "sd", "best", "published_mean", "published_sd",
-    "published_sd_below", "difference", "floor", "verdict", "published_verdict",
+    "parameter_set", "precision", "status", "reason", "seeds", "n", "mean", "sd", "best", "published_mean",
+    "published_sd", "published_sd_below", "difference", "floor", "verdict", "published_verdict",
 )  # fmt: skip
 
 
@@ -48,6 +48,7 @@ def record(table: ReportTable, cell: ReportCell) -> dict[str, object]:
         "metric": entry.metric,
         "preset": table.preset,
         "parameter_set": table.parameter_set,
+        "precision": table.precision,
         "status": cell.status,
         "reason": cell.reason,
         "seeds": " ".join(str(seed) for seed in cell.seeds),

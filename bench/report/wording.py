@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from bench.presets import HIGHEST
 from bench.report.collect import ReportCell, ReportTable
 from bench.report.published import PublishedValue
 from bench.spec import Column, TableSpec
@@ -112,6 +113,11 @@ def heading(table: ReportTable) -> str:
     return f"Table {spec.number}: {spec.title}" if spec.number is not None else spec.title
 
 
+def precision_words(table: ReportTable) -> str:
+    """Return what is to be said of the precision of products, nothing where it is the highest."""
+    return f", products of precision {table.precision}" if table.precision != HIGHEST else ""
+
+
 def caption(table: ReportTable) -> str:
     """Return the caption after the title: what is shown, how it was computed, and what ± and the marks are."""
     spec = table.spec
@@ -128,7 +134,7 @@ def caption(table: ReportTable) -> str:
         f"Mean ± sample standard deviation over n = {len(spec.seeds)} seeds ({seeds}), each with its own {redrawn}."
         if len(spec.seeds) > 1
         else f"One seed ({seeds}): no standard deviation.",
-        f"Here: {preset}, parameter set {table.parameter_set}, {protocol}.",
+        f"Here: {preset}, parameter set {table.parameter_set}{precision_words(table)}, {protocol}.",
         f"Δ: below {decimal_text(spec.format.delta)}." if spec.format.delta is not None and len(spec.seeds) > 1 else "",
         "Bold: best of all rows, the floor included." if any(cell.best for cell in table.cells) else "",
     ]
