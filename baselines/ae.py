@@ -42,7 +42,7 @@ class AENetwork(JointNetwork):
         """Return the decoded code of each row, [R, 1, b, ...]."""
         return self.decode(self.encode(batch, training, fill)[:, None], batch.observed, training)
 
-    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float, warm: bool) -> Tensor:
+    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float | Tensor, warm: bool) -> Tensor:
         """Return the negative log-likelihood of the entries that count."""
         prediction = self.reconstruct(batch, noise.get("fill"), training=True)
         if not self.everything:

@@ -70,7 +70,7 @@ class PredictionNetwork(Network):
         prediction: Prediction = self.heads(logits, images)
         return prediction
 
-    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float, warm: bool) -> Tensor:
+    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float | Tensor, warm: bool) -> Tensor:
         """Return the sum over attributes of the mean error in the rows that show it and another attribute."""
         prediction = self.predict(batch, training=True)
         log_probabilities = torch.log_softmax(prediction.categorical, dim=-2).masked_fill(self.layout.no_level, 0.0)

@@ -143,7 +143,7 @@ class GAINNetwork(Network):
         return logits
 
     def phase_losses(
-        self, phase: str, batch: Encoded, noise: Mapping[str, Tensor], progress: float, warm: bool
+        self, phase: str, batch: Encoded, noise: Mapping[str, Tensor], progress: float | Tensor, warm: bool
     ) -> Tensor:
         """Return the loss of the discriminator, or that of the generator with alpha times its reconstruction loss."""
         observed = batch.observed

@@ -200,7 +200,7 @@ class HIVAENetwork(LatentNetwork):
             shapes["component"] = (1, rows, self.components)
         return shapes
 
-    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float, warm: bool) -> Tensor:
+    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float | Tensor, warm: bool) -> Tensor:
         """Return the negative bound of the module's text."""
         features = self.features(batch, training=True)
         log_component = self.log_component(features)
@@ -209,7 +209,7 @@ class HIVAENetwork(LatentNetwork):
             component = self.every_component(batch.observed.shape[1])
             weight = posterior.transpose(1, 2)
         else:
-            temperature = 1 - min(1.0, progress) * (1 - self.lowest_temperature)
+            temperature = 1 - progress * (1 - self.lowest_temperature)
             scores = (log_component[:, None] + gumbel(noise["component"])) / temperature
             component = torch.softmax(scores, dim=-1)
             weight = posterior.new_ones(1, 1, 1)

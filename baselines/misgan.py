@@ -140,7 +140,7 @@ class MisGANNetwork(Network):
         return masked_row(row, columns, generated_row(self.imputer(inputs), self.layout, self.softmax, self.bounded))
 
     def phase_losses(
-        self, phase: str, batch: Encoded, noise: Mapping[str, Tensor], progress: float, warm: bool
+        self, phase: str, batch: Encoded, noise: Mapping[str, Tensor], progress: float | Tensor, warm: bool
     ) -> Tensor:
         """Return the sum of the losses of a phase's three networks; they share no parameter that the phase moves."""
         losses = self.critic_losses(batch, noise) if phase == "critics" else self.generator_losses(batch, noise)

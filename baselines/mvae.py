@@ -24,7 +24,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from bench.api import Budget
 from bench.neural.backbone import AttributiveEncoders, DataDecoder, Sizes, unflatten_draws, vsae_parameter_count
@@ -82,7 +81,7 @@ def single_attributes(observed: Tensor, noise: Tensor, most: int) -> tuple[Tenso
         return chosen, chosen.any(-1).to(torch.float32)
     scores = torch.where(observed, noise, -torch.inf)
     index = scores.topk(most, dim=-1).indices.transpose(1, 2)
-    chosen = functional.one_hot(index, attributes).to(torch.bool) & observed[:, None]
+    chosen = (index[..., None] == torch.arange(attributes, device=index.device)) & observed[:, None]
     count = observed.sum(-1)[:, None].to(torch.float32)
     return chosen, chosen.any(-1) * count / count.clamp(1, most)
 
@@ -148,7 +147,7 @@ class MVAENetwork(LatentNetwork):
         some = (alone.any(-1).to(weights.dtype), weights, subsets.any(-1).to(weights.dtype))
         return chosen, torch.cat(some, dim=1)
 
-    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float, warm: bool) -> Tensor:
+    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float | Tensor, warm: bool) -> Tensor:
         """Return the negative sum of the bounds of all terms."""
         chosen, weight = self.loss_terms(batch.observed, noise)
         proposal = product_of_experts(self.experts(batch, training=True), chosen)

@@ -63,7 +63,7 @@ class VAEACNetwork(JointNetwork):
         """Noise for one draw of z per row and for the extra mask."""
         return {"latent": (1, rows, self.latent), "extra": (rows, self.layout.attributes)}
 
-    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float, warm: bool) -> Tensor:
+    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float | Tensor, warm: bool) -> Tensor:
         """Return the negative bound on log p(x_hidden | x_shown), less the hyperpriors."""
         hidden = batch.observed & chosen_at_random(noise["extra"], self.hidden_share)
         shown = batch.observed & ~hidden

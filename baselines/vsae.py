@@ -95,7 +95,7 @@ class VSAENetwork(LatentNetwork):
             shapes["target"] = (self.target_draws, rows, self.layout.attributes, self.latent)
         return shapes
 
-    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float, warm: bool) -> Tensor:
+    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float | Tensor, warm: bool) -> Tensor:
         """Return the negative bound of VSAE appendix B, Eq. 14; in the warm phase without its term of x_u."""
         observed = batch.observed
         proposal = self.proposal(batch, noise["fill"], training=True)

@@ -120,9 +120,9 @@ def test_a_step_is_one_of_the_discriminator_and_then_one_of_the_generator(gain: 
     batch = encoder.encode(views[0].tensors("cpu").batch(index))
     optimisers = [torch.optim.Adam(part.parameters(), lr=1e-3) for part in (second.discriminator, second.generator)]
     draw = generator(5)
-    for _step in range(3):
+    for step in range(3):
         noise = {name: torch.randn(1, *shape, generator=draw) for name, shape in first.noise_shapes(8).items()}
-        trainer._step(index, noise)
+        trainer._step(index, noise, 1.0, trainer._turn(step))
         for phase, optimiser in zip(("discriminator", "generator"), optimisers, strict=True):
             for parameter in second.parameters():
                 parameter.grad = None

@@ -142,7 +142,7 @@ class JointNetwork(LatentNetwork):
         """Noise for hidden entries, if they are filled with it."""
         return {"fill": (rows, self.layout.width)} if self.noisy_fill else {}
 
-    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float, warm: bool) -> Tensor:
+    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float | Tensor, warm: bool) -> Tensor:
         """Return the negative ELBO on observed entries."""
         proposal = self.proposal(batch, training=True, fill=noise.get("fill"))
         z = self.sample(proposal, noise["latent"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -235,7 +236,13 @@ def parameter_count(module: nn.Module) -> int:
 
 def chosen_at_random(noise: Tensor, share: float | Tensor) -> Tensor:
     """Return where standard normal ``noise`` [R, b, M] is in its lowest ``share``, a number or one a replica [R, 1]."""
-    quantile: Tensor = torch.special.ndtri(torch.as_tensor(share, dtype=torch.float64))
     if not isinstance(share, Tensor):
-        return noise < float(quantile)
+        return noise < normal_quantile(share)
+    quantile: Tensor = torch.special.ndtri(share.to(torch.float64))
     return noise < quantile.to(noise.dtype)[..., None]
+
+
+@cache
+def normal_quantile(share: float) -> float:
+    """Return what a standard normal number is below with the probability ``share``."""
+    return float(torch.special.ndtri(torch.tensor(share, dtype=torch.float64, device="cpu")))

@@ -21,6 +21,7 @@ from bench.api import BenchError, Budget, Context, Stopped
 from bench.data import TensorView
 from bench.neural.blocks import Encoded, Encoder, Imputed, Layout
 from bench.neural.layers import chosen_at_random
+from bench.neural.replay import Replays, recorder_for
 from bench.streams import seed_of
 
 #: Floats of training noise one replica may hold at a time (64 MB).
@@ -31,6 +32,8 @@ CHECKPOINT_SECONDS = 1.0
 CHECKPOINT_SHARE = 0.02
 #: Name of the noise that chooses what is hidden from the encoder.
 DROPOUT = "input dropout"
+#: Steps that are recorded together where steps are replayed: each replay is a launch.
+STEPS_A_REPLAY = 8
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,13 @@ class Network(nn.Module):
         """Return the shapes of standard normal noise one replica needs for a training step on ``rows`` rows."""
         return {}
 
-    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float, warm: bool) -> Tensor:
+    def losses(
+        self, batch: Encoded, noise: Mapping[str, Tensor], progress: float | Tensor, warm: bool
+    ) -> Tensor:
         """Return each replica's loss, [R], averaged over the batch's rows.
 
-        ``progress`` is the share of the warm phase that is over (1 after it); ``warm`` says whether it lasts.
+        ``progress`` is the share of the warm phase that is over (1 after it), a tensor of no dimensions where steps are
+        recorded and replayed: compute with it, and do not ask for its value. ``warm`` says whether the phase lasts.
         """
         raise TypeError(f"{type(self).__name__} does not define losses")
 
@@ -72,7 +78,7 @@ class Network(nn.Module):
         return (Phase("all", [{"params": [p for p in self.parameters() if p.requires_grad]}]),)
 
     def phase_losses(
-        self, phase: str, batch: Encoded, noise: Mapping[str, Tensor], progress: float, warm: bool
+        self, phase: str, batch: Encoded, noise: Mapping[str, Tensor], progress: float | Tensor, warm: bool
     ) -> Tensor:
         """Return each replica's loss in a phase, [R]; only the parameters of that phase follow its gradient."""
         return self.losses(batch, noise, progress, warm)
@@ -150,6 +156,14 @@ class Schedule:
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Turn:
+    """What Python decides about a training step: whether the warm phase lasts, and which phases have their turn."""
+
+    warm: bool
+    phases: tuple[int, ...]
+
+
 class Trainer:
     """Trains a stack of replicas and leaves each at its best validated state."""
 
@@ -178,6 +192,8 @@ class Trainer:
         self.phases = network.phases()
         self.optimisers = [stacked_adam(phase.groups, learning_rate) for phase in self.phases]
         self.rates = [replica_rates(phase.groups, learning_rate) for phase in self.phases]
+        #: On a GPU, steps are recorded and replayed.
+        self.replays = Replays(recorder_for(context.device), self._everything)
         self.history = History()
         self.best = [tensor.clone() for tensor in self._state()]
         replicas = train.replicas
@@ -218,52 +234,89 @@ class Trainer:
         self._restore_best()
         return self._finish()
 
+    def _everything(self) -> list[Tensor]:
+        """Everything a step changes."""
+        moments = [own for optimiser in self.optimisers for own in optimiser.state.values()]
+        return [*self._state(), *(value for own in moments for value in own.values())]
+
     def _run_epoch(self) -> None:
         schedule, train, device = self.schedule, self.train, self.context.device
         permutations = torch.stack([torch.randperm(train.rows, generator=g) for g in self.generators]).to(device)
         shapes = self.network.noise_shapes(schedule.batch)
         if self.drops:
             shapes = {**shapes, DROPOUT: (schedule.batch, self.network.layout.attributes)}
-        sizes = [math.prod(shape) for shape in shapes.values()]
-        per_step = sum(sizes)
+        per_step = sum(math.prod(shape) for shape in shapes.values())
         block = max(1, min(schedule.steps_per_epoch, NOISE_FLOATS // max(1, per_step)))
         losses = torch.zeros(train.replicas, device=device)
         for first in range(0, schedule.steps_per_epoch, block):
             steps = min(block, schedule.steps_per_epoch - first)
-            noise = replica_noise((steps, per_step), self.noise_generators, device) if per_step else None
-            for offset in range(steps):
-                step = first + offset
-                index = permutations[:, step * schedule.batch : (step + 1) * schedule.batch]
-                pieces = noise[:, offset].split(sizes, dim=1) if noise is not None else ()
-                named = {
-                    name: piece.unflatten(1, shape)
-                    for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
-                }
-                losses += self._step(index, named)
+            noise = replica_noise((steps, per_step), self.noise_generators, device)
+            rows = permutations[:, first * schedule.batch : (first + steps) * schedule.batch]
+            self._run_steps(losses, rows.unflatten(1, (steps, schedule.batch)), noise, shapes)
         self._losses.append(losses / schedule.steps_per_epoch)
 
-    def _step(self, index: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
-        warm_steps = self.schedule.warm_steps
-        warm = self._next_step < warm_steps
-        progress = min(1.0, (self._next_step + 1) / warm_steps) if warm_steps else 1.0
+    def _run_steps(
+        self, losses: Tensor, index: Tensor, noise: Tensor, shapes: Mapping[str, tuple[int, ...]]
+    ) -> None:
+        """Take a step for each batch of rows ``index`` [R, steps, b], and add its losses to ``losses`` [R].
+
+        ``noise`` is [R, steps, floats]; ``shapes`` says how that of a step is shared out.
+        """
+        if not self.replays.recording:
+            for step in range(index.shape[1]):
+                number = self._next_step
+                named = self._named(noise[:, step], shapes)
+                losses += self._step(index[:, step], named, self._progress(number), self._turn(number))
+                self._next_step += 1
+            return
+        for rows, own in zip(index.split(STEPS_A_REPLAY, dim=1), noise.split(STEPS_A_REPLAY, dim=1), strict=True):
+            numbers = range(self._next_step, self._next_step + rows.shape[1])
+            turns = tuple(map(self._turn, numbers))
+            # In double precision it multiplies as a number does.
+            progress = torch.tensor([self._progress(n) for n in numbers], dtype=torch.float64).to(index.device)
+
+            def steps(inputs: tuple[Tensor, ...], turns: tuple[Turn, ...] = turns) -> Tensor:
+                rows, own, progress = inputs
+                several = [
+                    self._step(rows[:, step], self._named(own[:, step], shapes), progress[step], turn)
+                    for step, turn in enumerate(turns)
+                ]
+                return torch.stack(several).sum(0)
+
+            losses += self.replays.run(turns, (rows, own, progress), steps)
+            self._next_step += len(turns)
+
+    def _named(self, noise: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+        """Return the parts of a step's noise [R, floats] by name."""
+        pieces = noise.split([math.prod(shape) for shape in shapes.values()], dim=1)
+        return {name: piece.unflatten(1, shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
+
+    def _turn(self, step: int) -> Turn:
+        phases = tuple(number for number, phase in enumerate(self.phases) if (step + 1) % phase.every == 0)
+        return Turn(step < self.schedule.warm_steps, phases)
+
+    def _progress(self, step: int) -> float:
+        """Return the share of the warm phase that is over after a step."""
+        return min(1.0, (step + 1) / self.schedule.warm_steps) if self.schedule.warm_steps else 1.0
+
+    def _step(self, index: Tensor, noise: Mapping[str, Tensor], progress: float | Tensor, turn: Turn) -> Tensor:
+        """Take a step on the rows ``index`` [R, b] and return the loss of the first phase, [R]."""
         batch = self.encoder.encode(self.train.batch(index))
         if self.drops:
             dropped = chosen_at_random(noise[DROPOUT], self.network.input_dropout)
             batch = batch.without(dropped, self.network.layout)
         recorded: Tensor | None = None
-        for phase, optimiser, rates in zip(self.phases, self.optimisers, self.rates, strict=True):
-            if (self._next_step + 1) % phase.every != 0:
-                continue
-            losses = self.network.phase_losses(phase.name, batch, noise, progress, warm)
+        for number in turn.phases:
+            optimiser = self.optimisers[number]
+            losses = self.network.phase_losses(self.phases[number].name, batch, noise, progress, turn.warm)
             moved = [parameter for group in optimiser.param_groups for parameter in group["params"]]
             optimiser.zero_grad(set_to_none=True)
             losses.sum().backward(inputs=moved)
             if self.clip_norm is not None:
                 clip_per_replica(moved, self.clip_norm)
-            step_at_own_rates(optimiser, rates)
+            step_at_own_rates(optimiser, self.rates[number])
             recorded = losses.detach() if recorded is None else recorded
         assert recorded is not None, "the first phase of a training has its turn in every step"
-        self._next_step += 1
         return recorded
 
     @torch.no_grad()
@@ -344,7 +397,7 @@ def stacked_adam(groups: Sequence[Mapping[str, Any]], learning_rate: float | Ten
     """
     rated = [{**group, "lr": largest_rate(group.get("lr", learning_rate))} for group in groups]
     split = [
-        {**group, "params": members, "fused": fused, "foreach": False}
+        {**group, "params": members, "fused": fused, "foreach": False, "capturable": members[0].is_cuda}
         for group in rated
         for fused in (True, False)
         if (members := [p for p in group["params"] if (p.is_cuda or p[0].numel() % 16 == 0) is fused])

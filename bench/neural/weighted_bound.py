@@ -50,7 +50,7 @@ class ImportanceWeightedNetwork(JointNetwork):
         log_weight, _, _ = self.log_weights(batch, noise, training, kl_weight)
         return torch.logsumexp(log_weight, dim=1) - math.log(log_weight.shape[1])
 
-    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float, warm: bool) -> Tensor:
+    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float | Tensor, warm: bool) -> Tensor:
         """Return the negative bound."""
         weight = self.kl_weight * (progress if self.kl_warm_up else 1.0)
         return -self.bound(batch, noise, True, weight).mean(1)
