@@ -41,7 +41,9 @@ def measure(
     budget = steady_budget(preset, table.schema.kinds, steps)
     views = Views.of(table, max(sizes))
     stacks = {size: Stack.of(views.first(size), budget, device) for size in sizes}
-    seconds = alternate({str(size): partial(stack.train, budget) for size, stack in stacks.items()}, rounds, device)
+    tasks = {str(size): partial(stack.take_steps, budget) for size, stack in stacks.items()}
+    taken = tasks[str(sizes[0])]()
+    seconds = alternate(tasks, rounds, device)
     took, alone = medians(seconds), str(sizes[0])
     lines = []
     for size in sizes:
@@ -53,7 +55,7 @@ def measure(
         lines.append(
             Line(
                 f"{dataset}, {preset}, {size} replicas, {device}", each,
-                1000 * took[str(size)] / steps / size, 1000 * took[alone] / steps / sizes[0], "ms",
+                1000 * took[str(size)] / taken / size, 1000 * took[alone] / taken / sizes[0], "ms",
                 f"{'step' if device != 'cpu' else 'each'} <= {limit:g}" if judged else "",
                 cost <= limit if judged and limit is not None else None,
                 {"step": step, "spread": spread(seconds[str(size)])},

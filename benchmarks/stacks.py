@@ -6,7 +6,7 @@ Real data where it can be had; ``--small`` takes synthetic tables that need none
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 from bench.api import Attribute, BoolArray, Budget, Context, Incomplete, Schema, Table, TensorView
 from bench.neural.blocks import Encoder, Imputed, Layout
 from bench.neural.layers import reset_parameters
+from bench.neural.replay import Replays
 from bench.neural.training import History, Network, Trainer, replica_generators
 from bench.presets import budget_for
 from bench.problem import hold_out
@@ -115,6 +116,7 @@ class Stack:
     seeds: tuple[int, ...]
     generators: list[torch.Generator]
     device: str
+    _trainers: dict[tuple[Budget, bool], Trainer] = field(default_factory=dict)
 
     @classmethod
     def of(cls, views: Views, budget: Budget, device: str = "cpu") -> Stack:
@@ -133,15 +135,34 @@ class Stack:
         rows, test = views.train.tensors(device), views.test.tensors(device)
         return cls(method, network, encoder, views, rows, test, seeds, generators, device)
 
-    def train(self, budget: Budget) -> History:
-        """Train for a budget; the validation error is taken to be 0, which costs nothing."""
-        context = Context(budget, self.device)
-        trainer = Trainer(
+    def trainer(self, budget: Budget) -> Trainer:
+        """Return a trainer for a budget; the validation error is taken to be 0, which costs nothing."""
+        return Trainer(
             self.network, self.rows, self.encoder,
-            lambda: torch.zeros(len(self.seeds), device=self.device), self.seeds, context,
+            lambda: torch.zeros(len(self.seeds), device=self.device), self.seeds, Context(budget, self.device),
             self.method.parameters["clip_norm"], budget.learning_rate,
         )  # fmt: skip
-        return trainer.run()
+
+    def train(self, budget: Budget) -> History:
+        """Train for a budget."""
+        return self.trainer(budget).run()
+
+    def take_steps(self, budget: Budget, replayed: bool = True) -> int:
+        """Take a budget's steps, in whole epochs, with a trainer that stays; return how many they were.
+
+        The first call makes it and does what happens once. With ``replayed=False`` nothing is recorded on a GPU either.
+        """
+        key = budget, replayed
+        if key not in self._trainers:
+            self._trainers[key] = self.trainer(budget)
+            if not replayed:
+                self._trainers[key].replays = Replays(None, list)
+            for _ in range(2):  # steps are recorded when they come the second time
+                self._trainers[key]._run_epoch()
+        trainer = self._trainers[key]
+        for _ in range(trainer.schedule.epochs):
+            trainer._run_epoch()
+        return trainer.schedule.epochs * trainer.schedule.steps_per_epoch
 
     @torch.no_grad()
     def impute(self, rows: int, draws: int) -> tuple[Imputed, dict[str, Tensor]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.presets import HIGHEST, PRECISIONS
 from benchmarks.common import (
     Line,
     Report,
@@ -41,6 +42,8 @@ class Case:
     preset: str
     steps: int
     small: bool = False
+    #: Whether a GPU replays recorded steps.
+    replayed: bool = True
 
 
 def losses_agree(case: Case) -> tuple[float, float]:
@@ -63,6 +66,8 @@ def losses_agree(case: Case) -> tuple[float, float]:
 
 def measure(case: Case, replicas: int, rounds: int, device: str) -> Line:
     """Time one case; the ratio is the plain loop's time over ours, per replica and step."""
+    import torch
+
     from benchmarks import plain_vsae
     from benchmarks.stacks import Stack, Views, steady_budget, table_of
 
@@ -70,8 +75,9 @@ def measure(case: Case, replicas: int, rounds: int, device: str) -> Line:
     budget = steady_budget(case.preset, table.schema.kinds, case.steps)
     stack = Stack.of(Views.of(table, replicas), budget, device)
     plain = plain_vsae.of_replica(stack, 0, budget)
+    steps = stack.take_steps(budget, case.replayed)
     seconds = alternate(
-        {"ours": lambda: stack.train(budget), "plain": lambda: plain.run(case.steps)}, rounds, device
+        {"ours": lambda: stack.take_steps(budget, case.replayed), "plain": lambda: plain.run(steps)}, rounds, device
     )
     took = medians(seconds)
     ratio = replicas * median_ratio(seconds["plain"], seconds["ours"])
@@ -82,11 +88,12 @@ def measure(case: Case, replicas: int, rounds: int, device: str) -> Line:
     judged = goal is not None
     return Line(
         f"{case.dataset}, {case.preset}, {replicas} replica{'s' if replicas > 1 else ''}, {device}",
-        ratio, 1000 * took["ours"] / case.steps / replicas, 1000 * took["plain"] / case.steps, "ms",
+        ratio, 1000 * took["ours"] / steps / replicas, 1000 * took["plain"] / steps, "ms",
         f">= {goal:g}" if judged else "",
         None if goal is None else ratio >= goal and apart <= LOSS_TOLERANCE,
         {
-            "batch": plain.batch, "samples": budget.target_draws, "losses apart": apart,
+            "precision": torch.get_float32_matmul_precision(), "batch": plain.batch, "samples": budget.target_draws,
+            "losses apart": apart,
             "spread": max(spread(timings) for timings in seconds.values()),
         },
     )  # fmt: skip
@@ -99,12 +106,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--cases", default=",".join(TARGETS), help=f"comma-separated: {', '.join(TARGETS)}")
     made.add_argument("--presets", default="paper,quick", help="whose batch and samples: paper, quick")
     made.add_argument("--replicas", default=f"1,{STACK}", help=f"sizes of our stack (default 1,{STACK})")
+    made.add_argument("--precision", choices=PRECISIONS, default=HIGHEST, help="of the products of both loops")
+    made.add_argument("--eager", action="store_true", help="replay no recorded steps on a GPU")
     options = parsed(made, arguments)
     device = chosen_device(options.device)
+    import torch
+
+    torch.set_float32_matmul_precision(options.precision)
     lines = []
     for name in options.cases.split(","):
         for preset in options.presets.split(","):
-            case = Case(name, preset, 2 if options.small else STEPS[name], options.small)
+            case = Case(name, preset, 2 if options.small else STEPS[name], options.small, not options.eager)
             for replicas in map(int, options.replicas.split(",")):
                 lines.append(measure(case, replicas, options.rounds, device))
     return finish(Report("training", "plain / ours", lines, ["times are per replica and step"]), options)

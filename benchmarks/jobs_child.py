@@ -1,0 +1,92 @@
+"""Where the time of one job goes, printed as JSON: the child of ``benchmarks.jobs``.
+
+It imports nothing but the suite of the checkout on ``PYTHONPATH``, so that an older one can be measured the same way.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+#: What torch calls matrix products.
+PRODUCTS = ("aten::addmm", "aten::baddbmm", "aten::bmm", "aten::mm")
+
+
+def measure(method: str, dataset: str, preset: str, steps: int, replicas: int) -> dict[str, Any]:
+    """Return processor seconds of a step, of choosing the epoch, of imputing, and of the whole job worked out."""
+    import torch
+
+    from bench.allocator import keep_freed_memory
+    from bench.api import Budget, Context
+    from bench.experiment import Selection, cells_of
+    from bench.fetch import load_table
+    from bench.neural import training
+    from bench.problem import build_problem
+    from bench.registry import Registry, load
+    from bench.runner import RunRequest, contents_of, grid_of_your_own
+
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    registry = Registry.scan()
+    seeds = tuple(range(replicas))
+    spec = grid_of_your_own(RunRequest(preset=preset, methods=(method,), datasets=(dataset,), seeds=seeds), registry)
+    contents, problems = contents_of({(dataset, False)}, registry)
+    if problems:
+        raise SystemExit(problems[dataset])
+    cells = cells_of(spec.entries(), spec, Selection(preset=preset), registry, contents)
+    table = load_table(load(registry.dataset(dataset))(), include_target=False).table
+    problem = build_problem(table, cells, [load(registry.mechanism(cell.mechanism))() for cell in cells])
+    whole = Budget(**cells[0].budget)
+    cut = replace(whole, steps=steps, epochs=None, evaluations=1, warm_fraction=0.0)
+    instance = load(registry.method(method))(cells[0].parameters, Context(cut))
+    seconds = {"_run_epoch": 0.0, "_keep_best": 0.0}
+    trainers: list[Any] = []
+    for name in seconds:
+        setattr(training.Trainer, name, _timed(getattr(training.Trainer, name), name, seconds, trainers))
+    instance.fit_many(problem.train, problem.validation, [cell.seed for cell in cells])
+    trainer = trainers[0]
+    began = time.process_time()
+    instance.impute_many(problem.test, whole.draws)
+    impute = time.process_time() - began
+    taken, chosen = trainer.history.steps, len(trainer.history.validation_epochs)
+    step, choose = seconds["_run_epoch"] / taken, seconds["_keep_best"] / chosen
+    full = training.Schedule.of(trainer.network.training_budget(whole), trainer.train.rows)
+    evaluations = -(-full.epochs // full.evaluate_every)
+    return {
+        "step": step, "steps": full.epochs * full.steps_per_epoch, "choose": choose, "evaluations": evaluations,
+        "impute": impute, "job": full.epochs * full.steps_per_epoch * step + evaluations * choose + impute,
+        "products": _share_of_products(trainer),
+    }  # fmt: skip
+
+
+def _timed(
+    function: Callable[..., Any], name: str, seconds: dict[str, float], trainers: list[Any]
+) -> Callable[..., Any]:
+    """Return a method of the trainer that adds its processor time, and notes the trainer."""
+
+    def timed(trainer: Any, *arguments: Any) -> Any:
+        trainers.append(trainer)
+        began = time.process_time()
+        result = function(trainer, *arguments)
+        seconds[name] += time.process_time() - began
+        return result
+
+    return timed
+
+
+def _share_of_products(trainer: Any) -> float:
+    """Return the share of an epoch's operations' time that is in matrix products."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        trainer._run_epoch()
+    found: dict[str, float] = {event.key: event.self_cpu_time_total for event in seen.key_averages()}
+    return sum(time for name, time in found.items() if name in PRODUCTS) / sum(found.values())
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(**json.loads(sys.argv[1]))))
