@@ -8,7 +8,8 @@ HyperImpute 0.1.17 needs ``pandas<3`` and therefore an environment of its own. M
     python -m benchmarks.peers --python peers/bin/python
 
 All impute all rows of Yeast, half of the entries missing completely at random, one thread each; ours learn from 84 % of
-the rows and choose their best epoch by the others. Errors are RMSE of the hidden entries in standard deviations. Ours
+the rows and choose their best epoch by the others. Errors are RMSE of the hidden entries in standard deviations; ours
+is higher where its mean over seeds is, by more than two standard errors of the difference. Ours
 run alone and as the suite runs them, three seeds in one stack, of which the time is a third. HyperImpute's MIWAE has
 one latent dimension and one hidden unit a layer unless told otherwise: it runs so, and with the widths of ours.
 """
@@ -16,6 +17,7 @@ one latent dimension and one hidden unit a layer unless told otherwise: it runs 
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -40,8 +42,13 @@ RECIPE = (
 )
 #: Methods, whether HyperImpute's gets the widths of ours, and the number of seeds in our stack.
 CASES = (("gain", False, 1), ("gain", False, 3), ("miwae", True, 1), ("miwae", True, 3), ("miwae", False, 1))
-#: What ours are told, so that both do the same: HyperImpute weighs GAIN's reconstruction by 10, its authors by 100.
-AS_THEIRS = {"gain": {"alpha": 10.0}}
+#: What ours are told, so that both do the same: HyperImpute weighs GAIN's reconstruction by 10, its authors by 100, and
+#: its networks are as wide as the table, where ours would be rounded up to 16.
+AS_THEIRS = {"gain": {"alpha": 10.0, "hidden_width": 8}}
+#: Ours whose initial weights theirs draws otherwise, as ``torch.nn.Linear`` does.
+DRAWN_OTHERWISE = ("gain",)
+#: Standard errors by which a mean error has to be the higher one to count as such.
+STANDARD_ERRORS = 2.0
 #: What else is timed, once: our name of a method, or a package of the other environment.
 REFERENCES = {"missforest": "missingpy", "mice": "chained equations"}
 STEPS, BATCH = 1000, 256
@@ -140,7 +147,25 @@ def made(name: str, views: Views, steps: int) -> Method:
     budget = replace(budget_for("quick", views.train.schema.kinds), steps=steps, batch=BATCH)
     method = load(Registry.scan().method(name))
     parameters = {**method.parameter_sets["default"], **AS_THEIRS.get(name, {})}
-    return cast("Method", method(parameters, Context(budget)))
+    instance = cast("Method", method(parameters, Context(budget)))
+    return drawn_as_theirs(instance) if name in DRAWN_OTHERWISE else instance
+
+
+def drawn_as_theirs(method: Any) -> Any:
+    """Return a neural method whose initial weights are drawn as ``torch.nn.Linear`` draws them."""
+    from bench.neural.layers import BankedLinear
+
+    build = method.build
+
+    def built(layout: Any, replicas: int) -> Any:
+        network = build(layout, replicas)
+        for part in network.modules():
+            if isinstance(part, BankedLinear):
+                part.reset = partial(BankedLinear.reset, part)  # type: ignore[method-assign]
+        return network
+
+    method.build = built
+    return method
 
 
 def impute_with(name: str, views: Views, steps: int, seed: int) -> FloatArray:
@@ -214,19 +239,31 @@ def measure(name: str, widened: bool, views: Views, peer: Peer, steps: int, roun
     seconds = alternate({"ours": ours, "theirs": theirs}, rounds)
     # Their clock leaves out what it takes to hand the table over. The first round of each warms up.
     theirs_seconds, own_seconds = inside[1:], [second / stack for second in seconds["ours"]]
-    ratio, error = median_ratio(theirs_seconds, own_seconds), float(np.median(own_errors[1:]))
-    other = float(np.median(their_errors[1:]))
+    ratio, own = median_ratio(theirs_seconds, own_seconds), np.ravel(own_errors[1:])
+    difference, error = difference_of_means(own, their_errors[1:])
     size = "" if name == "gain" else ", its widths ours" if widened else ", its own widths"
     return Line(
         f"{name}, {'alone' if stack == 1 else f'each of {stack}'}, against HyperImpute {peer.version}{size}",
         ratio, float(np.median(own_seconds)), float(np.median(theirs_seconds)),
-        target="> 1, error no higher", reached=ratio > 1 and error <= other,
+        target="> 1, error no higher", reached=ratio > 1 and difference <= STANDARD_ERRORS * error,
         notes={
-            "steps": steps, "our error": error, "from": float(np.min(own_errors[1:])),
-            "to": float(np.max(own_errors[1:])), "their error": other, "their errors from": min(their_errors[1:]),
-            "their errors to": max(their_errors[1:]), "spread": max(spread(own_seconds), spread(theirs_seconds)),
+            "steps": steps, "our error": float(own.mean()), "from": float(own.min()), "to": float(own.max()),
+            "their error": float(np.mean(their_errors[1:])), "their errors from": min(their_errors[1:]),
+            "their errors to": max(their_errors[1:]), "ours higher by": difference, "standard error": error,
+            "spread": max(spread(own_seconds), spread(theirs_seconds)),
         },
     )  # fmt: skip
+
+
+def difference_of_means(ours: Sequence[float] | FloatArray, theirs: Sequence[float]) -> tuple[float, float]:
+    """Return how much higher the mean of ours is and the standard error of that, 0 where either is a single one."""
+    import numpy as np
+
+    difference = float(np.mean(ours) - np.mean(theirs))
+    if min(len(ours), len(theirs)) < 2:
+        return difference, 0.0
+    variances = (float(np.var(errors, ddof=1)) / len(errors) for errors in (ours, theirs))
+    return difference, math.sqrt(sum(variances))
 
 
 def reference_line(label: str, task: Callable[[], FloatArray], views: Views) -> Line:

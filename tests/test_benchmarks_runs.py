@@ -15,6 +15,8 @@ import pytest
 import torch
 from toys import DATA, jobs_for, make_cell, make_row, write_plugins
 
+from bench.neural.blocks import Layout
+from bench.neural.layers import BankedLinear, reset_parameters
 from bench.registry import Registry
 from bench.store import Store
 
@@ -72,6 +74,57 @@ def test_two_workers_are_judged_where_jobs_suffice(
 def test_a_run_that_does_not_finish_is_no_timing(benchmarks: Any, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="returned non-zero exit status 2"):
         benchmarks("grid").run(["no-such-table"], 1, tmp_path)
+
+
+
+# Precision
+
+
+def test_a_metric_has_moved_if_by_more_than_its_spread(benchmarks: Any) -> None:
+    precision = benchmarks("precision")
+    base = precision.Outcome(8.0, (0.9, 1.0, 1.1))
+    for shift, unmoved in ((0.05, True), (-0.09, True), (0.11, False), (-0.2, False)):
+        other = precision.Outcome(5.0, tuple(value + shift for value in base.metric))
+        line = precision.compared("a case", base, other, "pfc")
+        assert line.ratio == pytest.approx(1.6)
+        assert line.notes["moved by"] == pytest.approx(shift)
+        assert line.reached is unmoved
+    # Differences of either sign cancel: what counts is whether the mean moves.
+    swapped = precision.Outcome(5.0, (1.1, 1.0, 0.9))
+    assert precision.compared("a case", base, swapped, "pfc").notes["moved by"] == pytest.approx(0.0)
+
+
+def test_precisions_are_compared_on_the_same_cells(
+    mirror: Path, benchmarks: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VSAE_BENCH_CACHE", str(tmp_path))
+    assert benchmarks("precision").main(["--small", "--json", "--cases=yeast", "--method=vae"]) == 0
+    line, last = map(json.loads, capsys.readouterr().out.splitlines())
+    assert line["case"] == "vae on yeast, smoke, medium" and last["ratio_is"] == "highest / precision"
+    assert line["ratio"] == pytest.approx(line["other"] / line["ours"])
+    # The same cells to within the rounding of thirty steps.
+    assert abs(line["notes"]["moved by"]) < 0.05 * line["notes"]["of the highest"]
+
+
+# Jobs
+
+
+def test_a_job_is_worked_out_from_its_parts_here_and_in_another_checkout(
+    mirror: Path, benchmarks: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VSAE_BENCH_CACHE", str(tmp_path))
+    words = ["--small", "--json", "--jobs=vae:yeast", f"--against={ROOT}", "--replicas=2"]
+    assert benchmarks("jobs").main(words) == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert line["case"] == "vae on yeast, quick, 2 replicas"
+    assert line["ratio"] == pytest.approx(line["other"] / line["ours"])
+    for when, job in (("", line["ours"]), ("before: ", line["other"])):
+        notes = {name: line["notes"][when + name] for name in ("ms a step", "s to choose once", "s to impute")}
+        parts = notes["ms a step"] / 1000 * line["notes"]["steps"]
+        parts += notes["s to choose once"] * line["notes"]["evaluations"] + notes["s to impute"]
+        assert job == pytest.approx(parts)
+        assert 0 < line["notes"][f"{when}of it products"] < 1
+    assert (line["notes"]["steps"], line["notes"]["evaluations"]) == (1500, 50)
 
 
 # Other packages
@@ -157,6 +210,34 @@ def test_without_the_other_environment_one_line_says_how_to_make_it(
     said = capsys.readouterr()
     assert said.out == "" and len(said.err.splitlines()) == 1
     assert "pip install hyperimpute==0.1.17" in said.err
+
+
+def test_the_higher_error_is_told_from_luck(benchmarks: Any) -> None:
+    peers = benchmarks("peers")
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(2000):
+        difference, error = peers.difference_of_means(rng.normal(1, 0.3, 15), rng.normal(1, 0.2, 5))
+        found.append(difference / error)
+    # The same means are told apart in few cases, on either side alike.
+    assert 0.01 < np.mean(np.array(found) > peers.STANDARD_ERRORS) < 0.06
+    assert abs(np.mean(found)) < 0.1
+    assert peers.difference_of_means([2.0], [1.5, 1.6]) == (pytest.approx(0.45), 0.0)
+
+
+def test_our_gain_can_be_drawn_as_theirs(benchmarks: Any) -> None:
+    peers, stacks = benchmarks("peers"), benchmarks("stacks")
+    views = stacks.Views.of(stacks.synthetic_table(100, 8, (), ()), 1)
+    method = peers.made("gain", views, 1)
+    network = method.build(Layout(views.train.schema), 1)
+    reset_parameters(network, [torch.Generator().manual_seed(0)])
+    weights = [part for part in network.modules() if isinstance(part, BankedLinear)]
+    assert len(weights) == 6
+    for part in weights:
+        bound = part.weight.shape[1] ** -0.5
+        assert 0.8 * bound < float(part.weight.detach().abs().max()) <= bound
+        assert 0 < float(part.bias.detach().abs().max()) <= bound
+    assert weights[0].weight.shape == (1, 16, 8)
 
 
 def test_all_rows_are_imputed_and_only_hidden_entries_scored(benchmarks: Any) -> None:

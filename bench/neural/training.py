@@ -270,10 +270,11 @@ class Trainer:
                 self._next_step += 1
             return
         for rows, own in zip(index.split(STEPS_A_REPLAY, dim=1), noise.split(STEPS_A_REPLAY, dim=1), strict=True):
-            numbers = range(self._next_step, self._next_step + rows.shape[1])
-            turns = tuple(map(self._turn, numbers))
-            # In double precision it multiplies as a number does.
-            progress = torch.tensor([self._progress(n) for n in numbers], dtype=torch.float64).to(index.device)
+            first, count = self._next_step, rows.shape[1]
+            turns = tuple(map(self._turn, range(first, first + count)))
+            # As in ``_progress``, on the device; in double precision it multiplies as a number does.
+            numbers = torch.arange(first + 1, first + count + 1, dtype=torch.float64, device=index.device)
+            progress = (numbers / max(1, self.schedule.warm_steps)).clamp(max=1)
 
             def steps(inputs: tuple[Tensor, ...], turns: tuple[Turn, ...] = turns) -> Tensor:
                 rows, own, progress = inputs
@@ -284,7 +285,7 @@ class Trainer:
                 return torch.stack(several).sum(0)
 
             losses += self.replays.run(turns, (rows, own, progress), steps)
-            self._next_step += len(turns)
+            self._next_step += count
 
     def _named(self, noise: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
         """Return the parts of a step's noise [R, floats] by name."""
