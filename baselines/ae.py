@@ -28,6 +28,8 @@ from bench.neural.training import replica_noise
 class AENetwork(JointNetwork):
     """A stack of autoencoders: the code is the encoder's output, and an imputation is one pass."""
 
+    replayable = True
+
     def __init__(self, layout: Layout, replicas: int, parameters: Mapping[str, Any]) -> None:
         """Allocate the stack; raises BenchError on an unknown choice."""
         code = layout.attributes * Sizes.of(layout, parameters["latent"]).latent

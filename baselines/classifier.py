@@ -26,6 +26,8 @@ from bench.neural.training import Network
 class PredictionNetwork(Network):
     """A stack of networks that predict every attribute from the other observed ones."""
 
+    replayable = True
+
     def __init__(self, layout: Layout, replicas: int, parameters: Mapping[str, Any], floor: Imputed) -> None:
         """Allocate the stack; ``floor`` [R, 1, ...] stands where nothing else is observed."""
         super().__init__()

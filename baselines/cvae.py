@@ -22,6 +22,8 @@ PRIOR_WIDTH = 16
 class CVAENetwork(JointNetwork):
     """A stack of conditional VAEs: q(z | x_o, m), p(x | z, m) and p(z) or p(z | m)."""
 
+    replayable = True
+
     def __init__(self, layout: Layout, replicas: int, parameters: Mapping[str, Any]) -> None:
         """Allocate the stack; raises BenchError on an unknown choice."""
         super().__init__(layout, replicas, parameters, mask_in_encoder=True, mask_in_decoder=True)

@@ -95,6 +95,8 @@ def reconstruction_loss(errors: Tensor, observed: Tensor) -> Tensor:
 class GAINNetwork(Network):
     """A stack of GAINs: a generator that completes rows and a discriminator that tells observed from imputed."""
 
+    replayable = True
+
     def __init__(self, layout: Layout, replicas: int, parameters: Mapping[str, Any]) -> None:
         """Allocate three-layer networks, as wide as the encoded data (rounded up to 16) or ``hidden_width``."""
         super().__init__()

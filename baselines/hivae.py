@@ -127,6 +127,8 @@ class ComponentScales(BankedLinear):
 class HIVAENetwork(LatentNetwork):
     """A stack of HI-VAEs. Wherever a dimension is named c it holds components, or draws of them."""
 
+    replayable = True
+
     def __init__(self, layout: Layout, replicas: int, parameters: Mapping[str, Any]) -> None:
         """Allocate the stack; its encoder is as wide as it takes to have VSAE's number of parameters."""
         super().__init__()

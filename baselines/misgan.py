@@ -67,6 +67,8 @@ def score(critic: ReluNetwork, row: Tensor) -> Tensor:
 class MisGANNetwork(Network):
     """A stack of MisGANs: three generators (masks, data, imputer) and their critics."""
 
+    replayable = True
+
     def __init__(self, layout: Layout, replicas: int, parameters: Mapping[str, Any]) -> None:
         """Allocate networks of the authors' shape: for MNIST these have 512 units and the imputer 784."""
         super().__init__()

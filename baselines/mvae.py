@@ -89,6 +89,8 @@ def single_attributes(observed: Tensor, noise: Tensor, most: int) -> tuple[Tenso
 class MVAENetwork(LatentNetwork):
     """A stack of MVAEs. Wherever a dimension is named t it holds the terms of the loss."""
 
+    replayable = True
+
     def __init__(self, layout: Layout, replicas: int, parameters: Mapping[str, Any]) -> None:
         """Allocate the stack; its experts are as wide as it takes to have VSAE's number of parameters."""
         super().__init__()

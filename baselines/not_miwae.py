@@ -122,6 +122,8 @@ class LinearMasking(nn.Module):
 class NotMIWAENetwork(ImportanceWeightedNetwork):
     """A stack of MIWAEs whose weights also hold p(m | x_o, x_u^k)."""
 
+    replayable = True
+
     def __init__(self, layout: Layout, replicas: int, parameters: Mapping[str, Any]) -> None:
         """Allocate the stack; raises BenchError on an unknown choice."""
         super().__init__(layout, replicas, parameters)

@@ -31,6 +31,8 @@ SPREAD_RATE = 1e-4
 class VAEACNetwork(JointNetwork):
     """A stack of VAEACs: the encoder is the prior network, whose features the decoder sees beside z."""
 
+    replayable = True
+
     def __init__(self, layout: Layout, replicas: int, parameters: Mapping[str, Any]) -> None:
         """Allocate the stack."""
         sizes = Sizes.of(layout, parameters["latent"])

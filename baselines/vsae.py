@@ -38,6 +38,8 @@ IMAGINED_FLOATS = {"cpu": 2**19, "cuda": 2**26}
 class VSAENetwork(LatentNetwork):
     """A stack of VSAEs: selective proposal, mask decoder, data decoder conditioned on the mask decoder's output."""
 
+    replayable = True
+
     def __init__(self, layout: Layout, replicas: int, parameters: Mapping[str, Any], target_draws: int) -> None:
         """Allocate the stack (VSAE appendix C)."""
         super().__init__()

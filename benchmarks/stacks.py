@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bench.api import Attribute, BoolArray, Budget, Context, Incomplete, Schema, Table, TensorView
+from bench.neural import training
 from bench.neural.blocks import Encoder, Imputed, Layout
 from bench.neural.layers import reset_parameters
 from bench.neural.replay import Replays
@@ -150,15 +152,17 @@ class Stack:
     def take_steps(self, budget: Budget, replayed: bool = True) -> int:
         """Take a budget's steps, in whole epochs, with a trainer that stays; return how many they were.
 
-        The first call makes it and does what happens once. With ``replayed=False`` nothing is recorded on a GPU either.
+        The first call makes it and does what happens once. With ``replayed=False`` nothing is recorded.
         """
         key = budget, replayed
         if key not in self._trainers:
             self._trainers[key] = self.trainer(budget)
             if not replayed:
-                self._trainers[key].replays = Replays(None, list)
-            for _ in range(2):  # steps are recorded when they come the second time
-                self._trainers[key]._run_epoch()
+                self._trainers[key].step_replays = self._trainers[key].gradient_replays = Replays(None, list)
+            # Recorded though they are few, when they come the second time.
+            with patch.object(training, "STEPS_WORTH_RECORDING", 0):
+                for _ in range(2):
+                    self._trainers[key]._run_epoch()
         trainer = self._trainers[key]
         for _ in range(trainer.schedule.epochs):
             trainer._run_epoch()

@@ -42,7 +42,7 @@ class Case:
     preset: str
     steps: int
     small: bool = False
-    #: Whether a GPU replays recorded steps.
+    #: Whether steps, or gradients, are recorded and replayed.
     replayed: bool = True
 
 
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--presets", default="paper,quick", help="whose batch and samples: paper, quick")
     made.add_argument("--replicas", default=f"1,{STACK}", help=f"sizes of our stack (default 1,{STACK})")
     made.add_argument("--precision", choices=PRECISIONS, default=HIGHEST, help="of the products of both loops")
-    made.add_argument("--eager", action="store_true", help="replay no recorded steps on a GPU")
+    made.add_argument("--eager", action="store_true", help="record and replay nothing")
     options = parsed(made, arguments)
     device = chosen_device(options.device)
     import torch

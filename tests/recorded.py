@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from bench.neural.replay import Tensors, Work, copies, restore
+
 
 class _Operations(TorchDispatchMode):
     """Notes every operation with its inputs and outputs, and what it overwrote."""
@@ -42,12 +44,12 @@ class RecordedOperations:
         """Record nothing yet."""
         self.recordings = self.replays = 0
 
-    def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        """Record ``work`` and undo what it did: a graph is captured without running."""
-        seen = _Operations()
+    def record(self, work: Work, inputs: Tensors) -> Work:
+        """Record ``work`` on buffers of its own and undo what it did: a graph is captured without running."""
+        seen, buffers = _Operations(), tuple(copies(inputs))
         try:
             with seen:
-                result = work()
+                results = work(buffers)
         finally:
             with torch.no_grad():
                 for tensor, value in reversed(seen.overwritten):
@@ -55,12 +57,14 @@ class RecordedOperations:
         self.recordings += 1
 
         @torch.no_grad()
-        def replay() -> None:
+        def replay(given: Tensors) -> Tensors:
             self.replays += 1
+            restore(buffers, given)
             for function, arguments, options, outputs in seen.calls:
                 fresh = function(*arguments, **options)
                 for old, new in zip(tree_leaves(outputs), tree_leaves(fresh), strict=True):
                     if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
                         old.copy_(new)
+            return tuple(copies(results))
 
-        return replay, result
+        return replay

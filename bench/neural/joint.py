@@ -57,6 +57,8 @@ class JointNetwork(LatentNetwork):
     numbers or one a replica, [R, 1].
     """
 
+    replayable = True
+
     def __init__(
         self,
         layout: Layout,

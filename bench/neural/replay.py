@@ -1,30 +1,31 @@
-"""Work that is recorded once and replayed: on a GPU a training step is hundreds of launches, as a CUDA graph it is one.
+"""Work that is recorded once and replayed without Python: a training step is hundreds of small operations.
 
-What is recorded must be the same operations on the same memory each time. So inputs that change lie in buffers of their
-own, what Python decides (the phase of a training, say) names the recording, and noise is drawn outside.
+On a GPU they are one launch, as a CUDA graph; on a CPU TorchScript runs them without asking autograd again how. What is
+recorded must be the same operations each time: values that change come in as inputs, what Python decides (the phase of
+a training, say) names the recording, and noise is drawn outside.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-#: How far a replay may be from the work itself: its result, and the change it makes to the state as a whole.
+#: How far a replay may be from the work itself: its results, and the change it makes to the state as a whole.
 RESULT_TOLERANCE, CHANGE_TOLERANCE = 1e-3, 0.05
 
-Work = Callable[[tuple[Tensor, ...]], Tensor]
+Tensors = tuple[Tensor, ...]
+Work = Callable[[Tensors], Tensors]
 
 
 class Recorder(Protocol):
     """What can record work on tensors."""
 
-    def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], Any], Tensor]:
-        """Record ``work``, which changes nothing now; return what replays it and the tensor that then has its result.
+    def record(self, work: Work, inputs: Tensors) -> Work:
+        """Return what replays ``work``, recorded on ``inputs``; it may change the state once in doing so.
 
         Raises RuntimeError where the work cannot be recorded.
         """
@@ -37,34 +38,46 @@ class CudaGraphs:
         """Record nothing yet."""
         self._pool: Any = None
 
-    def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], Any], Tensor]:
-        """Capture ``work`` as a CUDA graph; its kernels are noted and do not run."""
-        graph = torch.cuda.CUDAGraph()
+    def record(self, work: Work, inputs: Tensors) -> Work:
+        """Capture ``work`` as a CUDA graph that reads its inputs from buffers of its own."""
+        graph, buffers = torch.cuda.CUDAGraph(), tuple(copies(inputs))
         with torch.cuda.graph(graph, pool=self._pool):
-            result = work()
+            results = work(buffers)
         self._pool = graph.pool()
-        return graph.replay, result
+
+        def replay(given: Tensors) -> Tensors:
+            restore(buffers, given)
+            graph.replay()
+            # The next replay overwrites them.
+            return tuple(copies(results))
+
+        return replay
 
 
-def recorder_for(device: str | torch.device) -> Recorder | None:
-    """Return what records on a device, None where recording gains nothing."""
-    return CudaGraphs() if torch.device(device).type == "cuda" else None
+class Traces:
+    """Records as TorchScript, which runs the very operations on the CPU, their gradients' among them, without Python.
 
+    It drops operations that do nothing but overwrite a list of tensors, as fused Adam is one: optimisers stay outside.
+    """
 
-@dataclass(frozen=True)
-class _Recording:
-    """Work that was recorded: the buffers it reads, what replays it, and its result."""
+    def record(self, work: Work, inputs: Tensors) -> Work:
+        """Trace ``work``; raises RuntimeError also where this version of torch has no TorchScript."""
+        from torch.fx.experimental.proxy_tensor import make_fx
 
-    inputs: tuple[Tensor, ...]
-    replay: Callable[[], Any]
-    result: Tensor
+        if not hasattr(torch.jit, "trace"):
+            raise RuntimeError("torch.jit.trace is not there")
+        graph = make_fx(lambda *given: work(given))(*inputs)
+        graph.graph.eliminate_dead_code()
+        graph.recompile()
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it is deprecated, and does what nothing else does as cheaply
+            traced = torch.jit.trace(graph, inputs, check_trace=False)
 
-    def run(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Replay with other inputs and return the result, which the next replay overwrites."""
-        for buffer, value in zip(self.inputs, inputs, strict=True):
-            buffer.copy_(value)
-        self.replay()
-        return self.result
+        @torch.no_grad()
+        def replay(given: Tensors) -> Tensors:
+            return tuple(traced(*given))
+
+        return replay
 
 
 class Replays:
@@ -78,39 +91,37 @@ class Replays:
         """Record with ``recorder``, None for never; ``state`` returns every tensor that work may change."""
         self._recorder, self._state = recorder, state
         self._seen: set[Hashable] = set()
-        self._recordings: dict[Hashable, _Recording] = {}
+        self._recordings: dict[Hashable, Work] = {}
 
     @property
     def recording(self) -> bool:
         """Whether work is recorded."""
         return self._recorder is not None
 
-    def run(self, name: Hashable, inputs: tuple[Tensor, ...], work: Work) -> Tensor:
-        """Do ``work`` on ``inputs`` and return its result; under one name it must be the same operations each time."""
-        known = self._recordings.get(name)
-        if known is not None:
-            return known.run(inputs).clone()
+    def run(self, name: Hashable, inputs: Tensors, work: Work) -> Tensors:
+        """Do ``work`` on ``inputs`` and return its results; under one name it must be the same operations each time."""
+        replay = self._recordings.get(name)
+        if replay is not None:
+            return replay(inputs)
         if self._recorder is None or name not in self._seen:
             self._seen.add(name)
             return work(inputs)
         return self._record(self._recorder, name, inputs, work)
 
-    def _record(self, recorder: Recorder, name: Hashable, inputs: tuple[Tensor, ...], work: Work) -> Tensor:
+    def _record(self, recorder: Recorder, name: Hashable, inputs: Tensors, work: Work) -> Tensors:
         """Do the work, record it, and keep the recording if it does the same."""
         before = copies(self._state())
-        expected = work(inputs)
+        expected = tuple(copies(work(inputs)))
         after = copies(self._state())
-        buffers = tuple(copies(inputs))
         try:
-            replay, result = recorder.record(lambda: work(buffers))
-            recording = _Recording(buffers, replay, result)
+            replay = recorder.record(work, inputs)
             restore(self._state(), before)
-            replayed = recording.run(inputs).clone()
+            replayed = replay(inputs)
             reason = disagreement(expected, replayed, before, after, self._state())
         except RuntimeError as error:
             reason = str(error).strip().partition("\n")[0]
         if not reason:
-            self._recordings[name] = recording
+            self._recordings[name] = replay
             return replayed
         restore(self._state(), after)
         self._recorder = None
@@ -133,15 +144,18 @@ def restore(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 
 @torch.no_grad()
 def disagreement(
-    expected: Tensor, replayed: Tensor, before: Sequence[Tensor], after: Sequence[Tensor], state: Sequence[Tensor]
-) -> str:
+    expected: Sequence[Tensor], replayed: Sequence[Tensor], before: Sequence[Tensor], after: Sequence[Tensor],
+    state: Sequence[Tensor],
+) -> str:  # fmt: skip
     """Return how a replay differs from the work itself, or nothing where it does not.
 
     Sums on a GPU may differ in their last bits from one time to the next, and Adam enlarges those where a gradient is
     next to nothing: so the change of the state is compared as a whole.
     """
-    if not torch.allclose(expected, replayed, rtol=RESULT_TOLERANCE, atol=RESULT_TOLERANCE, equal_nan=True):
-        return f"a replay gave {replayed.flatten().tolist()} where the step itself gave {expected.flatten().tolist()}"
+    for one, other in zip(expected, replayed, strict=True):
+        if not torch.allclose(one, other, rtol=RESULT_TOLERANCE, atol=RESULT_TOLERANCE, equal_nan=True):
+            apart = float((one - other).abs().nan_to_num().max())
+            return f"a replay gave other results than the step itself, by {apart:.2g}"
     change = apart = 0.0
     for was, own, here in zip(before, after, state, strict=True):
         change += float((own.double() - was.double()).square().nansum())

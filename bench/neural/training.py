@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from bench.api import BenchError, Budget, Context, Stopped
 from bench.data import TensorView
 from bench.neural.blocks import Encoded, Encoder, Imputed, Layout
 from bench.neural.layers import chosen_at_random
-from bench.neural.replay import Replays, recorder_for
+from bench.neural.replay import CudaGraphs, Recorder, Replays, Tensors, Traces
 from bench.streams import seed_of
 
 #: Floats of training noise one replica may hold at a time (64 MB).
@@ -32,8 +32,10 @@ CHECKPOINT_SECONDS = 1.0
 CHECKPOINT_SHARE = 0.02
 #: Name of the noise that chooses what is hidden from the encoder.
 DROPOUT = "input dropout"
-#: Steps that are recorded together where steps are replayed: each replay is a launch.
+#: Steps that a GPU records together: each replay is a launch.
 STEPS_A_REPLAY = 8
+#: Steps a training must have left for its gradients to be recorded on a CPU, which takes a second.
+STEPS_WORTH_RECORDING = 400
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,9 @@ class Network(nn.Module):
 
     layout: Layout
     replicas: int
+    #: Whether a loss is a function of its arguments and the network's tensors alone: no state in Python, no branch on a
+    #: value, no random numbers of its own. Only then are steps recorded and replayed. Not inherited.
+    replayable: bool = False
     #: Share of the observed entries that training hides from the encoder, not from the loss; or one a replica, [R, 1].
     input_dropout: float | Tensor = 0.0
 
@@ -192,8 +197,13 @@ class Trainer:
         self.phases = network.phases()
         self.optimisers = [stacked_adam(phase.groups, learning_rate) for phase in self.phases]
         self.rates = [replica_rates(phase.groups, learning_rate) for phase in self.phases]
-        #: On a GPU, steps are recorded and replayed.
-        self.replays = Replays(recorder_for(context.device), self._everything)
+        #: Whole steps are recorded on a GPU, and on a CPU the gradients of each phase.
+        steps, gradients = recorders(network, context.device)
+        self.step_replays = Replays(steps, self._everything)
+        self.gradient_replays = Replays(gradients, self._state)
+        self._recorded: dict[Turn, bool] = {}
+        #: Which parameters have a gradient, where gradients are recorded.
+        self._with_gradient: dict[Hashable, list[nn.Parameter]] = {}
         self.history = History()
         self.best = [tensor.clone() for tensor in self._state()]
         replicas = train.replicas
@@ -262,11 +272,14 @@ class Trainer:
 
         ``noise`` is [R, steps, floats]; ``shapes`` says how that of a step is shared out.
         """
-        if not self.replays.recording:
+        if not self.step_replays.recording:
             for step in range(index.shape[1]):
-                number = self._next_step
-                named = self._named(noise[:, step], shapes)
-                losses += self._step(index[:, step], named, self._progress(number), self._turn(number))
+                number, rows, own = self._next_step, index[:, step], noise[:, step]
+                turn, progress = self._turn(number), self._progress(number)
+                if self._worth_recording(number, turn):
+                    losses += self._replayed_step(rows, own, progress, turn, shapes)
+                else:
+                    losses += self._step(rows, self._named(own, shapes), progress, turn)
                 self._next_step += 1
             return
         for rows, own in zip(index.split(STEPS_A_REPLAY, dim=1), noise.split(STEPS_A_REPLAY, dim=1), strict=True):
@@ -274,17 +287,17 @@ class Trainer:
             turns = tuple(map(self._turn, range(first, first + count)))
             # As in ``_progress``, on the device; in double precision it multiplies as a number does.
             numbers = torch.arange(first + 1, first + count + 1, dtype=torch.float64, device=index.device)
-            progress = (numbers / max(1, self.schedule.warm_steps)).clamp(max=1)
+            shares = (numbers / max(1, self.schedule.warm_steps)).clamp(max=1)
 
-            def steps(inputs: tuple[Tensor, ...], turns: tuple[Turn, ...] = turns) -> Tensor:
+            def steps(inputs: Tensors, turns: tuple[Turn, ...] = turns) -> Tensors:
                 rows, own, progress = inputs
                 several = [
                     self._step(rows[:, step], self._named(own[:, step], shapes), progress[step], turn)
                     for step, turn in enumerate(turns)
                 ]
-                return torch.stack(several).sum(0)
+                return (torch.stack(several).sum(0),)
 
-            losses += self.replays.run(turns, (rows, own, progress), steps)
+            losses += self.step_replays.run(turns, (rows, own, shares), steps)[0]
             self._next_step += count
 
     def _named(self, noise: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
@@ -300,25 +313,70 @@ class Trainer:
         """Return the share of the warm phase that is over after a step."""
         return min(1.0, (step + 1) / self.schedule.warm_steps) if self.schedule.warm_steps else 1.0
 
+    def _worth_recording(self, step: int, turn: Turn) -> bool:
+        """Return whether enough steps are left, when the first of its kind comes, for recording gradients to pay."""
+        if not self.gradient_replays.recording:
+            return False
+        schedule = self.schedule
+        last = schedule.warm_steps if turn.warm else schedule.epochs * schedule.steps_per_epoch
+        return self._recorded.setdefault(turn, last - step >= STEPS_WORTH_RECORDING)
+
     def _step(self, index: Tensor, noise: Mapping[str, Tensor], progress: float | Tensor, turn: Turn) -> Tensor:
         """Take a step on the rows ``index`` [R, b] and return the loss of the first phase, [R]."""
-        batch = self.encoder.encode(self.train.batch(index))
-        if self.drops:
-            dropped = chosen_at_random(noise[DROPOUT], self.network.input_dropout)
-            batch = batch.without(dropped, self.network.layout)
-        recorded: Tensor | None = None
+        batch = self._batch(index, noise)
+        losses = []
         for number in turn.phases:
-            optimiser = self.optimisers[number]
-            losses = self.network.phase_losses(self.phases[number].name, batch, noise, progress, turn.warm)
-            moved = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-            optimiser.zero_grad(set_to_none=True)
-            losses.sum().backward(inputs=moved)
-            if self.clip_norm is not None:
-                clip_per_replica(moved, self.clip_norm)
-            step_at_own_rates(optimiser, self.rates[number])
-            recorded = losses.detach() if recorded is None else recorded
-        assert recorded is not None, "the first phase of a training has its turn in every step"
-        return recorded
+            losses.append(self._set_gradients(number, batch, noise, progress, turn.warm))
+            step_at_own_rates(self.optimisers[number], self.rates[number])
+        return losses[0]
+
+    def _replayed_step(
+        self, index: Tensor, noise: Tensor, progress: float, turn: Turn, shapes: Mapping[str, tuple[int, ...]]
+    ) -> Tensor:
+        """Take the same step with recorded gradients; ``noise`` is [R, floats]."""
+        losses = []
+        # In double precision it multiplies as a number does.
+        inputs = index, noise, torch.tensor(progress, dtype=torch.float64)
+        for number in turn.phases:
+            name = number, turn.warm
+
+            def gradients(inputs: Tensors, number: int = number, name: Hashable = name) -> Tensors:
+                index, own, progress = inputs
+                noise = self._named(own, shapes)
+                loss = self._set_gradients(number, self._batch(index, noise), noise, progress, turn.warm)
+                self._with_gradient[name] = [p for p in self._moved(number) if p.grad is not None]
+                return (loss, *(p.grad for p in self._with_gradient[name] if p.grad is not None))
+
+            loss, *found = self.gradient_replays.run(name, inputs, gradients)
+            for parameter, gradient in zip(self._with_gradient[name], found, strict=True):
+                parameter.grad = gradient
+            step_at_own_rates(self.optimisers[number], self.rates[number])
+            losses.append(loss)
+        return losses[0]
+
+    def _batch(self, index: Tensor, noise: Mapping[str, Tensor]) -> Encoded:
+        """Return the encoded rows ``index`` [R, b], some entries hidden from the encoder where that is asked for."""
+        batch = self.encoder.encode(self.train.batch(index))
+        if not self.drops:
+            return batch
+        return batch.without(chosen_at_random(noise[DROPOUT], self.network.input_dropout), self.network.layout)
+
+    def _moved(self, number: int) -> list[nn.Parameter]:
+        """Return the parameters a phase moves."""
+        return [parameter for group in self.optimisers[number].param_groups for parameter in group["params"]]
+
+    def _set_gradients(
+        self, number: int, batch: Encoded, noise: Mapping[str, Tensor], progress: float | Tensor, warm: bool
+    ) -> Tensor:
+        """Set the clipped gradients of a phase's parameters and return its loss, [R]."""
+        moved = self._moved(number)
+        losses = self.network.phase_losses(self.phases[number].name, batch, noise, progress, warm)
+        for parameter in moved:
+            parameter.grad = None
+        losses.sum().backward(inputs=moved)
+        if self.clip_norm is not None:
+            clip_per_replica(moved, self.clip_norm)
+        return losses.detach()
 
     @torch.no_grad()
     def _keep_best(self) -> None:
@@ -380,6 +438,19 @@ class Trainer:
         for mine, saved in ((self.generators, "generators"), (self.noise_generators, "noise_generators")):
             for generator, generator_state in zip(mine, state[saved], strict=True):
                 generator.set_state(generator_state.cpu())
+
+
+def recorders(network: Network, device: str) -> tuple[Recorder | None, Recorder | None]:
+    """Return what records whole steps of a network, and what records gradients; None where nothing is gained.
+
+    On a CPU the operations on images and features differ from batch to batch (``PackedRows``), and are long.
+    """
+    kind = torch.device(device).type
+    if not vars(type(network)).get("replayable", False) or kind not in ("cpu", "cuda"):
+        return None, None
+    if kind == "cuda":
+        return CudaGraphs(), None
+    return None, None if network.layout.block_groups else Traces()
 
 
 def save_atomically(state: Mapping[str, Any], path: Path) -> None:

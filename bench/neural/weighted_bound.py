@@ -22,6 +22,8 @@ class ImportanceWeightedNetwork(JointNetwork):
     KL weight multiplies log p(z) - log q(z | x_o); away from 1 this is no bound.
     """
 
+    replayable = True
+
     def __init__(self, layout: Layout, replicas: int, parameters: Mapping[str, Any]) -> None:
         """Allocate the stack."""
         super().__init__(layout, replicas, parameters)
