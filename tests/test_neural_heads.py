@@ -69,6 +69,7 @@ def sample_moments(heads: Heads, samples: int, draw_numbers: bool, seed: int = 0
     """Return the moments of the samples of ``decoded(heads, REPLICAS, samples, ROWS)``, added in chunks."""
     moments = heads.moments(draw_numbers)
     scalars, blocks = raw_outputs(heads, REPLICAS, samples, ROWS, seed=seed)
+    scalars = scalars.masked_fill(~heads.layout.used[: heads.layout.scalar_width], -torch.inf)
     for first in range(0, samples, at_a_time):
         chunk = slice(first, first + at_a_time)
         moments.add(scalars[:, chunk], tuple(block[:, chunk].clone() for block in blocks))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from bench.neural.blocks import Encoded, Layout, PackedRows
 from bench.neural.heads import Heads, Prediction
 from bench.neural.latent import Gaussian
-from bench.neural.layers import BankedMLP, parameter_count
+from bench.neural.layers import BankedLinear, BankedMLP, parameter_count
 
 
 @dataclass(frozen=True)
@@ -129,14 +130,22 @@ class DataDecoder(nn.Module):
     def raw_samples(self, z: Tensor, packed: Sequence[PackedRows]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the same for samples ``z`` [R, k, b, inputs] with running statistics, [R, k, b, ...].
 
-        Of each group of blocks only the ``packed`` rows are decoded, [R, k, count, members, width].
+        Of each group of blocks only the ``packed`` rows are decoded, [R, k, count, members, width]. Scalars are minus
+        infinity for levels an attribute does not have.
         """
         split = (z.shape[1], -1)
         blocks = []
         for group, decoder, rows in zip(self.layout.block_groups, self.blocks, packed, strict=True):
             raw = decoder(rows.take(z, len(group.names)), None, False)
             blocks.append(raw.transpose(1, 2).unflatten(1, split))
-        return self.raw_scalars(z.flatten(1, 2), False).unflatten(1, split), tuple(blocks)
+        if self.scalars is None:
+            return z.new_zeros(*z.shape[:3], 0), tuple(blocks)
+        # In the bias it costs nothing.
+        real = self.layout.used[: self.layout.scalar_width]
+        last = self.scalars.layers[-1]
+        assert isinstance(last, BankedLinear)
+        bias = last.bias.masked_fill(~real, -math.inf)
+        return self.scalars(z.flatten(1, 2), None, False, bias).unflatten(1, split), tuple(blocks)
 
 
 def collective_encoder(layout: Layout, replicas: int, sizes: Sizes) -> BankedMLP:

@@ -149,11 +149,16 @@ class Heads(nn.Module):
         )
         return Prediction(read.numeric, read.categorical, means)
 
-    def scalars(self, scalars: Tensor) -> Prediction:
-        """Read the raw output of the scalar decoder alone, [R, ..., scalar width]."""
+    def scalars(self, scalars: Tensor, masked: bool = False) -> Prediction:
+        """Read the raw output of the scalar decoder alone, [R, ..., scalar width].
+
+        ``masked`` says that it is minus infinity already for levels an attribute does not have.
+        """
         layout = self.layout
         logits = scalars[..., layout.numeric :].unflatten(-1, (layout.max_levels, layout.categorical))
-        return Prediction(scalars[..., : layout.numeric], logits.masked_fill(layout.no_level, -math.inf), ())
+        if not masked:
+            logits = logits.masked_fill(layout.no_level, -math.inf)
+        return Prediction(scalars[..., : layout.numeric], logits, ())
 
     def log_scales(self, dims: int) -> Tensor:
         """Return the log spread of each Gaussian attribute in group order, [R, 1, ..., attributes], ``dims`` dims."""
@@ -254,7 +259,7 @@ class SampleMoments:
 
     @torch.no_grad()
     def add(self, scalars: Tensor, blocks: tuple[Tensor, ...]) -> None:
-        """Add k samples: raw outputs [R, k, b, ...] of the scalar decoder and the block decoders, overwritten here."""
+        """Add k samples: raw outputs [R, k, b, ...] as of ``DataDecoder.raw_samples``, overwritten here."""
         first = not self._scalars
         self._scalars.append(scalars)
         for index, (group, raw) in enumerate(zip(self._heads.layout.block_groups, blocks, strict=True)):
@@ -272,7 +277,7 @@ class SampleMoments:
         """Return the moments of all samples as a target [R, b, ...]."""
         heads, layout = self._heads, self._heads.layout
         scalars = torch.cat(self._scalars, dim=1) if len(self._scalars) > 1 else self._scalars[0]
-        prediction, samples = heads.scalars(scalars), scalars.shape[1]
+        prediction, samples = heads.scalars(scalars, masked=True), scalars.shape[1]
         mean = prediction.numeric.mean(1)
         variance = ((prediction.numeric - mean.unsqueeze(1)) ** 2).mean(1)
         means, variances = [], []

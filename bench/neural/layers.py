@@ -62,9 +62,12 @@ class BankedLinear(nn.Module):
                 drawn = torch.empty(parameter.shape[1:]).uniform_(-1, 1, generator=generator)
                 parameter[replica] = drawn * bound.reshape(*bound.shape, *([1] * extra))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``x`` [*bank, n, inputs] to [*bank, n, outputs], to the same bits however many replicas there are."""
-        return banked_product(x, self.weight, self.bias)
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Map ``x`` [*bank, n, inputs] to [*bank, n, outputs], to the same bits however many replicas there are.
+
+        ``bias`` stands in for the bank's own.
+        """
+        return banked_product(x, self.weight, self.bias if bias is None else bias)
 
 
 def banked_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -154,7 +157,10 @@ class BankedBatchNorm(nn.Module):
         self.parameters_used = 2 * math.prod(bank[1:]) * width
 
     def forward(self, x: Tensor, weight: Tensor | None, training: bool) -> Tensor:
-        """Normalise ``x`` [*bank, n, H]; ``weight`` is [*bank, n] or None for all rows."""
+        """Normalise ``x`` [*bank, n, H]; ``weight`` is [*bank, n] or None for all rows.
+
+        With running statistics and without gradients ``x`` is overwritten.
+        """
         if not training or (weight is None and x.shape[-2] < 2):
             return self._with_running_statistics(x)
         output, mean, variance, count = _WeightedNormalise.apply(  # type: ignore[no-untyped-call]
@@ -169,7 +175,11 @@ class BankedBatchNorm(nn.Module):
 
     def _with_running_statistics(self, x: Tensor) -> Tensor:
         gain = self.gain * (self.running_variance + self.eps).rsqrt()
-        return torch.addcmul((self.shift - self.running_mean * gain)[..., None, :], x, gain[..., None, :])
+        shift = (self.shift - self.running_mean * gain)[..., None, :]
+        if torch.is_grad_enabled():
+            return torch.addcmul(shift, x, gain[..., None, :])
+        # What a layer returns is nobody else's: without gradients it may be overwritten.
+        return torch.addcmul(shift, x, gain[..., None, :], out=x)
 
 
 class BankedMLP(nn.Module):
@@ -206,15 +216,21 @@ class BankedMLP(nn.Module):
         self.norms = nn.ModuleList([BankedBatchNorm(bank, hidden[level]) for level in range(normalised)])
         self.activate = tuple(activate) if activate is not None else (True,) * len(hidden)
 
-    def forward(self, x: Tensor | None, weight: Tensor | None, training: bool) -> Tensor:
-        """Map ``x`` [*bank, n, inputs] to [*bank, n, outputs]; None is the identity matrix (one row a level)."""
+    def forward(
+        self, x: Tensor | None, weight: Tensor | None, training: bool, last_bias: Tensor | None = None
+    ) -> Tensor:
+        """Map ``x`` [*bank, n, inputs] to [*bank, n, outputs]; None is the identity matrix (one row a level).
+
+        ``last_bias`` [*bank, outputs] stands in for that of the last layer.
+        """
         for level, layer in enumerate(self.layers):
             assert isinstance(layer, BankedLinear)
-            x = layer.weight + layer.bias[..., None, :] if x is None else layer(x)
+            bias = last_bias if level == len(self.layers) - 1 else None
+            x = layer.weight + layer.bias[..., None, :] if x is None else layer(x, bias)
             if level < len(self.norms):
                 x = self.norms[level](x, weight, training)
             if level < len(self.activate) and self.activate[level]:
-                x = functional.leaky_relu(x, LEAKY_SLOPE)
+                x = functional.leaky_relu(x, LEAKY_SLOPE, inplace=not torch.is_grad_enabled())
         assert x is not None
         return x
 
