@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -139,6 +140,18 @@ def test_so_has_one_of_tuned_parameters(
     plain = trained("vsae", "scalars", monkeypatch, **changes)
     same_bits(plain, trained("vsae", "scalars", monkeypatch, steps=RecordedOperations(), **changes))
     same_bits(plain, trained("vsae", "scalars", monkeypatch, gradients=Traces(), **changes))
+
+
+@pytest.mark.parametrize("name", ["vsae", "hivae", "gain"])
+def test_so_has_one_whose_noise_comes_in_blocks_of_different_lengths(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An epoch has blocks of three steps and of one; after the warm phase, the latter is the first to be recorded."""
+    sizes = network_of(name, "scalars").noise_shapes(16).values()
+    monkeypatch.setattr(training, "NOISE_FLOATS", 3 * sum(math.prod(shape) for shape in sizes))
+    recorder = Counted()
+    same_bits(trained(name, "scalars", monkeypatch), trained(name, "scalars", monkeypatch, gradients=recorder))
+    assert recorder.replays > recorder.recordings
 
 
 def test_what_is_recorded_where() -> None:

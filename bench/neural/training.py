@@ -338,7 +338,8 @@ class Trainer:
         # In double precision it multiplies as a number does.
         inputs = index, noise, torch.tensor(progress, dtype=torch.float64)
         for number in turn.phases:
-            name = number, turn.warm
+            # A view of contiguous noise is recorded as a view, which other noise may not have.
+            name = number, turn.warm, noise.is_contiguous()
 
             def gradients(inputs: Tensors, number: int = number, name: Hashable = name) -> Tensors:
                 index, own, progress = inputs
