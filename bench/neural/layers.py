@@ -223,6 +223,10 @@ class BankedMLP(nn.Module):
 
         ``last_bias`` [*bank, outputs] stands in for that of the last layer.
         """
+        rows = 0 if x is None else x.shape[-2]
+        if x is not None and not training and not torch.is_grad_enabled():
+            # Once, instead of in each layer: no row depends on another here.
+            x = functional.pad(x, (0, 0, 0, -rows % ROWS_A_LINE))
         for level, layer in enumerate(self.layers):
             assert isinstance(layer, BankedLinear)
             bias = last_bias if level == len(self.layers) - 1 else None
@@ -232,7 +236,7 @@ class BankedMLP(nn.Module):
             if level < len(self.activate) and self.activate[level]:
                 x = functional.leaky_relu(x, LEAKY_SLOPE, inplace=not torch.is_grad_enabled())
         assert x is not None
-        return x
+        return x[..., :rows, :] if rows else x
 
 
 def reset_parameters(module: nn.Module, generators: Sequence[torch.Generator]) -> None:
