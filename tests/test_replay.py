@@ -264,6 +264,15 @@ def test_a_graph_draws_nothing_at_random() -> None:
     assert float(walk.place) == 3.0
 
 
+def test_without_torchscript_work_is_done_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    walk = Walk(Traces())
+    monkeypatch.delattr(torch.jit, "trace")
+    assert walk.step(1.0) == 2.0
+    with pytest.warns(UserWarning, match=r"slower for it: torch\.jit\.trace is not there"):
+        assert walk.step(2.0) == 6.0
+    assert walk.step(4.0) == 14.0 and walk.done == 3
+
+
 class Forgetful(RecordedOperations):
     """A recorder whose replays do nothing."""
 
