@@ -164,6 +164,14 @@ def test_what_is_recorded_where() -> None:
         assert steps is None and isinstance(gradients, Traces) is (kind == "scalars")
 
 
+def test_recording_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = network_of("vae", "scalars")
+    for value, off in (("off", True), ("OFF", True), ("", False), ("on", False)):
+        monkeypatch.setenv(training.REPLAY_VARIABLE, value)
+        for device in ("cpu", "cuda"):
+            assert (training.recorders(network, device) == (None, None)) is off
+
+
 def test_a_network_that_does_not_say_it_can_be_replayed_is_not() -> None:
     network = network_of("vae", "scalars")
 

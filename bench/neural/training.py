@@ -36,6 +36,8 @@ DROPOUT = "input dropout"
 STEPS_A_REPLAY = 8
 #: Steps a training must have left for its gradients to be recorded on a CPU, which takes a second.
 STEPS_WORTH_RECORDING = 400
+#: Set to "off", this environment variable has nothing recorded: every step is done as it is.
+REPLAY_VARIABLE = "VSAE_BENCH_REPLAY"
 
 
 @dataclass(frozen=True)
@@ -447,6 +449,8 @@ def recorders(network: Network, device: str) -> tuple[Recorder | None, Recorder 
     On a CPU the operations on images and features differ from batch to batch (``PackedRows``), and are long.
     """
     kind = torch.device(device).type
+    if os.environ.get(REPLAY_VARIABLE, "").lower() == "off":
+        return None, None
     if not vars(type(network)).get("replayable", False) or kind not in ("cpu", "cuda"):
         return None, None
     if kind == "cuda":
