@@ -692,6 +692,17 @@ def test_the_plot_shows_ours_the_published_and_the_floor(golden: ReportTable) ->
     assert words == {"failed", "not run"}
 
 
+@pytest.mark.parametrize("precision", ["highest", "medium"])
+@pytest.mark.parametrize("name", table_ids())
+def test_the_line_below_a_plot_is_not_cut_off(name: str, precision: str) -> None:
+    figure = draw_table(collect(load_spec(name), [], None, "quick", precision=precision))
+    figure.savefig(io.BytesIO(), format="png", dpi=figure.dpi)
+    (legend,) = figure.legends
+    width = legend.get_title().get_window_extent().width
+    assert ("precision medium" in legend.get_title().get_text().replace("\n", " ")) is (precision == "medium")
+    assert 0.5 * figure.bbox.width < width < figure.bbox.width
+
+
 def test_a_plot_draws_dollar_signs_as_they_are(spec: TableSpec, tmp_path: Path) -> None:
     cost = "cost $x & \\frac{ $5$ $"
     rows = tuple(row.model_copy(update={"label": cost}) for row in spec.rows)

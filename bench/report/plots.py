@@ -22,6 +22,8 @@ _OURS, _REFERENCE, _PUBLISHED, _FLOOR = "#0072B2", "#56B4E9", "#D55E00", FLOOR_C
 _DPI = 200
 #: Characters of a panel's title that fit above it.
 _TITLE_WIDTH = 30
+#: Characters of the line below the panels that fit into an inch.
+_READING_WIDTH = 19
 
 
 def plot_table(table: ReportTable, path_stem: str | Path, formats: Iterable[str] = FORMATS) -> tuple[Path, ...]:
@@ -152,7 +154,9 @@ def _add_legend(figure: Figure, table: ReportTable) -> None:
     if any(cell.floor is not None for cell in table.cells) and table.spec.floor_row is not None:
         name = f"floor ({literally(rows[table.spec.floor_row].label)})"
         handles.append(Line2D([], [], color=_FLOOR, linewidth=0.9, linestyle=(0, (4, 2)), label=name))
-    figure.legend(
+    reading = "\n".join(wrap(_reading(table), round(_READING_WIDTH * figure.get_figwidth())))
+    legend = figure.legend(
         handles=handles, loc="outside lower center", ncols=len(handles), fontsize=7, frameon=False,
-        title=_reading(table), title_fontsize=6.5,
+        title=reading, title_fontsize=6.5,
     )  # fmt: skip
+    legend.get_title().set_multialignment("center")
