@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -270,6 +272,43 @@ def test_a_graph_draws_nothing_at_random() -> None:
         for length in (1.0, 2.0):
             walk.step(length, lambda inputs: walk.move((inputs[0] + 0 * torch.rand(1),)))
     assert float(walk.place) == 3.0
+
+
+class Blurred(Traces):
+    """A recorder whose replays are off by a hundredth, or not a number."""
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def record(self, work: Work, inputs: Tensors) -> Work:
+        replay = super().record(work, inputs)
+        return lambda given: tuple(result * self.factor for result in replay(given))
+
+
+@pytest.mark.parametrize("factor", [1.01, math.nan])
+@pytest.mark.parametrize("length", [1.0, 1e-6])
+def test_small_results_are_compared_as_closely_as_large_ones(factor: float, length: float) -> None:
+    walk = Walk(Blurred(factor))
+    with pytest.warns(UserWarning, match="a replay gave other results than the step itself"):
+        assert [walk.step(length) for _ in range(3)] == pytest.approx([2 * length, 4 * length, 6 * length])
+
+
+def test_a_trainer_goes_when_nobody_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the optimiser's moments and the best state: waiting for the garbage collector would hold them on."""
+    trainers: list[weakref.ref[training.Trainer]] = []
+    run = training.Trainer.run
+
+    def noted(trainer: training.Trainer) -> training.History:
+        trainers.append(weakref.ref(trainer))
+        return run(trainer)
+
+    monkeypatch.setattr(training.Trainer, "run", noted)
+    gc.disable()
+    try:
+        trained("vae", "scalars", monkeypatch, gradients=Traces())
+        assert [trainer() for trainer in trainers] == [None]
+    finally:
+        gc.enable()
 
 
 def test_without_torchscript_work_is_done_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-#: How far a replay may be from the work itself: its results, and the change it makes to the state as a whole.
+#: How far a replay may be from the work itself, of the norm of each result and of the whole change of the state.
 RESULT_TOLERANCE, CHANGE_TOLERANCE = 1e-3, 0.05
 
 Tensors = tuple[Tensor, ...]
@@ -153,9 +153,9 @@ def disagreement(
     next to nothing: so the change of the state is compared as a whole.
     """
     for one, other in zip(expected, replayed, strict=True):
-        if not torch.allclose(one, other, rtol=RESULT_TOLERANCE, atol=RESULT_TOLERANCE, equal_nan=True):
-            apart = float((one - other).abs().nan_to_num().max())
-            return f"a replay gave other results than the step itself, by {apart:.2g}"
+        size, difference = (float(part.double().nan_to_num().norm()) for part in (one, one - other))
+        if difference > RESULT_TOLERANCE * size or not torch.equal(one.isfinite(), other.isfinite()):
+            return f"a replay gave other results than the step itself, {difference:.2g} apart where they are {size:.2g}"
     change = apart = 0.0
     for was, own, here in zip(before, after, state, strict=True):
         change += float((own.double() - was.double()).square().nansum())

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -194,20 +195,20 @@ class Trainer:
         self.schedule = Schedule.of(network.training_budget(context.budget), train.rows)
         self.generators = replica_generators("training", seeds)
         self.noise_generators = replica_generators("training noise", seeds, context.device)
-        self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.drops = not isinstance(network.input_dropout, float) or network.input_dropout > 0
         self.phases = network.phases()
         self.optimisers = [stacked_adam(phase.groups, learning_rate) for phase in self.phases]
         self.rates = [replica_rates(phase.groups, learning_rate) for phase in self.phases]
         #: Whole steps are recorded on a GPU, and on a CPU the gradients of each phase.
         steps, gradients = recorders(network, context.device)
-        self.step_replays = Replays(steps, self._everything)
-        self.gradient_replays = Replays(gradients, self._state)
+        self.step_replays = Replays(steps, partial(trained_tensors, network, self.optimisers))
+        self.gradient_replays = Replays(gradients, partial(trained_tensors, network))
+        #: Which steps have their gradients recorded, decided when the first of a kind comes.
         self._recorded: dict[Turn, bool] = {}
         #: Which parameters have a gradient, where gradients are recorded.
         self._with_gradient: dict[Hashable, list[nn.Parameter]] = {}
         self.history = History()
-        self.best = [tensor.clone() for tensor in self._state()]
+        self.best = [tensor.clone() for tensor in trained_tensors(network)]
         replicas = train.replicas
         self.best_error = torch.full((replicas,), math.inf, device=context.device)
         self.best_epoch = torch.zeros(replicas, dtype=torch.int64, device=context.device)
@@ -215,10 +216,6 @@ class Trainer:
         self._validation: list[Tensor] = []
         self._next_step = 0
         self._epoch = 0
-
-    def _state(self) -> list[Tensor]:
-        """Parameters and running statistics; each has the replicas as its leading dimension."""
-        return [p.detach() for p in self.parameters] + list(self.network.buffers())
 
     def run(self) -> History:
         """Train to the end of the schedule, from the checkpoint if there is one; raises Stopped at an epoch's end."""
@@ -245,11 +242,6 @@ class Trainer:
                 pause = max(CHECKPOINT_SECONDS, (saved_at - now) / CHECKPOINT_SHARE)
         self._restore_best()
         return self._finish()
-
-    def _everything(self) -> list[Tensor]:
-        """Everything a step changes."""
-        moments = [own for optimiser in self.optimisers for own in optimiser.state.values()]
-        return [*self._state(), *(value for own in moments for value in own.values())]
 
     def _run_epoch(self) -> None:
         schedule, train, device = self.schedule, self.train, self.context.device
@@ -387,14 +379,14 @@ class Trainer:
         improved = error < self.best_error
         self.best_error = torch.where(improved, error, self.best_error)
         self.best_epoch = torch.where(improved, self._epoch, self.best_epoch)
-        for best, current in zip(self.best, self._state(), strict=True):
+        for best, current in zip(self.best, trained_tensors(self.network), strict=True):
             best.copy_(torch.where(improved.view(-1, *(1,) * (best.dim() - 1)), current, best))
         self._validation.append(error)
         self.history.validation_epochs.append(self._epoch)
 
     @torch.no_grad()
     def _restore_best(self) -> None:
-        for best, current in zip(self.best, self._state(), strict=True):
+        for best, current in zip(self.best, trained_tensors(self.network), strict=True):
             current.copy_(best)
 
     def _finish(self) -> History:
@@ -412,7 +404,8 @@ class Trainer:
             return
         state: dict[str, Any] = {
             "epoch": self._epoch, "step": self._next_step, "seconds": self.history.seconds,
-            "state": self._state(), "best": self.best, "best_error": self.best_error, "best_epoch": self.best_epoch,
+            "state": trained_tensors(self.network), "best": self.best,
+            "best_error": self.best_error, "best_epoch": self.best_epoch,
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "losses": self._losses, "validation": self._validation,
             "validation_epochs": self.history.validation_epochs,
@@ -427,7 +420,7 @@ class Trainer:
         if path is None or not path.exists():
             return
         state = torch.load(path, map_location=self.context.device, weights_only=True)
-        for current, saved in zip(self._state(), state["state"], strict=True):
+        for current, saved in zip(trained_tensors(self.network), state["state"], strict=True):
             current.copy_(saved)
         for best, saved in zip(self.best, state["best"], strict=True):
             best.copy_(saved)
@@ -441,6 +434,16 @@ class Trainer:
         for mine, saved in ((self.generators, "generators"), (self.noise_generators, "noise_generators")):
             for generator, generator_state in zip(mine, state[saved], strict=True):
                 generator.set_state(generator_state.cpu())
+
+
+def trained_tensors(network: Network, optimisers: Sequence[torch.optim.Optimizer] = ()) -> list[Tensor]:
+    """Return parameters and running statistics, each with the replicas as its leading dimension.
+
+    With ``optimisers`` also what these remember: all that a step changes.
+    """
+    remembered = [own for optimiser in optimisers for own in optimiser.state.values()]
+    learned = [parameter.detach() for parameter in network.parameters() if parameter.requires_grad]
+    return [*learned, *network.buffers(), *(value for own in remembered for value in own.values())]
 
 
 def recorders(network: Network, device: str) -> tuple[Recorder | None, Recorder | None]:
