@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.presets import HIGHEST, PRECISIONS
 from benchmarks.common import ROOT, Line, Report, finish, parsed, parser
 
 #: Methods and data sets whose jobs take longest under ``quick``.
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--preset", default="quick", help="whose budget (default quick)")
     made.add_argument("--steps", type=int, default=STEPS, help=f"steps that are timed (default {STEPS})")
     made.add_argument("--replicas", type=int, default=3, help="size of the stacks (default 3)")
+    made.add_argument("--precision", choices=PRECISIONS, default=HIGHEST, help="of products, in both checkouts")
     made.add_argument("--against", type=Path, default=None, help="another checkout of the suite")
     options = parsed(made, arguments)
     lines = []
@@ -70,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         job = {
             "method": method, "dataset": dataset, "preset": options.preset,
             "steps": 2 if options.small else options.steps, "replicas": options.replicas,
+            "precision": options.precision,
         }  # fmt: skip
         ours: list[dict[str, float]] = []
         before: list[dict[str, float]] = []

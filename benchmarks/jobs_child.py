@@ -16,7 +16,9 @@ from typing import Any
 PRODUCTS = ("aten::addmm", "aten::baddbmm", "aten::bmm", "aten::mm")
 
 
-def measure(method: str, dataset: str, preset: str, steps: int, replicas: int) -> dict[str, Any]:
+def measure(
+    method: str, dataset: str, preset: str, steps: int, replicas: int, precision: str
+) -> dict[str, Any]:
     """Return processor seconds of a step, of choosing the epoch, of imputing, and of the whole job worked out."""
     import torch
 
@@ -30,6 +32,7 @@ def measure(method: str, dataset: str, preset: str, steps: int, replicas: int) -
     from bench.runner import RunRequest, contents_of, grid_of_your_own
 
     torch.set_num_threads(1)
+    torch.set_float32_matmul_precision(precision)
     keep_freed_memory()
     registry = Registry.scan()
     seeds = tuple(range(replicas))
