@@ -65,10 +65,15 @@ class AENetwork(JointNetwork):
             noise = {name: replica_noise(shape, generators, device) for name, shape in shapes.items()}
             output = self.reconstruct(batch, noise.get("fill"), training=False).expectation()
             new = Imputed(output.numeric[:, 0], output.categorical[:, 0], tuple(b[:, 0] for b in output.blocks))
-            total = new if total is None else Imputed(
-                total.numeric + new.numeric, total.categorical + new.categorical,
-                tuple(old + block for old, block in zip(total.blocks, new.blocks, strict=True)),
-            )  # fmt: skip
+            total = (
+                new
+                if total is None
+                else Imputed(
+                    total.numeric + new.numeric,
+                    total.categorical + new.categorical,
+                    tuple(old + block for old, block in zip(total.blocks, new.blocks, strict=True)),
+                )
+            )
         assert total is not None
         blocks = tuple(block / passes for block in total.blocks)
         return Imputed(total.numeric / passes, total.categorical / passes, blocks), {}

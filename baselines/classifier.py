@@ -77,9 +77,7 @@ class PredictionNetwork(Network):
         prediction = self.predict(batch, training=True)
         log_probabilities = torch.log_softmax(prediction.categorical, dim=-2).masked_fill(self.layout.no_level, 0.0)
         surprise = -(batch.categorical * log_probabilities).sum(-2)
-        squared = [
-            ((truth - mean) ** 2).mean(-1) for truth, mean in zip(batch.blocks, prediction.blocks, strict=True)
-        ]
+        squared = [((truth - mean) ** 2).mean(-1) for truth, mean in zip(batch.blocks, prediction.blocks, strict=True)]
         errors = torch.cat([surprise, *squared], dim=-1)
         counted = self.others(batch).any(-1).transpose(1, 2) & batch.observed
         return (torch.where(counted, errors, 0.0).sum(1) / counted.sum(1).clamp(min=1)).sum(-1)

@@ -67,9 +67,7 @@ def adversarial_loss(logits: Tensor, observed: Tensor) -> Tensor:
     return -torch.where(observed, 0.0, functional.logsigmoid(logits)).flatten(1).mean(1)
 
 
-def reconstruction_errors(
-    raw: Tensor, batch: Encoded, layout: Layout, softmax: bool, bounded: bool = True
-) -> Tensor:
+def reconstruction_errors(raw: Tensor, batch: Encoded, layout: Layout, softmax: bool, bounded: bool = True) -> Tensor:
     """Return the generator's error per attribute, [R, b, M] in group order, for its raw output.
 
     Squared error, averaged over the columns of an attribute so that images do not drown labels; cross-entropy for

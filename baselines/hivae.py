@@ -78,11 +78,15 @@ class ComponentDecoder(nn.Module):
             )
         self.blocks = nn.ModuleList(
             BankedMLP(
-                (replicas, len(group.names)), sizes.latent + components, [sizes.decoder] * 3, group.width,
-                batch_norm="first", activate=(True, not literal, not literal),
+                (replicas, len(group.names)),
+                sizes.latent + components,
+                [sizes.decoder] * 3,
+                group.width,
+                batch_norm="first",
+                activate=(True, not literal, not literal),
             )
             for group in layout.block_groups
-        )  # fmt: skip
+        )
         self.width = 2 * y_total + layout.width + 3 * sizes.decoder * sum(self.members)
 
     def forward(self, z: Tensor, component: Tensor, training: bool) -> Prediction:
@@ -152,9 +156,13 @@ class HIVAENetwork(LatentNetwork):
         self.to_component = BankedMLP((replicas,), features, [], components)
         self.to_latent = BankedMLP((replicas,), features + components, [features], 2 * self.latent)
         self.trunk = joint_encoder(
-            layout, replicas, sizes, features, 0,
+            layout,
+            replicas,
+            sizes,
+            features,
+            0,
             at_least=vsae_parameter_count(layout, sizes) - parameter_count(self),
-        )  # fmt: skip
+        )
         self.width_per_draw = 2 * features + 5 * self.latent + self.decoder.width
 
     def features(self, batch: Encoded, training: bool) -> Tensor:
@@ -249,9 +257,7 @@ class HIVAENetwork(LatentNetwork):
         log_chosen = (component * log_component[:, None]).sum(-1)
         return log_weight - math.log(self.components) - log_chosen, prediction, self.notes(features)
 
-    def weigh(
-        self, batch: Encoded, features: Tensor, component: Tensor, noise: Tensor
-    ) -> tuple[Tensor, Prediction]:
+    def weigh(self, batch: Encoded, features: Tensor, component: Tensor, noise: Tensor) -> tuple[Tensor, Prediction]:
         """Return log p(x_o | z, s) + log p(z | s) - log q(z | x, s), [R, c, b], of decoded samples of z."""
         proposal, prior = self.latent_given(features, component)
         z = proposal.sample(noise)
@@ -293,8 +299,9 @@ class HIVAENetwork(LatentNetwork):
                 average.add(log_weight, prediction.expectation())
         notes = {
             **self.notes(features),
-            "effective_sample_size": average.effective_sample_size(), "bound": average.log_mean_weight(),
-        }  # fmt: skip
+            "effective_sample_size": average.effective_sample_size(),
+            "bound": average.log_mean_weight(),
+        }
         return average.result(), notes
 
 

@@ -94,12 +94,8 @@ class MisGANNetwork(Network):
     def phases(self) -> tuple[Phase, ...]:
         """Step the critics on every batch, and the generators on every ``critic_steps``-th."""
         rate, imputer_rate = self.parameters_set["learning_rate"], self.parameters_set["imputer_learning_rate"]
-        critics = [
-            group((self.mask_critic, self.data_critic), rate), group((self.imputer_critic,), imputer_rate)
-        ]  # fmt: skip
-        generators = [
-            group((self.mask_generator, self.data_generator), rate), group((self.imputer,), imputer_rate)
-        ]  # fmt: skip
+        critics = [group((self.mask_critic, self.data_critic), rate), group((self.imputer_critic,), imputer_rate)]
+        generators = [group((self.mask_generator, self.data_generator), rate), group((self.imputer,), imputer_rate)]
         return (
             Phase("critics", critics),
             Phase("generators", generators, every=self.parameters_set["critic_steps"]),

@@ -142,9 +142,25 @@ def load_missforest(before_fit: Callable[[], None]) -> Any:
 
 #: What missingpy's MissForest uses of NumPy, apart from ``in1d``, which NumPy 2.4 dropped.
 _NUMPY_NAMES = (
-    "any", "arange", "argsort", "array", "copy", "delete", "float64", "full", "inf", "isinf", "ix_", "nan", "nanmean",
-    "ndarray", "setdiff1d", "sum", "take", "where",
-)  # fmt: skip
+    "any",
+    "arange",
+    "argsort",
+    "array",
+    "copy",
+    "delete",
+    "float64",
+    "full",
+    "inf",
+    "isinf",
+    "ix_",
+    "nan",
+    "nanmean",
+    "ndarray",
+    "setdiff1d",
+    "sum",
+    "take",
+    "where",
+)
 
 
 def _silent(*_: object) -> None:

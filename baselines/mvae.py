@@ -105,10 +105,13 @@ class MVAENetwork(LatentNetwork):
         sizes = Sizes.of(layout, parameters["latent"])
         self.latent = min(attributes * sizes.latent, max(1, parameters["expert_outputs"] // attributes))
         self.decoder = DataDecoder(
-            layout, replicas, self.latent, sizes.decoder,
+            layout,
+            replicas,
+            self.latent,
+            sizes.decoder,
             Heads(layout, replicas, parameters["learned_scale"], parameters["scale_floor"]),
             literal=parameters["decoder_literal"],
-        )  # fmt: skip
+        )
         at_least = vsae_parameter_count(layout, sizes) - parameter_count(self.decoder)
         self.experts = AttributiveEncoders(layout, replicas, expert_sizes(layout, sizes, self.latent, at_least))
         weights = [parameters["numeric_weight"]] * layout.numeric
@@ -136,9 +139,11 @@ class MVAENetwork(LatentNetwork):
         """Noise for the z of each term, and for what terms are drawn."""
         attributes = self.layout.attributes
         return {
-            "latent": (self.terms, rows, self.latent), "single": (rows, attributes),
-            "subset": (self.subsets, rows, attributes), "size": (self.subsets, rows),
-        }  # fmt: skip
+            "latent": (self.terms, rows, self.latent),
+            "single": (rows, attributes),
+            "subset": (self.subsets, rows, attributes),
+            "size": (self.subsets, rows),
+        }
 
     def loss_terms(self, observed: Tensor, noise: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return what each term is given [R, t, b, M], all that is observed first, and the terms' weights [R, t, b]."""
@@ -190,9 +195,11 @@ def expert_sizes(layout: Layout, sizes: Sizes, latent: int, at_least: int) -> Si
     with torch.device("meta"):
         while parameter_count(AttributiveEncoders(layout, 1, wider)) < at_least:
             wider = replace(
-                wider, numeric_encoder=wider.numeric_encoder + 4, categorical_encoder=wider.categorical_encoder + 4,
+                wider,
+                numeric_encoder=wider.numeric_encoder + 4,
+                categorical_encoder=wider.categorical_encoder + 4,
                 block_encoder=wider.block_encoder + 4,
-            )  # fmt: skip
+            )
     return wider
 
 

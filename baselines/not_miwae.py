@@ -101,9 +101,11 @@ class LinearMasking(nn.Module):
         # Weights that fill whole cache lines round alike however many replicas there are.
         self.padding = -inputs % ROWS_A_LINE
         self.score = BankedLinear(
-            (replicas,), inputs + self.padding, layout.attributes,
+            (replicas,),
+            inputs + self.padding,
+            layout.attributes,
             inputs_used=torch.tensor(numbers + int(layout.levels.sum()), device="cpu"),
-        )  # fmt: skip
+        )
 
     def log_mask(self, numbers: Tensor, prediction: Prediction, batch: Encoded, layout: Layout) -> Tensor:
         """Return log p(m | x) summed over attributes, [R, k, b]; ``numbers`` are [R, k, b, numbers]."""
@@ -127,9 +129,7 @@ class NotMIWAENetwork(ImportanceWeightedNetwork):
     def __init__(self, layout: Layout, replicas: int, parameters: Mapping[str, Any]) -> None:
         """Allocate the stack; raises BenchError on an unknown choice."""
         super().__init__(layout, replicas, parameters)
-        kind = require_choice(
-            "missing_model", parameters["missing_model"], ("selfmask", "selfmask_known", "linear")
-        )
+        kind = require_choice("missing_model", parameters["missing_model"], ("selfmask", "selfmask_known", "linear"))
         self.imputes_draws = require_choice("impute_with", parameters["impute_with"], ("draws", "means")) == "draws"
         self.missing: SelfMasking | LinearMasking = (
             LinearMasking(layout, replicas)
@@ -167,8 +167,9 @@ class NotMIWAENetwork(ImportanceWeightedNetwork):
             first += members
         given = Prediction(
             prediction.numeric + error[..., : layout.numeric],
-            self.missing.given_hidden(prediction.categorical), tuple(blocks),
-        )  # fmt: skip
+            self.missing.given_hidden(prediction.categorical),
+            tuple(blocks),
+        )
         return log_weight, given, proposal
 
 

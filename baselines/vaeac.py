@@ -38,14 +38,21 @@ class VAEACNetwork(JointNetwork):
         sizes = Sizes.of(layout, parameters["latent"])
         latent, features = layout.attributes * sizes.latent, sizes.decoder
         super().__init__(
-            layout, replicas, parameters,
-            mask_in_encoder=True, encoder_outputs=2 * latent + features, condition=features,
-        )  # fmt: skip
+            layout,
+            replicas,
+            parameters,
+            mask_in_encoder=True,
+            encoder_outputs=2 * latent + features,
+            condition=features,
+        )
         extra = 2 * layout.attributes
         self.proposal_network = BankedMLP(
-            (replicas,), layout.width + extra, [sizes.collective_encoder] * 3, 2 * latent,
+            (replicas,),
+            layout.width + extra,
+            [sizes.collective_encoder] * 3,
+            2 * latent,
             inputs_used=torch.tensor(layout.width_used + extra, device="cpu"),
-        )  # fmt: skip
+        )
         self.hidden_share = parameters["hidden_share"]
 
     def prior_and_features(self, flat: Tensor, shown: Tensor, training: bool) -> tuple[Gaussian, Tensor]:

@@ -55,10 +55,13 @@ class VSAENetwork(LatentNetwork):
         self.collective = collective_encoder(layout, replicas, sizes)
         self.mask_decoder = mask_decoder(layout, replicas, sizes)
         self.decoder = DataDecoder(
-            layout, replicas, attributes * sizes.latent + attributes, sizes.decoder,
+            layout,
+            replicas,
+            attributes * sizes.latent + attributes,
+            sizes.decoder,
             Heads(layout, replicas, parameters["learned_scale"], parameters["scale_floor"]),
             literal=parameters["decoder_literal"],
-        )  # fmt: skip
+        )
         self.width_per_draw = layout.width + attributes * sizes.latent + 3 * sizes.decoder
 
     def proposal(self, batch: Encoded, fill: Tensor, training: bool) -> Gaussian:

@@ -35,10 +35,27 @@ if TYPE_CHECKING:
     from bench.fetch import Fetched, File
 
 __all__ = [
-    "KINDS", "Attribute", "Batch", "BenchError", "BoolArray", "Budget", "Context", "Dataset", "FloatArray",
-    "Incomplete", "IntArray", "Kind", "Mechanism", "Method", "Schema", "StackedMethod", "Stopped", "Table",
-    "TensorView", "Values",
-]  # fmt: skip
+    "KINDS",
+    "Attribute",
+    "Batch",
+    "BenchError",
+    "BoolArray",
+    "Budget",
+    "Context",
+    "Dataset",
+    "FloatArray",
+    "Incomplete",
+    "IntArray",
+    "Kind",
+    "Mechanism",
+    "Method",
+    "Schema",
+    "StackedMethod",
+    "Stopped",
+    "Table",
+    "TensorView",
+    "Values",
+]
 
 
 def _no_progress(done: int, total: int, stage: str) -> None:

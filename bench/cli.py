@@ -80,8 +80,10 @@ def list_plugins(
     registry = Registry.scan(plugins or ())
     broken = 0
     for title, infos in (
-        ("Methods", registry.methods), ("Data sets", registry.datasets), ("Mechanisms", registry.mechanisms),
-    ):  # fmt: skip
+        ("Methods", registry.methods),
+        ("Data sets", registry.datasets),
+        ("Mechanisms", registry.mechanisms),
+    ):
         print(f"{title}:")
         width = max((len(name) for name in infos), default=0)
         for name, info in infos.items():
@@ -186,14 +188,28 @@ def run(
 
     code = run_request(
         RunRequest(
-            tables=tuple(tables or ()), preset=preset, parameter_set=parameters, methods=_names(methods),
-            datasets=_names(datasets), seeds=_numbers(seeds, int, "--seeds"), mechanisms=_names(mechanisms),
-            ratios=_numbers(ratios, float, "--ratios"), store=store, plugins=tuple(plugins or ()), workers=workers,
-            threads=threads, device=device, precision=precision, time_budget=time_budget, dry_run=dry_run,
-            retry_failed=retry_failed, rerun=rerun, stand_in=stand_in,
+            tables=tuple(tables or ()),
+            preset=preset,
+            parameter_set=parameters,
+            methods=_names(methods),
+            datasets=_names(datasets),
+            seeds=_numbers(seeds, int, "--seeds"),
+            mechanisms=_names(mechanisms),
+            ratios=_numbers(ratios, float, "--ratios"),
+            store=store,
+            plugins=tuple(plugins or ()),
+            workers=workers,
+            threads=threads,
+            device=device,
+            precision=precision,
+            time_budget=time_budget,
+            dry_run=dry_run,
+            retry_failed=retry_failed,
+            rerun=rerun,
+            stand_in=stand_in,
         ),
         _console(),
-    )  # fmt: skip
+    )
     if code:
         raise typer.Exit(code)
 
@@ -217,11 +233,18 @@ def tune(
 
     code = tune_request(
         TuneRequest(
-            methods=_names(method), datasets=_names(dataset), preset=preset, seeds=_numbers(seeds, int, "--seeds"),
-            store=store, plugins=tuple(plugins or ()), device=device, time_budget=time_budget, again=again,
+            methods=_names(method),
+            datasets=_names(dataset),
+            preset=preset,
+            seeds=_numbers(seeds, int, "--seeds"),
+            store=store,
+            plugins=tuple(plugins or ()),
+            device=device,
+            time_budget=time_budget,
+            again=again,
         ),
         _console(),
-    )  # fmt: skip
+    )
     if code:
         raise typer.Exit(code)
 
@@ -263,10 +286,16 @@ def table(
         stored = list(rows.rows(**asked_of_store(spec, preset or None)))
         rowless = {entry.dataset for entry in spec.entries()} - {row["cell"]["dataset"] for row in stored}
         report = collect(
-            spec, stored, read_published(), preset or None, parameters, precision=precision, known_methods=known,
+            spec,
+            stored,
+            read_published(),
+            preset or None,
+            parameters,
+            precision=precision,
+            known_methods=known,
             torch_methods={name for name, info in registry.methods.items() if info.uses_torch},
             unobtained=_unobtained(rowless, registry),
-        )  # fmt: skip
+        )
         print_table(report, console, published)
         if report.preset is None:
             other = "" if shipped else ", or add --shipped for the rows that ship with the suite"
@@ -339,11 +368,20 @@ def plot_ratios(
     from bench import plotter
 
     request = plotter.PlotRequest(
-        datasets=tuple(datasets), methods=_names(methods), mechanism=mechanism,
-        ratios=_numbers(ratios, float, "--ratios"), metrics=_names(metric), seeds=_numbers(seeds, int, "--seeds"),
-        preset=preset, parameter_set=parameters, output=output, formats=_names(formats), store=store, shipped=shipped,
+        datasets=tuple(datasets),
+        methods=_names(methods),
+        mechanism=mechanism,
+        ratios=_numbers(ratios, float, "--ratios"),
+        metrics=_names(metric),
+        seeds=_numbers(seeds, int, "--seeds"),
+        preset=preset,
+        parameter_set=parameters,
+        output=output,
+        formats=_names(formats),
+        store=store,
+        shipped=shipped,
         plugins=tuple(plugins or ()),
-    )  # fmt: skip
+    )
     plotter.plot_ratios(request, _console())
 
 
@@ -368,10 +406,21 @@ def plot_imputations(
     from bench import plotter
 
     request = plotter.PlotRequest(
-        datasets=tuple(datasets), methods=_names(methods), mechanism=mechanism, ratios=(ratio,), seeds=(seed,),
-        preset=preset, parameter_set=parameters, attributes=_names(attributes), rows=rows, output=output,
-        formats=_names(formats), store=store, plugins=tuple(plugins or ()), device=device,
-    )  # fmt: skip
+        datasets=tuple(datasets),
+        methods=_names(methods),
+        mechanism=mechanism,
+        ratios=(ratio,),
+        seeds=(seed,),
+        preset=preset,
+        parameter_set=parameters,
+        attributes=_names(attributes),
+        rows=rows,
+        output=output,
+        formats=_names(formats),
+        store=store,
+        plugins=tuple(plugins or ()),
+        device=device,
+    )
     plotter.plot_imputations(request, _console())
 
 
@@ -397,10 +446,22 @@ def plot_samples(
     from bench import plotter
 
     request = plotter.PlotRequest(
-        datasets=tuple(datasets), methods=_names(methods), mechanism=mechanism, ratios=(ratio,), seeds=(seed,),
-        preset=preset, parameter_set=parameters, attributes=_names(attributes), rows=rows, draws=draws, output=output,
-        formats=_names(formats), store=store, plugins=tuple(plugins or ()), device=device,
-    )  # fmt: skip
+        datasets=tuple(datasets),
+        methods=_names(methods),
+        mechanism=mechanism,
+        ratios=(ratio,),
+        seeds=(seed,),
+        preset=preset,
+        parameter_set=parameters,
+        attributes=_names(attributes),
+        rows=rows,
+        draws=draws,
+        output=output,
+        formats=_names(formats),
+        store=store,
+        plugins=tuple(plugins or ()),
+        device=device,
+    )
     plotter.plot_samples(request, _console())
 
 
@@ -425,10 +486,21 @@ def plot_generations(
     from bench import plotter
 
     request = plotter.PlotRequest(
-        datasets=tuple(datasets), methods=_names(methods), mechanism=mechanism, ratios=(ratio,), seeds=(seed,),
-        preset=preset, parameter_set=parameters, attributes=_names(attributes), rows=rows, output=output,
-        formats=_names(formats), store=store, plugins=tuple(plugins or ()), device=device,
-    )  # fmt: skip
+        datasets=tuple(datasets),
+        methods=_names(methods),
+        mechanism=mechanism,
+        ratios=(ratio,),
+        seeds=(seed,),
+        preset=preset,
+        parameter_set=parameters,
+        attributes=_names(attributes),
+        rows=rows,
+        output=output,
+        formats=_names(formats),
+        store=store,
+        plugins=tuple(plugins or ()),
+        device=device,
+    )
     plotter.plot_generations(request, _console())
 
 
@@ -451,10 +523,19 @@ def plot_training(
     from bench import plotter
 
     request = plotter.PlotRequest(
-        datasets=tuple(datasets), methods=_names(methods), mechanism=mechanism, ratios=(ratio,),
-        seeds=_numbers(seeds, int, "--seeds"), preset=preset, parameter_set=parameters, output=output,
-        formats=_names(formats), store=store, plugins=tuple(plugins or ()), device=device,
-    )  # fmt: skip
+        datasets=tuple(datasets),
+        methods=_names(methods),
+        mechanism=mechanism,
+        ratios=(ratio,),
+        seeds=_numbers(seeds, int, "--seeds"),
+        preset=preset,
+        parameter_set=parameters,
+        output=output,
+        formats=_names(formats),
+        store=store,
+        plugins=tuple(plugins or ()),
+        device=device,
+    )
     plotter.plot_training(request, _console())
 
 

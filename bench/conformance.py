@@ -94,9 +94,12 @@ class Example:
         """Return one replica alone."""
         one = slice(index, index + 1)
         return replace(
-            self, observed=self.observed[one], train=self.train[one], validation=self.validation[one],
+            self,
+            observed=self.observed[one],
+            train=self.train[one],
+            validation=self.validation[one],
             test=self.test[one],
-        )  # fmt: skip
+        )
 
     def view(self, rows: IntArray, held_out: BoolArray | None = None) -> Incomplete:
         """Return the view of some rows of each replica."""
@@ -708,9 +711,13 @@ class MechanismTrial:
         """Return the mask and the probability of being missing, both [n, M]."""
         table = self.example.table
         return draw_observed(
-            self.mechanism(), table.take(np.arange(len(table))), table.schema, ratio,
-            generator("conformance mask", ratio), table.present,
-        )  # fmt: skip
+            self.mechanism(),
+            table.take(np.arange(len(table))),
+            table.schema,
+            ratio,
+            generator("conformance mask", ratio),
+            table.present,
+        )
 
 
 def ratio_is_met(trial: MechanismTrial) -> None:

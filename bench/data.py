@@ -375,9 +375,7 @@ class TensorView:
         self._rows = torch.as_tensor(view._rows, dtype=torch.int64, device=device)
         self.observed = torch.as_tensor(view.observed, device=device)
         self._scalar_indices = torch.as_tensor(view.schema.scalar_indices, device=device)
-        self._block_indices = {
-            a.name: i for i, a in enumerate(view.schema.attributes) if a.kind not in SCALAR_KINDS
-        }
+        self._block_indices = {a.name: i for i, a in enumerate(view.schema.attributes) if a.kind not in SCALAR_KINDS}
         self._replica = torch.arange(self.replicas, device=device)[:, None]
 
     def batch(self, index: torch.Tensor) -> Batch:

@@ -14,8 +14,15 @@ from bench import __version__
 from bench.paths import PACKAGE
 
 PACKAGES = (
-    "torch", "numpy", "pandas", "scipy", "scikit-learn", "missingpy", "fancyimpute", "matplotlib",
-)  # fmt: skip
+    "torch",
+    "numpy",
+    "pandas",
+    "scipy",
+    "scikit-learn",
+    "missingpy",
+    "fancyimpute",
+    "matplotlib",
+)
 
 
 @lru_cache(maxsize=1)

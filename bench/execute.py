@@ -105,9 +105,13 @@ def execute(
 
 
 def _execute_here(
-    jobs: Sequence[Job], registry: Registry, plan: Plan, observer: Observer, put: Callable[[Sequence[Row]], None],
+    jobs: Sequence[Job],
+    registry: Registry,
+    plan: Plan,
+    observer: Observer,
+    put: Callable[[Sequence[Row]], None],
     interrupted: Callable[[], bool],
-) -> str | None:  # fmt: skip
+) -> str | None:
     for job in jobs:
 
         def progress(done: int, total: int, stage: str, key: str = job.key) -> None:
@@ -125,9 +129,7 @@ def _execute_here(
     return None
 
 
-def _keep(
-    job: Job, rows: Sequence[Row], plan: Plan, observer: Observer, put: Callable[[Sequence[Row]], None]
-) -> None:
+def _keep(job: Job, rows: Sequence[Row], plan: Plan, observer: Observer, put: Callable[[Sequence[Row]], None]) -> None:
     put(rows)
     if plan.checkpoints is not None:
         for path in plan.checkpoints.glob(f"{job.key}-*.pt"):
@@ -225,16 +227,22 @@ def _ignored(*numbers: signal.Signals) -> Iterator[None]:
 
 
 def _execute_in_workers(
-    jobs: Sequence[Job], registry: Registry, plan: Plan, observer: Observer, put: Callable[[Sequence[Row]], None],
+    jobs: Sequence[Job],
+    registry: Registry,
+    plan: Plan,
+    observer: Observer,
+    put: Callable[[Sequence[Row]], None],
     interrupted: Callable[[], bool],
-) -> str | None:  # fmt: skip
+) -> str | None:
     context = multiprocessing.get_context("spawn")
     # Inherited, and so there before any numerical library starts its threads.
     os.environ.update({variable: str(plan.threads) for variable in THREAD_VARIABLES})
     settings = {
-        "deadline": plan.deadline, "device": plan.device, "threads": plan.threads,
+        "deadline": plan.deadline,
+        "device": plan.device,
+        "threads": plan.threads,
         "checkpoints": str(plan.checkpoints) if plan.checkpoints else None,
-    }  # fmt: skip
+    }
     surroundings = Surroundings(plan.device, plan.threads, plan.checkpoints)
     waiting = list(reversed(jobs))
     reason: str | None = None

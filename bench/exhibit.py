@@ -105,9 +105,16 @@ def _made(job: Job, method: PluginInfo, table: Any, registry: Registry, surround
         generated = instance.generate(count, cell.seed)
     truth = table.take(test)
     return Exhibit(
-        schema, observed & present, present, shown, _with_blocks_of(truth, shown),
-        _with_blocks_of(fitted.imputed(0), shown), tuple(samples), generated, as_plain_json(fitted.diagnostics[0]),
-    )  # fmt: skip
+        schema,
+        observed & present,
+        present,
+        shown,
+        _with_blocks_of(truth, shown),
+        _with_blocks_of(fitted.imputed(0), shown),
+        tuple(samples),
+        generated,
+        as_plain_json(fitted.diagnostics[0]),
+    )
 
 
 def shows(what: str, method: PluginInfo) -> bool:
@@ -156,15 +163,20 @@ def keep_exhibit(exhibit: Exhibit, path: Path) -> None:
         "header": np.array(
             canonical_json(
                 {
-                    "version": VERSION, "attributes": [asdict(a) for a in exhibit.schema.attributes],
-                    "samples": len(exhibit.samples), "generated": exhibit.generated is not None,
+                    "version": VERSION,
+                    "attributes": [asdict(a) for a in exhibit.schema.attributes],
+                    "samples": len(exhibit.samples),
+                    "generated": exhibit.generated is not None,
                     "diagnostics": exhibit.diagnostics,
                 }
             )
         ),
-        "observed": exhibit.observed, "present": exhibit.present, "shown": exhibit.shown,
-        **_arrays("truth", exhibit.truth, exhibit.schema), **_arrays("imputed", exhibit.imputed, exhibit.schema),
-    }  # fmt: skip
+        "observed": exhibit.observed,
+        "present": exhibit.present,
+        "shown": exhibit.shown,
+        **_arrays("truth", exhibit.truth, exhibit.schema),
+        **_arrays("imputed", exhibit.imputed, exhibit.schema),
+    }
     for index, values in enumerate(exhibit.samples):
         arrays |= _arrays(f"sample{index}", values, exhibit.schema)
     if exhibit.generated is not None:
@@ -190,11 +202,16 @@ def kept_exhibit(path: Path) -> Exhibit | None:
                 return None
             schema = Schema(tuple(_attribute(entry) for entry in header["attributes"]))
             return Exhibit(
-                schema, arrays["observed"], arrays["present"], arrays["shown"], _values("truth", arrays, schema),
+                schema,
+                arrays["observed"],
+                arrays["present"],
+                arrays["shown"],
+                _values("truth", arrays, schema),
                 _values("imputed", arrays, schema),
                 tuple(_values(f"sample{index}", arrays, schema) for index in range(header["samples"])),
-                _values("generated", arrays, schema) if header["generated"] else None, header["diagnostics"],
-            )  # fmt: skip
+                _values("generated", arrays, schema) if header["generated"] else None,
+                header["diagnostics"],
+            )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 

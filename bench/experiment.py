@@ -21,8 +21,13 @@ from bench.tuned import TUNED, TunedParameters
 
 #: Fields in which the cells of one stack may differ.
 STACKED_OVER = (
-    "seed", "mechanism", "mechanism_version", "mechanism_parameters", "mechanism_overrides", "ratio",
-)  # fmt: skip
+    "seed",
+    "mechanism",
+    "mechanism_version",
+    "mechanism_parameters",
+    "mechanism_overrides",
+    "ratio",
+)
 
 
 @dataclass(frozen=True)
@@ -139,9 +144,11 @@ def with_stand_ins(specs: Sequence[TableSpec], registry: Registry) -> list[Table
     for spec in specs:
         used = {entry.dataset: known[entry.dataset] for entry in spec.entries() if entry.dataset in known}
         update = {
-            "id": f"{spec.id}_stand_in", "label": f"{spec.label}-stand-in", "stand_ins": used,
+            "id": f"{spec.id}_stand_in",
+            "label": f"{spec.label}-stand-in",
+            "stand_ins": used,
             "title": f"{spec.title} SYNTHETIC stand-in data.",
-        }  # fmt: skip
+        }
         changed.append(spec.model_copy(update=update) if used else spec)
     if not any(spec.stand_ins for spec in changed):
         raise BenchError(f"--stand-in: no data set of {' and '.join(spec.id for spec in specs)} has a stand-in")
@@ -252,17 +259,27 @@ def cells_of(
                 chosen = (tuned or TunedParameters()).chosen(method, entry.dataset, seed, content)
             parameters = resolved_parameters(method, parameter_set, {**chosen, **entry.parameters})
             cell = Cell(
-                dataset=entry.dataset, content=content, include_target=entry.include_target,
-                mechanism=entry.mechanism, mechanism_version=mechanism.version,
+                dataset=entry.dataset,
+                content=content,
+                include_target=entry.include_target,
+                mechanism=entry.mechanism,
+                mechanism_version=mechanism.version,
                 mechanism_parameters={**mechanism.parameters, **entry.mechanism_parameters},
-                mechanism_overrides=dict(entry.mechanism_parameters), ratio=entry.ratio,
-                method=entry.method, method_version=method.version,
-                parameter_set=parameter_set, overrides=dict(entry.parameters), parameters=parameters,
-                seed=seed, repeat=spec.repeat, protocol=entry.protocol, preset=selection.preset,
+                mechanism_overrides=dict(entry.mechanism_parameters),
+                ratio=entry.ratio,
+                method=entry.method,
+                method_version=method.version,
+                parameter_set=parameter_set,
+                overrides=dict(entry.parameters),
+                parameters=parameters,
+                seed=seed,
+                repeat=spec.repeat,
+                protocol=entry.protocol,
+                preset=selection.preset,
                 budget=budget_for(selection.preset, dataset.kinds).as_json(),
                 engine=engine_version(dataset.kinds),
                 precision=selection.precision if method.uses_torch else HIGHEST,
-            )  # fmt: skip
+            )
             cells.setdefault(cell.key, cell)
     return list(cells.values())
 

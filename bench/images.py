@@ -228,9 +228,7 @@ def paired_rows(
 
 def image_and_label(images: Images, shape: tuple[int, ...], levels: Sequence[str]) -> Table:
     """Return a table of two attributes: the image, and its label as a category."""
-    schema = Schema(
-        (Attribute("image", "image", shape=shape), Attribute("label", "categorical", levels=tuple(levels)))
-    )
+    schema = Schema((Attribute("image", "image", shape=shape), Attribute("label", "categorical", levels=tuple(levels))))
     present = np.ones((len(images.labels), 2), dtype=np.bool_)
     return Table(schema, images.labels[:, None].astype(np.float64), {"image": images.pixels}, present, images.test)
 

@@ -229,8 +229,10 @@ def _attribute_scores(
         rows = entries[:, index]
         if rows.any():
             found[names[index]] = {
-                "entries": int(rows.sum()), "mse": float(squared[rows].mean()), "mae": float(absolute[rows].mean()),
-            }  # fmt: skip
+                "entries": int(rows.sum()),
+                "mse": float(squared[rows].mean()),
+                "mae": float(absolute[rows].mean()),
+            }
     return {name: found[name] for name in names if name in found}
 
 

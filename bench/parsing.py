@@ -37,9 +37,7 @@ def read_rows(path: Path, separator: str | None = ",", skip: int = 0) -> Rows:
     raw = path.read_bytes()
     text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8")
     lines = (line.strip("\r\n ") for line in text.split("\n")[skip:])
-    return [
-        [field.strip(" \"'") for field in line.split(separator)] for line in lines if line and line[0] not in "@%"
-    ]
+    return [[field.strip(" \"'") for field in line.split(separator)] for line in lines if line and line[0] not in "@%"]
 
 
 def level_of(text: str, levels: Sequence[str]) -> str | None:

@@ -92,9 +92,18 @@ def plot_ratios(request: PlotRequest, console: Console) -> list[Path]:
             raise BenchError(f"no rows to draw of {dataset}: {lacking}")
         if lacking:
             say(console, f"{dataset}: {lacking}")
-        written += _save(draw_ratios(panels, _ratio_heading(table, request, dataset)), request, console, [
-            "ratios", dataset, request.mechanism, str(table.preset), request.parameter_set,
-        ])  # fmt: skip
+        written += _save(
+            draw_ratios(panels, _ratio_heading(table, request, dataset)),
+            request,
+            console,
+            [
+                "ratios",
+                dataset,
+                request.mechanism,
+                str(table.preset),
+                request.parameter_set,
+            ],
+        )
     return written
 
 
@@ -162,9 +171,7 @@ def plot_samples(request: PlotRequest, console: Console) -> list[Path]:
                 chosen = _chosen(request, schema, ("numeric", "categorical", "features"))
                 most = chosen if request.attributes else chosen[:MOST_PANELS]
                 samples = exhibit.samples[: request.draws]
-                panels = draws_panels(
-                    _scored(exhibit), exhibit.imputed, samples, most, request.rows or PANEL_LINES
-                )
+                panels = draws_panels(_scored(exhibit), exhibit.imputed, samples, most, request.rows or PANEL_LINES)
                 sizes = "; dots of categories: share of draws" if any(panel.levels for panel in panels) else ""
                 note = _cut(len(most), len(chosen), f"{len(samples)} draws of each hidden entry{sizes}")
                 figure = draw_draws(panels, _heading(title, request, cell, note))
@@ -241,15 +248,18 @@ def default_metrics(info: PluginInfo) -> tuple[str, ...]:
     kinds = set(info.kinds)
     if kinds & {"image", "features"}:
         return ("mse", "pfc") if "categorical" in kinds else ("mse",)
-    return tuple(
-        metric for kind, metric in (("numeric", "nrmse_std"), ("categorical", "pfc")) if kind in kinds
-    )
+    return tuple(metric for kind, metric in (("numeric", "nrmse_std"), ("categorical", "pfc")) if kind in kinds)
 
 
 def ratio_spec(
-    dataset: str, methods: Sequence[str], mechanism: str, ratios: Sequence[float], metrics: Sequence[str],
-    seeds: Sequence[int], registry: Registry,
-) -> TableSpec:  # fmt: skip
+    dataset: str,
+    methods: Sequence[str],
+    mechanism: str,
+    ratios: Sequence[float],
+    metrics: Sequence[str],
+    seeds: Sequence[int],
+    registry: Registry,
+) -> TableSpec:
     """Return a table with one row a method, the floor first, and one column a metric and ratio."""
     rows = [Row(label=f"{FLOOR} (floor)", method=FLOOR, protocol="inductive", floor=True)]
     rows += [
@@ -263,9 +273,14 @@ def ratio_spec(
         for ratio in ratios
     ]
     return TableSpec(
-        id="ratios", title=f"Error over missing ratio: {dataset}", label="fig:ratios", seeds=tuple(seeds),
-        defaults=Defaults(include_target=False, attribute="all"), rows=tuple(rows), columns=tuple(columns),
-    )  # fmt: skip
+        id="ratios",
+        title=f"Error over missing ratio: {dataset}",
+        label="fig:ratios",
+        seeds=tuple(seeds),
+        defaults=Defaults(include_target=False, attribute="all"),
+        rows=tuple(rows),
+        columns=tuple(columns),
+    )
 
 
 def _ratio_table(request: PlotRequest, dataset: str, registry: Registry) -> tuple[ReportTable, tuple[str, ...]]:
@@ -300,7 +315,9 @@ def _lacking(table: ReportTable, request: PlotRequest, methods: Sequence[str]) -
     entry = cells[0].entry
     names = [*dict.fromkeys(method for method, _ in lacking)]
     words = [
-        "vsae-bench run", f"--datasets {entry.dataset}", f"--methods {','.join([*names, FLOOR])}",
+        "vsae-bench run",
+        f"--datasets {entry.dataset}",
+        f"--methods {','.join([*names, FLOOR])}",
         f"--ratios {','.join(f'{ratio:g}' for ratio in sorted({ratio for _, ratio in lacking}))}",
         f"--mechanisms {entry.mechanism}" if entry.mechanism != "mcar" else "",
         f"--seeds {','.join(map(str, request.seeds))}" if request.seeds else "",
@@ -308,7 +325,7 @@ def _lacking(table: ReportTable, request: PlotRequest, methods: Sequence[str]) -
         f"--parameters {request.parameter_set}" if request.parameter_set != "default" else "",
         f"--store {request.store}" if request.store != PlotRequest(()).store else "",
         *(f"--plugins {folder}" for folder in request.plugins),
-    ]  # fmt: skip
+    ]
     made = " ".join(word for word in words if word)
     return f"{len(lacking)} of {len(points)} points lack rows; `{made}` makes them"
 
@@ -361,16 +378,19 @@ def _require_that_show(what: str, otherwise: str, request: PlotRequest, registry
 def _cells(request: PlotRequest, dataset: str, registry: Registry, console: Console) -> list[Cell]:
     """Return the cells of a request on one data set: those a grid of ``run`` has."""
     grid = RunRequest(
-        preset=request.preset or "quick", parameter_set=request.parameter_set, methods=request.methods,
-        datasets=(dataset,), seeds=request.seeds, mechanisms=(request.mechanism,), ratios=request.ratios[:1],
+        preset=request.preset or "quick",
+        parameter_set=request.parameter_set,
+        methods=request.methods,
+        datasets=(dataset,),
+        seeds=request.seeds,
+        mechanisms=(request.mechanism,),
+        ratios=request.ratios[:1],
         store=request.store,
-    )  # fmt: skip
+    )
     return plan_jobs([grid_of_your_own(grid, registry)], grid, registry, console)[0]
 
 
-def _exhibits(
-    request: PlotRequest, dataset: str, registry: Registry, console: Console
-) -> list[tuple[Cell, Exhibit]]:
+def _exhibits(request: PlotRequest, dataset: str, registry: Registry, console: Console) -> list[tuple[Cell, Exhibit]]:
     """Return the exhibits of all cells of a request on one data set; those that are not kept yet are made and kept."""
     cells = _cells(request, dataset, registry, console)
     paths = {cell.key: exhibit_path(request.store, cell) for cell in cells}

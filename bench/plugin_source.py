@@ -30,8 +30,11 @@ _API = PACKAGE / "api.py"
 
 #: Contract class in ``bench.api`` -> category, the longer suffix before the one it ends with.
 _CONTRACTS: dict[str, Category] = {
-    "StackedMethod": "method", "Method": "method", "Dataset": "dataset", "Mechanism": "mechanism",
-}  # fmt: skip
+    "StackedMethod": "method",
+    "Method": "method",
+    "Dataset": "dataset",
+    "Mechanism": "mechanism",
+}
 
 
 @dataclass(frozen=True)
@@ -289,7 +292,8 @@ _ATTRIBUTES: dict[Category, _Rules] = {
         "max_attributes": (lambda value: value is None or _is_version(value), "a whole number from 1, or None"),
         "parameter_sets": (_are_parameter_sets, "a dict of named dicts of JSON values, one of them 'default'"),
         "tunable": (
-            _are_ranges, "a dict of (\"log\", low, high), (\"uniform\", low, high) or (\"choice\", value, value, ...)"
+            _are_ranges,
+            'a dict of ("log", low, high), ("uniform", low, high) or ("choice", value, value, ...)',
         ),
     },
     "dataset": {name: rule for name, rule in _COMMON.items() if name != "version"}
@@ -313,7 +317,7 @@ def _with_attributes(info: PluginInfo, ancestry: Sequence[_Ancestor]) -> PluginI
     own = ancestry[0]
     try:
         if "name" not in _assigned(own.node):
-            raise _NotLiteral(f"{info.path}:{own.node.lineno}: class {own.node.name} needs a literal name = \"...\"")
+            raise _NotLiteral(f'{info.path}:{own.node.lineno}: class {own.node.name} needs a literal name = "..."')
         values["name"] = _literal([own], "name", _is_named, "text without blanks, commas and slashes")
     except _NotLiteral as error:
         errors.append(str(error))

@@ -71,20 +71,45 @@ def budget_for(preset: str, kinds: Iterable[str]) -> Budget:
         return Budget(learning_rate=1e-3 if images else learning_rate)
     if preset == "quick":
         return Budget(
-            preset="quick", steps=1500, batch=256, learning_rate=1e-3 if images else learning_rate,
-            draws=20 if images else 100, target_draws=10, validation_draws=10, evaluations=50, trees=30, sweeps=4,
+            preset="quick",
+            steps=1500,
+            batch=256,
+            learning_rate=1e-3 if images else learning_rate,
+            draws=20 if images else 100,
+            target_draws=10,
+            validation_draws=10,
+            evaluations=50,
+            trees=30,
+            sweeps=4,
             test_rows=2000 if images else None,
-        )  # fmt: skip
+        )
     if preset == "long":
         return Budget(
-            preset="long", steps=15_000, batch=256, learning_rate=1e-3 if images else learning_rate,
-            draws=100, target_draws=10, validation_draws=10, evaluations=50, trees=100, sweeps=10,
-        )  # fmt: skip
+            preset="long",
+            steps=15_000,
+            batch=256,
+            learning_rate=1e-3 if images else learning_rate,
+            draws=100,
+            target_draws=10,
+            validation_draws=10,
+            evaluations=50,
+            trees=100,
+            sweeps=10,
+        )
     if preset == "paper":
         epochs = 2000 if categorical_only else 1000
         return Budget(
-            preset="paper", steps=None, epochs=epochs, batch=128 if multimodal else 64, learning_rate=learning_rate,
-            warm_fraction=100 / epochs, draws=1000, target_draws=100, validation_draws=20, evaluations=epochs,
-            trees=100, sweeps=10,
-        )  # fmt: skip
+            preset="paper",
+            steps=None,
+            epochs=epochs,
+            batch=128 if multimodal else 64,
+            learning_rate=learning_rate,
+            warm_fraction=100 / epochs,
+            draws=1000,
+            target_draws=100,
+            validation_draws=20,
+            evaluations=epochs,
+            trees=100,
+            sweeps=10,
+        )
     raise BenchError(f"unknown preset '{preset}'.{closest(preset, PRESETS)}")

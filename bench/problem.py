@@ -129,13 +129,22 @@ def build_problem(table: Table, cells: Sequence[Cell], mechanisms: Sequence[Mech
             scored = generator("scored test rows", cell.dataset, seed).permutation(split.test)[:limit]
             split = Split(split.train, split.validation, np.sort(scored))
         hole = (
-            cell.dataset, cell.include_target, cell.mechanism, canonical_json(dict(cell.mechanism_parameters)),
-            cell.ratio, seed,
-        )  # fmt: skip
+            cell.dataset,
+            cell.include_target,
+            cell.mechanism,
+            canonical_json(dict(cell.mechanism_parameters)),
+            cell.ratio,
+            seed,
+        )
         observed, probability = draw_observed(
-            mechanism, values, table.schema, cell.ratio, generator("mask", *hole), table.present,
+            mechanism,
+            values,
+            table.schema,
+            cell.ratio,
+            generator("mask", *hole),
+            table.present,
             cell.mechanism_parameters,
-        )  # fmt: skip
+        )
         splits.append(split)
         masks.append(observed)
         ratios.append(realised_ratio(observed, table.present, probability))
@@ -148,7 +157,12 @@ def build_problem(table: Table, cells: Sequence[Cell], mechanisms: Sequence[Mech
 
     whole = np.broadcast_to(np.arange(len(table)), (len(cells), len(table)))
     return Problem(
-        table, tuple(splits), tuple(masks), tuple(ratios),
-        view("train"), view("validation", np.stack(held_out)), view("test"),
+        table,
+        tuple(splits),
+        tuple(masks),
+        tuple(ratios),
+        view("train"),
+        view("validation", np.stack(held_out)),
+        view("test"),
         Incomplete(table, whole, np.stack(masks)),
-    )  # fmt: skip
+    )

@@ -74,8 +74,10 @@ def _bars(console: Console) -> Progress:
         TextColumn("{task.description}", markup=False, table_column=whole),
         BarColumn(bar_width=max(8, min(30, console.width // 4))),
         TextColumn("{task.fields[note]}", markup=False, table_column=whole),
-        console=console, transient=True, disable=not console.is_terminal,
-    )  # fmt: skip
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
 
 
 class RunProgress:

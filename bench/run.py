@@ -111,9 +111,13 @@ def _compute(job: Job, method: PluginInfo, registry: Registry, surroundings: Sur
             continue
         test = problem.splits[replica].test
         scores = score(
-            loaded.table.take(test), fitted.imputed(replica), problem.masks[replica][test], loaded.table.present[test],
-            loaded.table.schema, reference,
-        )  # fmt: skip
+            loaded.table.take(test),
+            fitted.imputed(replica),
+            problem.masks[replica][test],
+            loaded.table.present[test],
+            loaded.table.schema,
+            reference,
+        )
         row = _row(job, cell, "ok", None, surroundings, seconds)
         rows.append(
             {
@@ -186,9 +190,7 @@ def load_for(job: Job, method: PluginInfo, registry: Registry, surroundings: Sur
     return loaded
 
 
-def fit_and_impute(
-    job: Job, method: PluginInfo, table: Any, registry: Registry, surroundings: Surroundings
-) -> Fitted:
+def fit_and_impute(job: Job, method: PluginInfo, table: Any, registry: Registry, surroundings: Surroundings) -> Fitted:
     """Build a job's problem, fit its method and impute the test rows; this is all a row's numbers come from."""
     from bench.api import Context
     from bench.problem import build_problem

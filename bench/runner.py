@@ -218,9 +218,14 @@ def grid_of_your_own(request: RunRequest, registry: Registry) -> TableSpec:
         Row(label=name, method=name, protocol=preferred_protocol(registry.method(name))) for name in request.methods
     ]
     return TableSpec(
-        id="grid", title="A grid of your own", label="tab:grid", seeds=request.seeds or (0, 1, 2),
-        defaults=Defaults(protocol="inductive"), rows=tuple(rows), columns=tuple(columns),
-    )  # fmt: skip
+        id="grid",
+        title="A grid of your own",
+        label="tab:grid",
+        seeds=request.seeds or (0, 1, 2),
+        defaults=Defaults(protocol="inductive"),
+        rows=tuple(rows),
+        columns=tuple(columns),
+    )
 
 
 def parse_duration(text: str) -> float:
@@ -241,16 +246,26 @@ def require_parameter_set(name: str, registry: Registry) -> None:
 
 
 def _execute(
-    waiting: Sequence[Job], registry: Registry, request: RunRequest, seconds: float | None, began: float,
-    costs: Mapping[Any, float], store: Store, put: Callable[[Sequence[dict[str, Any]]], None], console: Console,
-) -> int:  # fmt: skip
+    waiting: Sequence[Job],
+    registry: Registry,
+    request: RunRequest,
+    seconds: float | None,
+    began: float,
+    costs: Mapping[Any, float],
+    store: Store,
+    put: Callable[[Sequence[dict[str, Any]]], None],
+    console: Console,
+) -> int:
     from bench.execute import Plan, execute
 
     device = choose_device(request.device, needs_torch=any(_needs_torch(job, registry) for job in waiting))
     plan = Plan(
-        workers=choose_workers(request.workers, device, len(waiting)), device=device, threads=request.threads,
-        checkpoints=store.folder / "checkpoints", deadline=None if seconds is None else began + seconds,
-    )  # fmt: skip
+        workers=choose_workers(request.workers, device, len(waiting)),
+        device=device,
+        threads=request.threads,
+        checkpoints=store.folder / "checkpoints",
+        deadline=None if seconds is None else began + seconds,
+    )
     preset = f"preset {request.preset} ({PRESETS[request.preset]})"
     say(console, f"{counted(len(waiting), 'job')} with {preset}, on {device}, {counted(plan.workers, 'worker')}")
     with held(store.folder), RunProgress(waiting, costs, console) as progress:

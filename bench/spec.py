@@ -254,8 +254,12 @@ class _Misplaced(Exception):
 
 
 _BUILT_IN: Mapping[str, Any] = {
-    "include_target": False, "mechanism_parameters": {}, "parameters": {}, "protocol": "inductive", "attribute": "all",
-}  # fmt: skip
+    "include_target": False,
+    "mechanism_parameters": {},
+    "parameters": {},
+    "protocol": "inductive",
+    "attribute": "all",
+}
 
 
 def _merge(layers: tuple[CellFields, ...]) -> dict[str, Any]:
@@ -403,9 +407,13 @@ def _shortly(value: object) -> str:
 def _fields_at(location: Location) -> tuple[str, ...]:
     """Return the keys that may stand at a place of a spec."""
     parts: Mapping[str, type[_Model]] = {
-        "defaults": Defaults, "format": Format, "blocks": Block, "rows": Row, "columns": Column,
+        "defaults": Defaults,
+        "format": Format,
+        "blocks": Block,
+        "rows": Row,
+        "columns": Column,
         "published": PublishedFields,
-    }  # fmt: skip
+    }
     names = [part for part in location if isinstance(part, str)]
     model = parts.get(names[-1], TableSpec) if names else TableSpec
     return tuple(model.model_fields)

@@ -91,9 +91,12 @@ def tune_request(request: TuneRequest, console: Console) -> int:
             began = time.monotonic()
             with TrialProgress(f"{method.name} on {dataset.name}", console) as progress:
                 surroundings = Surroundings(
-                    choose_device(request.device, needs_torch=method.uses_torch), 1,
-                    request.store / "checkpoints", progress, StopRule(deadline, interrupted),
-                )  # fmt: skip
+                    choose_device(request.device, needs_torch=method.uses_torch),
+                    1,
+                    request.store / "checkpoints",
+                    progress,
+                    StopRule(deadline, interrupted),
+                )
                 try:
                     record = tune(method, dataset, table, registry, surroundings, request.preset, seeds)
                 except Stopped as stopped:
@@ -118,9 +121,7 @@ def tunable_method(name: str, registry: Registry) -> PluginInfo:
         raise BenchError(f"method '{name}': {reason}")
     if not method.tunable:
         others = [other for other, info in registry.methods.items() if info.tunable]
-        raise BenchError(
-            f"method '{name}' declares nothing to tune and runs with its defaults.{closest(name, others)}"
-        )
+        raise BenchError(f"method '{name}' declares nothing to tune and runs with its defaults.{closest(name, others)}")
     return method
 
 
@@ -243,14 +244,28 @@ def _problem(
     mechanism = registry.mechanism(MECHANISM)
     cells = [
         Cell(
-            dataset=dataset, content=table.content_hash, include_target=False, mechanism=MECHANISM,
-            mechanism_version=mechanism.version, mechanism_parameters=dict(mechanism.parameters),
-            mechanism_overrides={}, ratio=RATIO, method=method.name, method_version=method.version,
-            parameter_set=TUNED, overrides={}, parameters={}, seed=seed, repeat="all", protocol="inductive",
-            preset=budget.preset, budget=budget.as_json(), engine=engine_version(registry.dataset(dataset).kinds),
+            dataset=dataset,
+            content=table.content_hash,
+            include_target=False,
+            mechanism=MECHANISM,
+            mechanism_version=mechanism.version,
+            mechanism_parameters=dict(mechanism.parameters),
+            mechanism_overrides={},
+            ratio=RATIO,
+            method=method.name,
+            method_version=method.version,
+            parameter_set=TUNED,
+            overrides={},
+            parameters={},
+            seed=seed,
+            repeat="all",
+            protocol="inductive",
+            preset=budget.preset,
+            budget=budget.as_json(),
+            engine=engine_version(registry.dataset(dataset).kinds),
         )
         for seed in seeds
-    ]  # fmt: skip
+    ]
     return build_problem(table, cells, [load(mechanism)() for _ in seeds])
 
 
@@ -302,8 +317,9 @@ def _show(record: Tuned, console: Console) -> None:
         seeds = "every seed" if record.every_seed else f"seed {seed}"
         grid = Grid(
             title=f"{record.method} on {record.dataset}, {seeds}: error on held-out validation entries (floor 1)",
-            box=box.SIMPLE_HEAD, title_justify="left",
-        )  # fmt: skip
+            box=box.SIMPLE_HEAD,
+            title_justify="left",
+        )
         names = list(trials[0]["parameters"])
         for name in ("error", *names, ""):
             grid.add_column(name, justify="right" if name else "left")
@@ -330,9 +346,13 @@ class TrialProgress:
 
         self._console, self._label = console, label
         self._bars = Progress(
-            TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn(),
-            console=console, transient=True, disable=not console.is_terminal,
-        )  # fmt: skip
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
         self._task = self._bars.add_task(f"tuning {label}", total=None)
         self._began = self._last_line = time.monotonic()
         #: What an earlier call had done already: it says nothing about this one's speed.

@@ -149,8 +149,11 @@ def isolated(function: str, **arguments: Any) -> tuple[Any, float]:
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.common", function, json.dumps(arguments)],
-        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": path},
+    )
     if done.returncode:
         raise RuntimeError(f"{function} failed in its own process: {done.stderr[-2000:]}")
     answer = json.loads(done.stdout.splitlines()[-1])
@@ -181,8 +184,18 @@ def finish(report: Report, options: argparse.Namespace) -> int:
     if options.json:
         for line in lines:
             print(json.dumps({"benchmark": report.title, **line.as_json()}))
-        print(json.dumps({"benchmark": report.title, "ratio_is": report.ratio, "notes": list(report.notes),
-                          "small": options.small, "rounds": options.rounds, "environment": environment()}))  # fmt: skip
+        print(
+            json.dumps(
+                {
+                    "benchmark": report.title,
+                    "ratio_is": report.ratio,
+                    "notes": list(report.notes),
+                    "small": options.small,
+                    "rounds": options.rounds,
+                    "environment": environment(),
+                }
+            )
+        )
     else:
         _print_table(report, lines, options.small)
     return int(any(line.reached is False for line in lines))
@@ -205,9 +218,13 @@ def _print_table(report: Report, lines: Sequence[Line], small: bool) -> None:
     for line in lines:
         verdict = {True: "reached", False: "MISSED", None: ""}[line.reached]
         table.add_row(
-            number(line.ratio), line.case, _with_unit(line.ours, line.unit), _with_unit(line.other, line.unit),
-            f"{line.target} {verdict}".strip(), ", ".join(f"{name} {_plain(v)}" for name, v in line.notes.items()),
-        )  # fmt: skip
+            number(line.ratio),
+            line.case,
+            _with_unit(line.ours, line.unit),
+            _with_unit(line.other, line.unit),
+            f"{line.target} {verdict}".strip(),
+            ", ".join(f"{name} {_plain(v)}" for name, v in line.notes.items()),
+        )
     console = Console()
     console.print(table)
     if small:
@@ -218,8 +235,9 @@ def _print_table(report: Report, lines: Sequence[Line], small: bool) -> None:
     packages = ", ".join(f"{name} {version}" for name, version in here["packages"].items())
     console.print(
         f"{here['processor']}, {here['cores']} cores, {here['memory_gib']} GiB, Python {here['python']}, {packages}",
-        highlight=False, markup=False,
-    )  # fmt: skip
+        highlight=False,
+        markup=False,
+    )
 
 
 def number(value: float | None) -> str:

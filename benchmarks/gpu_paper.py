@@ -90,9 +90,7 @@ def work_of_a_step(job: Job, problem: Problem, registry: Registry, machine: Mach
     from bench.api import Budget
     from benchmarks.roofline import counted
 
-    budget = replace(
-        Budget(**job.cells[0].budget), epochs=None, warm_fraction=0.0, evaluations=1, validation_draws=1
-    )
+    budget = replace(Budget(**job.cells[0].budget), epochs=None, warm_fraction=0.0, evaluations=1, validation_draws=1)
 
     def work(steps: int) -> Work:
         return counted(lambda: fitted(job, problem, registry, replace(budget, steps=steps), device), machine)
@@ -131,9 +129,11 @@ def measure(job: Job, registry: Registry, machine: Machine, device: str, count_o
     work = work_of_a_step(job, problem, registry, machine, device)
     label = f"{job.label}, {len(job.cells)} replicas"
     notes: dict[str, Any] = {
-        "GFLOP": work.flops / 1e9, "MB": work.bytes / 1e6, "operations": round(work.launches),
+        "GFLOP": work.flops / 1e9,
+        "MB": work.bytes / 1e6,
+        "operations": round(work.launches),
         "flops per byte": work.flops / max(work.bytes, 1.0),
-    }  # fmt: skip
+    }
     if count_only:
         return Line(label, None, None, 1000 * work.seconds, "ms", notes=notes), 0.0
     budget, steps = job.cells[0].budget, steps_an_epoch(job, problem)
@@ -183,8 +183,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from bench.registry import Registry
 
     if not options.count_only and not torch.cuda.is_available():
-        print("gpu_paper: needs a CUDA device, and torch finds none here; --count-only counts the work on a CPU",
-              file=sys.stderr)  # fmt: skip
+        print(
+            "gpu_paper: needs a CUDA device, and torch finds none here; --count-only counts the work on a CPU",
+            file=sys.stderr,
+        )
         return 2
     device = chosen_device("cpu" if options.count_only else "cuda")
     registry = Registry.scan()
@@ -201,9 +203,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             total += seconds
         if not options.count_only:
             lines.append(
-                Line("all jobs, projected", HOURS / (total / 3600), total / 3600, HOURS, "h", f"<= {HOURS:g} h",
-                     total <= 3600 * HOURS)
-            )  # fmt: skip
+                Line(
+                    "all jobs, projected",
+                    HOURS / (total / 3600),
+                    total / 3600,
+                    HOURS,
+                    "h",
+                    f"<= {HOURS:g} h",
+                    total <= 3600 * HOURS,
+                )
+            )
             line, _ = measure(nine_replicas(registry), registry, machine, device, False)
             share = line.ratio or 0.0
             lines.append(replace(line, target=f">= {ROOFLINE_SHARE:g}", reached=share >= ROOFLINE_SHARE))

@@ -69,23 +69,26 @@ def measure(words: Sequence[str], rounds: int, folder: Path) -> Line:
         run(words, workers, stores[workers][-1])
 
     run([*words, "--dry-run"], 1, folder / "nothing")  # data are fetched and parsed before the clock starts
-    seconds = alternate(
-        {"one worker": partial(fresh, 1), "two workers": partial(fresh, 2)}, rounds, warm_up=False
-    )
+    seconds = alternate({"one worker": partial(fresh, 1), "two workers": partial(fresh, 2)}, rounds, warm_up=False)
     took = medians(seconds)
     ratio = median_ratio(seconds["one worker"], seconds["two workers"])
     jobs = Jobs.of(stores[1][-1])
     best = jobs.best_ratio(2)
     suffice = best >= TARGET / 0.95
     return Line(
-        f"run {shlex.join(words)}", ratio, took["two workers"], took["one worker"],
+        f"run {shlex.join(words)}",
+        ratio,
+        took["two workers"],
+        took["one worker"],
         target=f">= {TARGET:g}" if suffice else f"no target: {best:.3g} at best",
         reached=ratio >= TARGET if suffice else None,
         notes={
-            "jobs": jobs.count, "longest job": f"{jobs.longest}, {jobs.longest_seconds:.1f} s",
-            "all jobs, one worker": f"{jobs.seconds:.0f} s", "spread": max(map(spread, seconds.values())),
+            "jobs": jobs.count,
+            "longest job": f"{jobs.longest}, {jobs.longest_seconds:.1f} s",
+            "all jobs, one worker": f"{jobs.seconds:.0f} s",
+            "spread": max(map(spread, seconds.values())),
         },
-    )  # fmt: skip
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -84,13 +84,18 @@ def measure(dataset: str, replicas: int, rows: int, draws: int, small: bool, rou
     target = 1.0 if replicas == 1 else TARGET_CPU if device == "cpu" else TARGET_GPU
     return Line(
         f"{dataset}, {replicas} replica{'s' if replicas > 1 else ''}, {device}",
-        ratio, took["ours"] / replicas, took["plain"], target=f">= {target:g}",
+        ratio,
+        took["ours"] / replicas,
+        took["plain"],
+        target=f">= {target:g}",
         reached=ratio >= target and apart <= AGREEMENT,
         notes={
-            "rows": rows, "draws": draws, "apart, in own noise": apart,
+            "rows": rows,
+            "draws": draws,
+            "apart, in own noise": apart,
             "spread": max(spread(timings) for timings in seconds.values()),
         },
-    )  # fmt: skip
+    )
 
 
 def impute_once(dataset: str, small: bool, rows: int, draws: int) -> int:
@@ -125,14 +130,26 @@ def memory_lines(dataset: str, small: bool, rows: int, draws: int) -> list[Line]
     limit = base + RESULT_COPIES * (larger - result) + 0.05 * base
     return [
         Line(
-            f"{dataset}, peak memory, {draws} to {10 * draws} draws", base / more_draws, more_draws, base, "MiB",
-            f"<= {MORE_DRAWS:g} times", more_draws <= MORE_DRAWS * base, {"rows": rows},
+            f"{dataset}, peak memory, {draws} to {10 * draws} draws",
+            base / more_draws,
+            more_draws,
+            base,
+            "MiB",
+            f"<= {MORE_DRAWS:g} times",
+            more_draws <= MORE_DRAWS * base,
+            {"rows": rows},
         ),
         Line(
-            f"{dataset}, peak memory, {rows} to {4 * rows} rows", base / more_rows, more_rows, base, "MiB",
-            f"<= {limit:.0f} MiB", more_rows <= limit, {"draws": draws, "result MiB": larger},
+            f"{dataset}, peak memory, {rows} to {4 * rows} rows",
+            base / more_rows,
+            more_rows,
+            base,
+            "MiB",
+            f"<= {limit:.0f} MiB",
+            more_rows <= limit,
+            {"draws": draws, "result MiB": larger},
         ),
-    ]  # fmt: skip
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

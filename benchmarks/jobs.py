@@ -31,8 +31,12 @@ def measured(checkout: Path, **job: Any) -> dict[str, float]:
     environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, str(CHILD), json.dumps(job)],
-        capture_output=True, text=True, check=True, env=environment, cwd=checkout,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+        cwd=checkout,
+    )
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -48,9 +52,11 @@ def line(label: str, ours: Sequence[dict[str, float]], before: Sequence[dict[str
     for when, rounds in (("", ours), ("before: ", before)):
         if rounds:
             notes |= {
-                f"{when}ms a step": 1000 * median(rounds, "step"), f"{when}of it products": median(rounds, "products"),
-                f"{when}s to choose once": median(rounds, "choose"), f"{when}s to impute": median(rounds, "impute"),
-            }  # fmt: skip
+                f"{when}ms a step": 1000 * median(rounds, "step"),
+                f"{when}of it products": median(rounds, "products"),
+                f"{when}s to choose once": median(rounds, "choose"),
+                f"{when}s to impute": median(rounds, "impute"),
+            }
     notes |= {"steps": round(ours[0]["steps"]), "evaluations": round(ours[0]["evaluations"])}
     other = median(before, "job") if before else None
     return Line(label, other / job if other else None, job, other, notes=notes)
@@ -70,10 +76,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for pair in options.jobs.split(","):
         method, _, dataset = pair.partition(":")
         job = {
-            "method": method, "dataset": dataset, "preset": options.preset,
-            "steps": 2 if options.small else options.steps, "replicas": options.replicas,
+            "method": method,
+            "dataset": dataset,
+            "preset": options.preset,
+            "steps": 2 if options.small else options.steps,
+            "replicas": options.replicas,
             "precision": options.precision,
-        }  # fmt: skip
+        }
         ours: list[dict[str, float]] = []
         before: list[dict[str, float]] = []
         for _ in range(options.rounds):

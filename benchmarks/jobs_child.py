@@ -16,9 +16,7 @@ from typing import Any
 PRODUCTS = ("aten::addmm", "aten::baddbmm", "aten::bmm", "aten::mm")
 
 
-def measure(
-    method: str, dataset: str, preset: str, steps: int, replicas: int, precision: str
-) -> dict[str, Any]:
+def measure(method: str, dataset: str, preset: str, steps: int, replicas: int, precision: str) -> dict[str, Any]:
     """Return processor seconds of a step, of choosing the epoch, of imputing, and of the whole job worked out."""
     import torch
 
@@ -60,10 +58,14 @@ def measure(
     full = training.Schedule.of(trainer.network.training_budget(whole), trainer.train.rows)
     evaluations = -(-full.epochs // full.evaluate_every)
     return {
-        "step": step, "steps": full.epochs * full.steps_per_epoch, "choose": choose, "evaluations": evaluations,
-        "impute": impute, "job": full.epochs * full.steps_per_epoch * step + evaluations * choose + impute,
+        "step": step,
+        "steps": full.epochs * full.steps_per_epoch,
+        "choose": choose,
+        "evaluations": evaluations,
+        "impute": impute,
+        "job": full.epochs * full.steps_per_epoch * step + evaluations * choose + impute,
         "products": _share_of_products(trainer),
-    }  # fmt: skip
+    }
 
 
 def _timed(

@@ -100,19 +100,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     methods, datasets = (options.first, options.second), tuple(options.datasets.split(","))
     request = RunRequest(
-        preset=options.preset, methods=methods, datasets=datasets, seeds=tuple(range(options.seeds)),
-        mechanisms=(options.mechanism,), ratios=(options.ratio,), store=options.store,
-    )  # fmt: skip
+        preset=options.preset,
+        methods=methods,
+        datasets=datasets,
+        seeds=tuple(range(options.seeds)),
+        mechanisms=(options.mechanism,),
+        ratios=(options.ratio,),
+        store=options.store,
+    )
     code = run_request(request, Console(stderr=True))
     if code:
         return code
     rows = [
         row
         for row in Store(options.store).rows(set(datasets), set(methods))
-        if row["cell"]["preset"] == options.preset and row["cell"]["ratio"] == options.ratio
-        and row["cell"]["parameter_set"] == "default" and not row["cell"]["overrides"]
+        if row["cell"]["preset"] == options.preset
+        and row["cell"]["ratio"] == options.ratio
+        and row["cell"]["parameter_set"] == "default"
+        and not row["cell"]["overrides"]
         and row["cell"]["seed"] < options.seeds
-    ]  # fmt: skip
+    ]
     for dataset in datasets:
         found = paired(rows, dataset, options.mechanism, options.metric, options.first, options.second)
         print(json.dumps(asdict(found)) if options.json else found.line(), flush=True)

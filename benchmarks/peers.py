@@ -66,9 +66,13 @@ class Peer:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         try:
             self._process = subprocess.Popen(
-                [python, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                text=True, env={**environment, **threads},
-            )  # fmt: skip
+                [python, str(script)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                env={**environment, **threads},
+            )
         except OSError as error:
             raise BenchError(f"{python} cannot be run ({error.strerror}); make an environment: {RECIPE}") from None
         self._folder = folder
@@ -94,9 +98,14 @@ class Peer:
         given, imputed = self._folder / "given.npy", self._folder / "imputed.npy"
         np.save(given, values)
         request = {
-            "method": method, "values": str(given), "imputed": str(imputed), "steps": steps, "batch": BATCH,
-            "seed": seed, "widths": widths,
-        }  # fmt: skip
+            "method": method,
+            "values": str(given),
+            "imputed": str(imputed),
+            "steps": steps,
+            "batch": BATCH,
+            "seed": seed,
+            "widths": widths,
+        }
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
@@ -119,9 +128,7 @@ def everything(views: Views) -> Incomplete:
     from bench.api import Incomplete
 
     parts = views.train, views.validation, views.test
-    shown = [
-        part.observed if part.held_out is None else part.observed | part.held_out.observed for part in parts
-    ]
+    shown = [part.observed if part.held_out is None else part.observed | part.held_out.observed for part in parts]
     rows = np.concatenate([part._rows for part in parts], axis=1)
     return Incomplete(views.train._table, rows, np.concatenate(shown, axis=1))
 
@@ -244,15 +251,24 @@ def measure(name: str, widened: bool, views: Views, peer: Peer, steps: int, roun
     size = "" if name == "gain" else ", its widths ours" if widened else ", its own widths"
     return Line(
         f"{name}, {'alone' if stack == 1 else f'each of {stack}'}, against HyperImpute {peer.version}{size}",
-        ratio, float(np.median(own_seconds)), float(np.median(theirs_seconds)),
-        target="> 1, error no higher", reached=ratio > 1 and difference <= STANDARD_ERRORS * error,
+        ratio,
+        float(np.median(own_seconds)),
+        float(np.median(theirs_seconds)),
+        target="> 1, error no higher",
+        reached=ratio > 1 and difference <= STANDARD_ERRORS * error,
         notes={
-            "steps": steps, "our error": float(own.mean()), "from": float(own.min()), "to": float(own.max()),
-            "their error": float(np.mean(their_errors[1:])), "their errors from": min(their_errors[1:]),
-            "their errors to": max(their_errors[1:]), "ours higher by": difference, "standard error": error,
+            "steps": steps,
+            "our error": float(own.mean()),
+            "from": float(own.min()),
+            "to": float(own.max()),
+            "their error": float(np.mean(their_errors[1:])),
+            "their errors from": min(their_errors[1:]),
+            "their errors to": max(their_errors[1:]),
+            "ours higher by": difference,
+            "standard error": error,
             "spread": max(spread(own_seconds), spread(theirs_seconds)),
         },
-    )  # fmt: skip
+    )
 
 
 def difference_of_means(ours: Sequence[float] | FloatArray, theirs: Sequence[float]) -> tuple[float, float]:
@@ -287,8 +303,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--steps", type=int, default=STEPS, help=f"optimiser steps of each training (default {STEPS})")
     options = parsed(made, arguments)
     if not options.python:
-        print(f"peers: no environment with HyperImpute is named; make one: {RECIPE}; then give --python"
-              f" peers/bin/python or set {VARIABLE}", file=sys.stderr)  # fmt: skip
+        print(
+            f"peers: no environment with HyperImpute is named; make one: {RECIPE}; then give --python"
+            f" peers/bin/python or set {VARIABLE}",
+            file=sys.stderr,
+        )
         return 2
     from bench.errors import BenchError
     from benchmarks.common import chosen_device

@@ -216,7 +216,6 @@ class PlainVSAE(nn.Module):
             variances.append(((drawn - centre) ** 2).sum(2).mean(0))
         return targets, variances
 
-
     @torch.no_grad()
     def impute(self, data: PlainData, draws: int, noise: Callable[[], PlainNoise] | None = None) -> list[Tensor]:
         """Return each attribute's expectation [b, width] given what is observed, by a loop over importance samples.
@@ -260,9 +259,14 @@ class PlainTraining:
     """The loop: shuffled batches, Adam over lists of tensors, clipped gradients."""
 
     def __init__(
-        self, model: PlainVSAE, data: PlainData, batch: int, samples: int, learning_rate: float,
+        self,
+        model: PlainVSAE,
+        data: PlainData,
+        batch: int,
+        samples: int,
+        learning_rate: float,
         clip_norm: float | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Set up for one replica."""
         self.model, self.data, self.batch, self.samples, self.clip_norm = model, data, batch, samples, clip_norm
         self.optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate, foreach=True)
@@ -336,9 +340,12 @@ def copy_weights(network: Network, replica: int, plain: PlainVSAE) -> None:
 
 
 def _copy_bank(
-    bank: nn.Module, place: tuple[int, ...], own: nn.Module, inputs: list[int] | None = None,
+    bank: nn.Module,
+    place: tuple[int, ...],
+    own: nn.Module,
+    inputs: list[int] | None = None,
     outputs: list[int] | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Copy one network of a bank; ``inputs`` and ``outputs`` choose columns of its first and last layer."""
     assert isinstance(bank, BankedMLP)
     linear = [layer for layer in own.children() if isinstance(layer, nn.Linear)]
@@ -385,9 +392,12 @@ def plain_rows(encoder: Encoder, view: TensorView, replica: int, attributes: Seq
 
 
 def plain_losses(
-    training: PlainTraining, seed: int, epochs: int, noise_shapes: Mapping[str, tuple[int, ...]],
+    training: PlainTraining,
+    seed: int,
+    epochs: int,
+    noise_shapes: Mapping[str, tuple[int, ...]],
     steps: int | None = None,
-) -> list[float]:  # fmt: skip
+) -> list[float]:
     """Return the mean loss of each epoch on the batches and noise that ``Trainer`` draws for a replica on a CPU.
 
     ``steps`` is the length of an epoch where the budget cuts it. Its noise has to fit into one of the trainer's blocks.
@@ -406,10 +416,7 @@ def plain_losses(
         total = 0.0
         for step in range(batches):
             pieces = noise[step].split(sizes)
-            named = {
-                name: piece.view(shape)
-                for (name, shape), piece in zip(noise_shapes.items(), pieces, strict=True)
-            }
+            named = {name: piece.view(shape) for (name, shape), piece in zip(noise_shapes.items(), pieces, strict=True)}
             fill = [named["fill"][:, list(attribute.columns)] for attribute in training.model.attributes]
             index = order[step * training.batch : (step + 1) * training.batch]
             total += float(training.step(index, named, fill))

@@ -40,9 +40,24 @@ def outcome(method: str, dataset: str, metric: str, preset: str, precision: str,
     with tempfile.TemporaryDirectory() as store:
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         command = [
-            sys.executable, "-m", "bench", "run", "--methods", method, "--datasets", dataset, "--preset", preset,
-            "--precision", precision, "--workers", "1", "--store", store, *more,
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "bench",
+            "run",
+            "--methods",
+            method,
+            "--datasets",
+            dataset,
+            "--preset",
+            preset,
+            "--precision",
+            precision,
+            "--workers",
+            "1",
+            "--store",
+            store,
+            *more,
+        ]
         environment = {**os.environ, "PYTHONPATH": path}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -57,13 +72,19 @@ def compared(label: str, base: Outcome, other: Outcome, metric: str) -> Line:
     shift = statistics.fmean(b - a for a, b in zip(base.metric, other.metric, strict=True))
     deviation = statistics.stdev(base.metric) if len(base.metric) > 1 else 0.0
     return Line(
-        label, base.seconds / other.seconds, other.seconds, base.seconds,
-        target="metric unmoved", reached=abs(shift) <= deviation if len(base.metric) > 1 else None,
+        label,
+        base.seconds / other.seconds,
+        other.seconds,
+        base.seconds,
+        target="metric unmoved",
+        reached=abs(shift) <= deviation if len(base.metric) > 1 else None,
         notes={
-            metric: statistics.fmean(other.metric), "of the highest": statistics.fmean(base.metric), "moved by": shift,
+            metric: statistics.fmean(other.metric),
+            "of the highest": statistics.fmean(base.metric),
+            "moved by": shift,
             "spread over seeds": deviation,
         },
-    )  # fmt: skip
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

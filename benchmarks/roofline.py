@@ -52,16 +52,20 @@ class Work:
 
     def __add__(self, other: Work) -> Work:
         return Work(
-            self.flops + other.flops, self.bytes + other.bytes, self.launches + other.launches,
+            self.flops + other.flops,
+            self.bytes + other.bytes,
+            self.launches + other.launches,
             self.seconds + other.seconds,
-        )  # fmt: skip
+        )
 
     def less(self, other: Work, parts: int) -> Work:
         """Return what is left without ``other``, in equal parts."""
         return Work(
-            (self.flops - other.flops) / parts, (self.bytes - other.bytes) / parts,
-            (self.launches - other.launches) / parts, (self.seconds - other.seconds) / parts,
-        )  # fmt: skip
+            (self.flops - other.flops) / parts,
+            (self.bytes - other.bytes) / parts,
+            (self.launches - other.launches) / parts,
+            (self.seconds - other.seconds) / parts,
+        )
 
 
 class Counter(TorchDispatchMode):
@@ -109,9 +113,7 @@ def _tensors(value: Any) -> list[Tensor]:
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
     """Return the bytes behind tensors; what is expanded or given twice is read once."""
-    once = {
-        (tensor.data_ptr(), tuple(tensor.shape), tensor.stride()): tensor for tensor in tensors
-    }
+    once = {(tensor.data_ptr(), tuple(tensor.shape), tensor.stride()): tensor for tensor in tensors}
     return sum(_own_elements(tensor) * tensor.element_size() for tensor in once.values())
 
 

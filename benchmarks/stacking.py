@@ -54,13 +54,16 @@ def measure(
         judged = limit is not None and size != sizes[0]
         lines.append(
             Line(
-                f"{dataset}, {preset}, {size} replicas, {device}", each,
-                1000 * took[str(size)] / taken / size, 1000 * took[alone] / taken / sizes[0], "ms",
+                f"{dataset}, {preset}, {size} replicas, {device}",
+                each,
+                1000 * took[str(size)] / taken / size,
+                1000 * took[alone] / taken / sizes[0],
+                "ms",
                 f"{'step' if device != 'cpu' else 'each'} <= {limit:g}" if judged else "",
                 cost <= limit if judged and limit is not None else None,
                 {"step": step, "spread": spread(seconds[str(size)])},
             )
-        )  # fmt: skip
+        )
     return lines
 
 

@@ -140,10 +140,15 @@ class Stack:
     def trainer(self, budget: Budget) -> Trainer:
         """Return a trainer for a budget; the validation error is taken to be 0, which costs nothing."""
         return Trainer(
-            self.network, self.rows, self.encoder,
-            lambda: torch.zeros(len(self.seeds), device=self.device), self.seeds, Context(budget, self.device),
-            self.method.parameters["clip_norm"], budget.learning_rate,
-        )  # fmt: skip
+            self.network,
+            self.rows,
+            self.encoder,
+            lambda: torch.zeros(len(self.seeds), device=self.device),
+            self.seeds,
+            Context(budget, self.device),
+            self.method.parameters["clip_norm"],
+            budget.learning_rate,
+        )
 
     def train(self, budget: Budget) -> History:
         """Train for a budget."""

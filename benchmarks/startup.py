@@ -36,11 +36,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     took = medians(seconds)
     lines = [
         Line(
-            f"vsae-bench {name}", limit / took[name], took[name], limit, target=f"<= {limit:g} s",
-            reached=took[name] <= limit, notes={"spread": spread(seconds[name]), NOTHING: took[NOTHING]},
+            f"vsae-bench {name}",
+            limit / took[name],
+            took[name],
+            limit,
+            target=f"<= {limit:g} s",
+            reached=took[name] <= limit,
+            notes={"spread": spread(seconds[name]), NOTHING: took[NOTHING]},
         )
         for name, limit in LIMITS.items()
-    ]  # fmt: skip
+    ]
     return finish(Report("startup", "limit / ours", lines), options)
 
 

@@ -142,19 +142,21 @@ def measure(folder: Path, size: int, rounds: int, registry: Registry) -> tuple[l
     store = Store(folder)
     lacking = store.missing(cells)
     assert len(lacking) >= len(cells) // 2, "the store holds rows that were never put"
-    seconds = alternate(
-        {"missing": lambda: store.missing(cells), "tables": lambda: print_tables(str(folder))}, rounds
-    )
+    seconds = alternate({"missing": lambda: store.missing(cells), "tables": lambda: print_tables(str(folder))}, rounds)
     took = medians(seconds)
     both = took["missing"] + took["tables"]
     judged = size <= LIMIT_ROWS
     lines = [
         Line(
-            f"missing and seven tables, {size} rows", LIMIT_SECONDS / both, both, LIMIT_SECONDS,
-            target=f"<= {LIMIT_SECONDS:g} s" if judged else "", reached=both <= LIMIT_SECONDS if judged else None,
+            f"missing and seven tables, {size} rows",
+            LIMIT_SECONDS / both,
+            both,
+            LIMIT_SECONDS,
+            target=f"<= {LIMIT_SECONDS:g} s" if judged else "",
+            reached=both <= LIMIT_SECONDS if judged else None,
             notes={**took, "spread": max(spread(timings) for timings in seconds.values())},
         )
-    ]  # fmt: skip
+    ]
     on_disk = sum(path.stat().st_size for path in folder.glob("*/*.jsonl")) / 2**20
     for function in ("find_missing", "print_tables"):
         name = f"benchmarks.store:{function}"
@@ -163,10 +165,16 @@ def measure(folder: Path, size: int, rounds: int, registry: Registry) -> tuple[l
         more = max(peak - empty, 1.0)
         lines.append(
             Line(
-                f"memory of {function}, {size} rows", on_disk / more, more, on_disk, "MiB",
-                "<= the store on disk", more <= on_disk + MEMORY_SLACK, {"of it before the first row": empty},
+                f"memory of {function}, {size} rows",
+                on_disk / more,
+                more,
+                on_disk,
+                "MiB",
+                "<= the store on disk",
+                more <= on_disk + MEMORY_SLACK,
+                {"of it before the first row": empty},
             )
-        )  # fmt: skip
+        )
     fresh = [replace(cell, seed=10**6 + turn) for turn, cell in enumerate(islice(synthetic_cells(registry), PUTS))]
     template = next(synthetic_rows(registry))
     put = put_seconds(folder, [{**template, "key": cell.key, "cell": cell.as_json()} for cell in fresh])
@@ -192,10 +200,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         limit = PUT_LIMIT * first
         lines.append(
             Line(
-                f"put, {size} rows", limit / seconds, 1000 * seconds, 1000 * limit, "ms",
-                f"<= {PUT_LIMIT:g} of {sizes[0]} rows", seconds <= limit,
+                f"put, {size} rows",
+                limit / seconds,
+                1000 * seconds,
+                1000 * limit,
+                "ms",
+                f"<= {PUT_LIMIT:g} of {sizes[0]} rows",
+                seconds <= limit,
             )
-        )  # fmt: skip
+        )
     return finish(Report("store", "limit / ours", lines), options)
 
 

@@ -88,15 +88,20 @@ def measure(case: Case, replicas: int, rounds: int, device: str) -> Line:
     judged = goal is not None
     return Line(
         f"{case.dataset}, {case.preset}, {replicas} replica{'s' if replicas > 1 else ''}, {device}",
-        ratio, 1000 * took["ours"] / steps / replicas, 1000 * took["plain"] / steps, "ms",
+        ratio,
+        1000 * took["ours"] / steps / replicas,
+        1000 * took["plain"] / steps,
+        "ms",
         f">= {goal:g}" if judged else "",
         None if goal is None else ratio >= goal and apart <= LOSS_TOLERANCE,
         {
-            "precision": torch.get_float32_matmul_precision(), "batch": plain.batch, "samples": budget.target_draws,
+            "precision": torch.get_float32_matmul_precision(),
+            "batch": plain.batch,
+            "samples": budget.target_draws,
             "losses apart": apart,
             "spread": max(spread(timings) for timings in seconds.values()),
         },
-    )  # fmt: skip
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,8 +9,17 @@ from bench.fetch import Fetched, Source
 from bench.images import MNIST_SHAPE, idx_files, image_and_label, read_images
 
 CLOTHES = (
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-)  # fmt: skip
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 
 #: SHA-256 of each file and of what it holds. The Debian package has the same content under another gzip header.
 CHECKSUMS = {

@@ -18,9 +18,14 @@ BASELINES = Path(__file__).resolve().parent.parent / "baselines"
 
 
 def dependent_table(
-    rows: int, numbers: int = 0, levels: Sequence[int] = (), images: int = 0, features: int = 0, pixels: int = 6,
+    rows: int,
+    numbers: int = 0,
+    levels: Sequence[int] = (),
+    images: int = 0,
+    features: int = 0,
+    pixels: int = 6,
     seed: int = 0,
-) -> Table:  # fmt: skip
+) -> Table:
     """Return rows whose attributes all follow one hidden factor; images and categories come first in the schema."""
     rng = np.random.default_rng(seed)
     factor = rng.normal(size=rows)
@@ -69,9 +74,13 @@ def one_replica(views: Sequence[Incomplete], index: int) -> tuple[Incomplete, ..
 
 
 def trained(
-    method_class: type[Any], views: Sequence[Incomplete], seeds: Sequence[int], budget: Budget,
-    parameters: dict[str, Any] | None = None, **context: Any,
-) -> tuple[Any, list[Values]]:  # fmt: skip
+    method_class: type[Any],
+    views: Sequence[Incomplete],
+    seeds: Sequence[int],
+    budget: Budget,
+    parameters: dict[str, Any] | None = None,
+    **context: Any,
+) -> tuple[Any, list[Values]]:
     """Train on the views; return the method and its imputation of the last one. ``parameters`` change the defaults."""
     method = method_class(
         {**method_class.parameter_sets["default"], **(parameters or {})}, Context(budget=budget, **context)

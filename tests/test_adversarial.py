@@ -98,9 +98,16 @@ def test_a_mask_covers_all_columns_of_an_attribute() -> None:
     assert expand_mask(mask, layout).tolist() == pytest.approx([0.1, 0.2, 0.3, 0.2, 0.3, 0.4, 0.4, 0.4])
 
 
-@pytest.mark.parametrize(("width", "largest", "multiple", "expected"), [
-    (1, 999, 16, 16), (16, 999, 16, 16), (17, 999, 16, 32), (500, 419, 64, 384), (500, 10, 16, 16),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("width", "largest", "multiple", "expected"),
+    [
+        (1, 999, 16, 16),
+        (16, 999, 16, 16),
+        (17, 999, 16, 32),
+        (500, 419, 64, 384),
+        (500, 10, 16, 16),
+    ],
+)
 def test_widths_are_multiples(width: int, largest: int, multiple: int, expected: int) -> None:
     assert rounded_width(width, largest, multiple) == expected
 
@@ -140,9 +147,15 @@ def test_phases_take_turns_and_each_moves_its_own_parameters_alone() -> None:
     layout = Layout(views[0].schema)
     network = Rivals(layout, 2)
     trainer = Trainer(
-        network, views[0].tensors("cpu"), Encoder(views[0], layout, "standard", "cpu"), lambda: torch.zeros(2), [0, 1],
-        Context(budget=Budget(steps=1, batch=30, evaluations=1)), None, 0.1,
-    )  # fmt: skip
+        network,
+        views[0].tensors("cpu"),
+        Encoder(views[0], layout, "standard", "cpu"),
+        lambda: torch.zeros(2),
+        [0, 1],
+        Context(budget=Budget(steps=1, batch=30, evaluations=1)),
+        None,
+        0.1,
+    )
     # The last state is kept, to compare it.
     trainer._restore_best = lambda: None  # type: ignore[method-assign]
     history = trainer.run()
@@ -281,7 +294,9 @@ def test_one_number_and_two_rows_are_enough(load: Callable[[str], Plugin], name:
     )
     rows, shown, none = np.array([[0, 1]]), np.ones((1, 2, 1), bool), np.zeros((1, 2, 1), bool)
     views = (
-        Incomplete(table, rows, shown), Incomplete(table, rows + 1, shown, ~none), Incomplete(table, rows + 2, none)
-    )  # fmt: skip
+        Incomplete(table, rows, shown),
+        Incomplete(table, rows + 1, shown, ~none),
+        Incomplete(table, rows + 2, none),
+    )
     _, values = trained(load(name), views, [1], Budget(steps=2))
     assert ((values[0].scalars >= 1) & (values[0].scalars <= 2)).all()

@@ -24,9 +24,15 @@ BOUNDS = {"numbers": 1.15, "categories": 1.25}
 
 #: The KL term warms up over half of so short a training: at full weight from the start it would win on categories.
 BUDGET = Budget(
-    steps=300, batch=128, learning_rate=1e-2, warm_fraction=0.5,
-    draws=50, target_draws=5, validation_draws=5, evaluations=8,
-)  # fmt: skip
+    steps=300,
+    batch=128,
+    learning_rate=1e-2,
+    warm_fraction=0.5,
+    draws=50,
+    target_draws=5,
+    validation_draws=5,
+    evaluations=8,
+)
 
 #: Imagined categories are scored under a z that did not decode them, which draws every decoding to the average one:
 #: VSAE's term of the unobserved attributes costs it here nearly all it has learned.
@@ -144,9 +150,9 @@ def test_expected_errors_are_what_draws_of_the_truth_give(
         realised = np.mean((codes != truth)[~observed])
         assert categories.expected_error(codes, truth, observed) == pytest.approx(realised, abs=0.01)
     best = categories.optimal_error(truth, observed)
-    assert best == pytest.approx(categories.expected_error(
-        categories.posterior(truth, observed).argmax(axis=2), truth, observed
-    ))  # fmt: skip
+    assert best == pytest.approx(
+        categories.expected_error(categories.posterior(truth, observed).argmax(axis=2), truth, observed)
+    )
     assert best < categories.floor_error(truth, observed)
 
 

@@ -102,8 +102,11 @@ def test_the_store_is_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert store.main(["--json", "--small", "--rounds=1", "--rows=600"]) == 0
     lines, _ = printed_lines(capsys)
     assert [line["case"].split(",")[0] for line in lines] == [
-        "missing and seven tables", "memory of find_missing", "memory of print_tables", "put",
-    ]  # fmt: skip
+        "missing and seven tables",
+        "memory of find_missing",
+        "memory of print_tables",
+        "put",
+    ]
     assert all(line["ours"] > 0 and line["ratio"] > 0 for line in lines)
 
 
@@ -131,8 +134,10 @@ def test_whole_commands_are_timed(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert startup.main(["--json", "--small", "--rounds=1"]) == 0
     lines, _ = printed_lines(capsys)
     assert {line["case"]: line["other"] for line in lines} == {
-        "vsae-bench --help": 0.3, "vsae-bench list": 0.4, "vsae-bench table 6 --shipped": 1.5,
-    }  # fmt: skip
+        "vsae-bench --help": 0.3,
+        "vsae-bench list": 0.4,
+        "vsae-bench table 6 --shipped": 1.5,
+    }
     for line in lines:
         assert line["ratio"] == pytest.approx(line["other"] / line["ours"])
         assert line["ours"] > line["notes"]["an empty program"] > 0

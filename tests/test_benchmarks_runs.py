@@ -76,7 +76,6 @@ def test_a_run_that_does_not_finish_is_no_timing(benchmarks: Any, tmp_path: Path
         benchmarks("grid").run(["no-such-table"], 1, tmp_path)
 
 
-
 # Precision
 
 
@@ -129,7 +128,7 @@ def test_a_job_is_worked_out_from_its_parts_here_and_in_another_checkout(
 
 # Other packages
 
-HYPERIMPUTE = '''
+HYPERIMPUTE = """
 import numpy as np
 
 class GainImputation:
@@ -144,7 +143,7 @@ class plugin:
         print("noise on standard output")
         if self._model.steps == 13: raise RuntimeError("thirteen\\nis too many")
         return frame.fillna(100.0 * self._model.steps + self.steps + self.seed + self.widths)
-'''
+"""
 
 
 @pytest.fixture
@@ -158,7 +157,7 @@ def python(tmp_path: Path) -> str:
     information.mkdir()
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: hyperimpute\nVersion: 0.1.17\n")
     script = tmp_path / "python"
-    script.write_text(f"#!/bin/sh\nPYTHONPATH={tmp_path / 'site'} exec {sys.executable} \"$@\"\n")
+    script.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path / "site"} exec {sys.executable} "$@"\n')
     script.chmod(0o755)
     return str(script)
 
@@ -190,11 +189,14 @@ def test_peers_are_measured_on_the_same_table(
     assert peers.main(["--json", "--small", "--rounds=1", "--steps=4", f"--python={python}"]) == 0
     *lines, _ = map(json.loads, capsys.readouterr().out.splitlines())
     assert [line["case"] for line in lines] == [
-        "gain, alone, against HyperImpute 0.1.17", "gain, each of 3, against HyperImpute 0.1.17",
+        "gain, alone, against HyperImpute 0.1.17",
+        "gain, each of 3, against HyperImpute 0.1.17",
         "miwae, alone, against HyperImpute 0.1.17, its widths ours",
         "miwae, each of 3, against HyperImpute 0.1.17, its widths ours",
-        "miwae, alone, against HyperImpute 0.1.17, its own widths", "miceforest", "mean of each column",
-    ]  # fmt: skip
+        "miwae, alone, against HyperImpute 0.1.17, its own widths",
+        "miceforest",
+        "mean of each column",
+    ]
     assert lines[0]["notes"]["their error"] > 100 > 2 > lines[0]["notes"]["our error"]
     assert lines[6]["notes"]["error"] == pytest.approx(1.0, abs=0.1)
     assert "PackageNotFoundError" in lines[5]["notes"]["not run"]

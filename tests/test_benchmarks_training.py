@@ -122,9 +122,11 @@ def lines_of(module: Any, capsys: pytest.CaptureFixture[str], *arguments: str) -
 def test_training_is_timed_beside_the_plain_loop(benchmarks: Any, capsys: pytest.CaptureFixture[str]) -> None:
     lines = lines_of(benchmarks("training"), capsys, "--cases=yeast,mushroom", "--presets=quick")
     assert [line["case"] for line in lines] == [
-        "yeast, quick, 1 replica, cpu", "yeast, quick, 3 replicas, cpu",
-        "mushroom, quick, 1 replica, cpu", "mushroom, quick, 3 replicas, cpu",
-    ]  # fmt: skip
+        "yeast, quick, 1 replica, cpu",
+        "yeast, quick, 3 replicas, cpu",
+        "mushroom, quick, 1 replica, cpu",
+        "mushroom, quick, 3 replicas, cpu",
+    ]
     for line in lines:
         assert line["ratio"] == pytest.approx(line["other"] / line["ours"])
         assert line["notes"]["losses apart"] < 1e-4

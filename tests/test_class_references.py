@@ -48,11 +48,13 @@ def labelled_table(rows: int = 90) -> Table:
     label = rng.integers(0, 3, rows)
     schema = Schema(
         (
-            Attribute("image", "image", shape=(2, 2)), Attribute("number", "numeric"),
-            Attribute("label", "categorical", levels=tuple("abcd")), Attribute("features", "features", shape=(3,)),
+            Attribute("image", "image", shape=(2, 2)),
+            Attribute("number", "numeric"),
+            Attribute("label", "categorical", levels=tuple("abcd")),
+            Attribute("features", "features", shape=(3,)),
             Attribute("other", "categorical", levels=("u", "v")),
         )
-    )  # fmt: skip
+    )
     blocks = {
         "image": rng.integers(0, 100, (rows, 4)).astype(np.uint8) + (50 * label[:, None]).astype(np.uint8),
         "features": (label[:, None] + rng.normal(size=(rows, 3))).astype(np.float32),

@@ -149,7 +149,6 @@ def words_of(text: str) -> list[str]:
     return [word for part in text.split() for word in SHORT.get(part, part).split()]
 
 
-
 @pytest.mark.parametrize("words", BAD_INPUT)
 def test_bad_input_is_one_clear_line_and_writes_nothing(place: Path, call: Call, words: str) -> None:
     toml = table_text(("mean_mode",))
@@ -278,9 +277,19 @@ def test_a_rerun_says_what_changed(place: Path, call: Call) -> None:
 def test_a_failure_is_told_kept_and_tried_again_only_when_asked(place: Path, call: Call) -> None:
     write_plugins(place / "plugins", bad=method_source("bad", fit="raise ValueError('no [luck]')"))
     words = (
-        "run", "toy.toml", "--plugins", "plugins", "--preset", "smoke", "--workers", 1, "--store", "store",
-        "--datasets", "toy_mixed",
-    )  # fmt: skip
+        "run",
+        "toy.toml",
+        "--plugins",
+        "plugins",
+        "--preset",
+        "smoke",
+        "--workers",
+        1,
+        "--store",
+        "store",
+        "--datasets",
+        "toy_mixed",
+    )
     code, out, _ = call(*words)
     assert code == 1
     assert "failed: bad on toy_mixed: ValueError: no [luck]" in out
@@ -295,9 +304,7 @@ def test_a_failure_is_told_kept_and_tried_again_only_when_asked(place: Path, cal
     assert "rows: 9 ok" in out
 
 
-def test_stopping_early_counts_more_than_a_failed_row(
-    place: Path, call: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stopping_early_counts_more_than_a_failed_row(place: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop that goes on while the code is 75 must not end because a row failed."""
     write_plugins(place / "plugins", bad=method_source("bad", fit="raise ValueError('no')"))
     words = ("run", "toy.toml", "--plugins", "plugins", "--preset", "smoke", "--workers", 1, "--store", "store")
@@ -454,9 +461,15 @@ def test_a_pipe_that_closes_is_no_traceback(tmp_path: Path) -> None:
     import subprocess
 
     done = subprocess.run(
-        f"{sys.executable} -m bench list | head -1", shell=True, text=True, capture_output=True, cwd=tmp_path,
-        env=command_environment(tmp_path), check=False, timeout=60,
-    )  # fmt: skip
+        f"{sys.executable} -m bench list | head -1",
+        shell=True,
+        text=True,
+        capture_output=True,
+        cwd=tmp_path,
+        env=command_environment(tmp_path),
+        check=False,
+        timeout=60,
+    )
     assert done.stdout.startswith("Methods")
     assert done.stderr == ""
 

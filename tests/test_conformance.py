@@ -446,7 +446,7 @@ BROKEN: tuple[tuple[type[Method], str, str], ...] = (
     (HasABadSet, "other_parameter_sets", "parameter set 'bad': 'numeric0' is NaN"),
     (DropsARow, "seed_decides_everything", "have shape (9, 4), not (10, 4)"),
     (ReturnsAnArray, "no_nan_comes_out", "impute returned ndarray, not a DataFrame or Values"),
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(("method", "check", "reason"), BROKEN, ids=lambda value: getattr(value, "__name__", ""))
@@ -476,8 +476,11 @@ def test_every_check_has_a_toy_and_a_name_of_its_own() -> None:
     # Infinities never get as far as a method; the test below opens the door to them.
     assert {check.__name__ for check in METHOD_CHECKS} - caught == {"infinities_are_refused"}
     checks: list[Callable[[Any], None]] = [
-        *METHOD_CHECKS, *LARGE_METHOD_CHECKS, *MECHANISM_CHECKS, *DATASET_CHECKS,
-    ]  # fmt: skip
+        *METHOD_CHECKS,
+        *LARGE_METHOD_CHECKS,
+        *MECHANISM_CHECKS,
+        *DATASET_CHECKS,
+    ]
     names = [name_of(check) for check in checks]
     assert len(set(names)) == len(names)
     assert all(0 < len(name) < 80 and name != check.__name__ for name, check in zip(names, checks, strict=True))

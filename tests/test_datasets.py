@@ -21,7 +21,10 @@ from bench.paths import plugin_folder
 #: Rows, numeric and categorical attributes without the target, and rows per value of the target.
 EXPECTED: dict[str, tuple[int, int, int, dict[Any, int]]] = {
     "yeast": (
-        1484, 8, 0, {0: 463, 1: 5, 2: 35, 3: 44, 4: 51, 5: 163, 6: 244, 7: 429, 8: 20, 9: 30},
+        1484,
+        8,
+        0,
+        {0: 463, 1: 5, 2: 35, 3: 44, 4: 51, 5: 163, 6: 244, 7: 429, 8: 20, 9: 30},
     ),
     "whitewine": (4898, 11, 0, {3: 20, 4: 163, 5: 1457, 6: 2198, 7: 880, 8: 175, 9: 5}),
     "mushroom": (8124, 0, 22, {"e": 4208, "p": 3916}),
@@ -29,7 +32,7 @@ EXPECTED: dict[str, tuple[int, int, int, dict[Any, int]]] = {
     "phishing_websites": (11055, 0, 30, {"1": 6157, "-1": 4898}),
     "heart": (270, 6, 7, {"absent": 150, "present": 120}),
     "heart_cleveland": (303, 6, 7, {"absent": 164, "present": 139}),
-}  # fmt: skip
+}
 
 needs_mirror = pytest.mark.skipif(
     not os.environ.get("VSAE_BENCH_MIRROR"), reason="needs the real files: VSAE_BENCH_MIRROR is not set"
@@ -150,9 +153,7 @@ def test_heart_sets_share_one_typing_and_cleveland_misses_six_cells() -> None:
 
 
 @needs_mirror
-@pytest.mark.parametrize(
-    ("name", "subset_rows"), [("mushroom", 5644), ("heart_cleveland", 297), ("phishing", 1250)]
-)
+@pytest.mark.parametrize(("name", "subset_rows"), [("mushroom", 5644), ("heart_cleveland", 297), ("phishing", 1250)])
 def test_subset_has_the_schema_of_the_complete_rows(name: str, subset_rows: int, tmp_path: Path) -> None:
     """The subset's rows, made here from the complete file in the subset's layout, have its schema and declared hash."""
     data = dataset(name)

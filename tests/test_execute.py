@@ -86,9 +86,18 @@ def test_method_data_set_and_mechanism_of_a_users_folder_in_two_workers(tmp_path
     folder_with(tmp_path, stripes=MECHANISM, median=MEDIAN)
     (tmp_path / "toy.toml").write_text(table_text(("mean_mode",)).replace('"mcar"', '"stripes"'))
     done = run_command(
-        "run", "toy.toml", "--preset", "smoke", "--plugins", "plugins", "--workers", 2, "--store", "store",
+        "run",
+        "toy.toml",
+        "--preset",
+        "smoke",
+        "--plugins",
+        "plugins",
+        "--workers",
+        2,
+        "--store",
+        "store",
         folder=tmp_path,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = stored_rows(tmp_path / "store").values()
     assert {row["cell"]["method"] for row in rows} == {"mean_mode", "column_median"}
@@ -146,9 +155,19 @@ def test_a_plugin_edited_during_the_run_ends_it_without_failed_rows(tmp_path: Pa
 def test_a_training_killed_in_the_middle_goes_on_to_the_very_same_rows(tmp_path: Path) -> None:
     folder_with(tmp_path)
     words = (
-        "run", "--methods", "vsae", "--datasets", "toy_mixed", "--preset", "smoke", "--plugins", "plugins", "--workers",
-        1, "--store",
-    )  # fmt: skip
+        "run",
+        "--methods",
+        "vsae",
+        "--datasets",
+        "toy_mixed",
+        "--preset",
+        "smoke",
+        "--plugins",
+        "plugins",
+        "--workers",
+        1,
+        "--store",
+    )
     running = start_command(*words, "store", folder=tmp_path, prelude=SLOW_TRAINING)
     checkpoints = tmp_path / "store" / "checkpoints"
     wait_until(lambda: list(checkpoints.glob("*.pt")) or running.poll() is not None)
@@ -169,9 +188,21 @@ def test_a_training_killed_in_the_middle_goes_on_to_the_very_same_rows(tmp_path:
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     folder_with(tmp_path, patient=PATIENT.replace('"epochs": 30', '"epochs": 2000'))
     running = start_command(
-        "run", "--methods", "patient", "--datasets", "toy_mixed,toy_numbers", "--preset", "smoke",
-        "--plugins", "plugins", "--workers", 2, "--store", "store", folder=tmp_path,
-    )  # fmt: skip
+        "run",
+        "--methods",
+        "patient",
+        "--datasets",
+        "toy_mixed,toy_numbers",
+        "--preset",
+        "smoke",
+        "--plugins",
+        "plugins",
+        "--workers",
+        2,
+        "--store",
+        "store",
+        folder=tmp_path,
+    )
     checkpoints = tmp_path / "store" / "checkpoints"
     wait_until(lambda: len(list(checkpoints.glob("*.pt"))) == 2 or running.poll() is not None)
     children = psutil.Process(running.pid).children(recursive=True)

@@ -101,15 +101,37 @@ def test_the_key_knows_no_path_clock_process_or_environment(tmp_path: Path) -> N
     program = "import sys, json; from bench.experiment import Cell; print(Cell.from_json(json.load(sys.stdin)).key)"
     cell = make_cell()
     told = subprocess.run(
-        [sys.executable, "-c", program], input=json.dumps(cell.as_json()), text=True, capture_output=True, check=True,
-        cwd=tmp_path, env=command_environment(tmp_path, PYTHONHASHSEED="7", TZ="Pacific/Chatham", LC_ALL="C"),
-    )  # fmt: skip
+        [sys.executable, "-c", program],
+        input=json.dumps(cell.as_json()),
+        text=True,
+        capture_output=True,
+        check=True,
+        cwd=tmp_path,
+        env=command_environment(tmp_path, PYTHONHASHSEED="7", TZ="Pacific/Chatham", LC_ALL="C"),
+    )
     assert told.stdout.strip() == cell.key
     assert {field.name for field in dataclasses.fields(Cell)} == {
-        "dataset", "content", "include_target", "mechanism", "mechanism_version", "mechanism_parameters",
-        "mechanism_overrides", "ratio", "method", "method_version", "parameter_set", "overrides", "parameters", "seed",
-        "repeat", "protocol", "preset", "budget", "engine", "precision",
-    }  # fmt: skip
+        "dataset",
+        "content",
+        "include_target",
+        "mechanism",
+        "mechanism_version",
+        "mechanism_parameters",
+        "mechanism_overrides",
+        "ratio",
+        "method",
+        "method_version",
+        "parameter_set",
+        "overrides",
+        "parameters",
+        "seed",
+        "repeat",
+        "protocol",
+        "preset",
+        "budget",
+        "engine",
+        "precision",
+    }
 
 
 def test_plugins_that_move_to_another_folder_keep_their_keys(tmp_path: Path, registry: Registry) -> None:
@@ -129,14 +151,28 @@ def test_a_cell_survives_json() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("dataset", "snow"), ("content", "00fe"), ("include_target", True), ("mechanism", "mar"),
-        ("mechanism_version", 2), ("mechanism_parameters", {"tilt": 0.1}), ("mechanism_overrides", {"tilt": 0.1}),
-        ("ratio", 0.3), ("method", "guess_more"), ("method_version", 3), ("parameter_set", "literal"),
-        ("overrides", {"depth": 4}), ("parameters", {"depth": 3, "rate": 0.2}), ("seed", 1),
-        ("repeat", "initialisation"), ("protocol", "transductive"), ("preset", "quick"), ("budget", {"steps": 31}),
-        ("engine", 2), ("precision", "high"),
+        ("dataset", "snow"),
+        ("content", "00fe"),
+        ("include_target", True),
+        ("mechanism", "mar"),
+        ("mechanism_version", 2),
+        ("mechanism_parameters", {"tilt": 0.1}),
+        ("mechanism_overrides", {"tilt": 0.1}),
+        ("ratio", 0.3),
+        ("method", "guess_more"),
+        ("method_version", 3),
+        ("parameter_set", "literal"),
+        ("overrides", {"depth": 4}),
+        ("parameters", {"depth": 3, "rate": 0.2}),
+        ("seed", 1),
+        ("repeat", "initialisation"),
+        ("protocol", "transductive"),
+        ("preset", "quick"),
+        ("budget", {"steps": 31}),
+        ("engine", 2),
+        ("precision", "high"),
     ],
-)  # fmt: skip
+)
 def test_every_field_changes_the_key(field: str, value: object) -> None:
     assert make_cell(**{field: value}).key != make_cell().key
 
@@ -300,8 +336,9 @@ def test_filters(registry: Registry) -> None:
     text = table_text(("mean_mode", "column_median"), ("toy_mixed", "toy_numbers"))
     cells = cells_from(text, registry, methods=("column_median",), datasets=("toy_numbers",), seeds=(2, 0))
     assert [(cell.method, cell.dataset, cell.seed) for cell in cells] == [
-        ("column_median", "toy_numbers", 0), ("column_median", "toy_numbers", 2),
-    ]  # fmt: skip
+        ("column_median", "toy_numbers", 0),
+        ("column_median", "toy_numbers", 2),
+    ]
     # A filter never changes what a cell is.
     assert {cell.key for cell in cells} < {cell.key for cell in cells_from(text, registry)}
 

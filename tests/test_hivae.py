@@ -222,8 +222,11 @@ def test_drawing_the_component_has_the_same_bound_on_average(hivae: type[Any]) -
     summed = build(hivae, MIXED, components=3)
     drawn = build(hivae, MIXED, components=3, components_summed=False, lowest_temperature=0.02)
     one, many = rows_of(MIXED, 3), 20_000
-    repeated = Encoded(*(part[:, 2:].expand(-1, many, *part.shape[2:]) for part in (one.numeric, one.categorical)), (),
-                       one.observed[:, 2:].expand(-1, many, -1))  # fmt: skip
+    repeated = Encoded(
+        *(part[:, 2:].expand(-1, many, *part.shape[2:]) for part in (one.numeric, one.categorical)),
+        (),
+        one.observed[:, 2:].expand(-1, many, -1),
+    )
     with torch.no_grad():
         exact = summed.losses(repeated, noise_of(summed, many), 1.0, False)
         sampled = drawn.losses(repeated, noise_of(drawn, many), 1.0, False)
@@ -259,19 +262,26 @@ def test_kl_warms_up(hivae: type[Any]) -> None:
 
 def schema_of(*kinds: str) -> Schema:
     shapes: Mapping[str, dict[str, Any]] = {
-        "numeric": {}, "categorical": {"levels": tuple("abcde")},
-        "image": {"shape": (8, 8)}, "features": {"shape": (20,)},
-    }  # fmt: skip
+        "numeric": {},
+        "categorical": {"levels": tuple("abcde")},
+        "image": {"shape": (8, 8)},
+        "features": {"shape": (20,)},
+    }
     return Schema(tuple(Attribute(f"{kind}{i}", kind, **shapes[kind]) for i, kind in enumerate(kinds)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     "kinds",
     [
-        ("numeric",), ("numeric",) * 12, ("categorical",) * 22, ("numeric", "categorical") * 4,
-        ("image", "categorical"), ("image", "image"), ("features", "features", "numeric"),
+        ("numeric",),
+        ("numeric",) * 12,
+        ("categorical",) * 22,
+        ("numeric", "categorical") * 4,
+        ("image", "categorical"),
+        ("image", "image"),
+        ("features", "features", "numeric"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("parameter_set", ["default", "literal"])
 def test_it_has_at_least_the_parameters_of_vsae(hivae: type[Any], kinds: tuple[str, ...], parameter_set: str) -> None:
     layout = Layout(schema_of(*kinds))

@@ -42,9 +42,19 @@ def folder_with(tmp_path: Path, **sources: str) -> Path:
 def test_ctrl_c_keeps_everything_and_the_next_run_goes_on(tmp_path: Path, workers: int) -> None:
     folder_with(tmp_path, patient=PATIENT, median=MEDIAN)
     words = (
-        "run", "--methods", "column_median,patient", "--datasets", "toy_mixed,toy_numbers", "--preset", "smoke",
-        "--plugins", "plugins", "--workers", workers, "--store",
-    )  # fmt: skip
+        "run",
+        "--methods",
+        "column_median,patient",
+        "--datasets",
+        "toy_mixed,toy_numbers",
+        "--preset",
+        "smoke",
+        "--plugins",
+        "plugins",
+        "--workers",
+        workers,
+        "--store",
+    )
     running = start_command(*words, "store", folder=tmp_path)
     checkpoints = tmp_path / "store" / "checkpoints"
     wait_until(lambda: list(checkpoints.glob("*.pt")) or running.poll() is not None)
@@ -74,9 +84,21 @@ def test_a_second_ctrl_c_ends_at_once_what_has_no_place_to_stop(tmp_path: Path, 
     stubborn = method_source("stubborn", fit="open(f'begun{seed}', 'w').close(); time.sleep(60)", impute=ZEROS)
     folder_with(tmp_path, stubborn=stubborn)
     running = start_command(
-        "run", "--methods", "stubborn", "--datasets", "toy_mixed", "--preset", "smoke", "--plugins",
-        "plugins", "--workers", workers, "--store", "store", folder=tmp_path,
-    )  # fmt: skip
+        "run",
+        "--methods",
+        "stubborn",
+        "--datasets",
+        "toy_mixed",
+        "--preset",
+        "smoke",
+        "--plugins",
+        "plugins",
+        "--workers",
+        workers,
+        "--store",
+        "store",
+        folder=tmp_path,
+    )
     wait_until(lambda: len(list(tmp_path.glob("begun*"))) == workers or running.poll() is not None)
     os.killpg(running.pid, signal.SIGINT)
     time.sleep(0.5)
@@ -93,9 +115,20 @@ def test_sigterm_is_a_request_to_stop_too(tmp_path: Path) -> None:
     """A batch queue sends it before its limit, to every process."""
     folder_with(tmp_path, patient=PATIENT)
     words = (
-        "run", "--methods", "patient", "--datasets", "toy_mixed,toy_numbers", "--preset", "smoke", "--plugins",
-        "plugins", "--workers", 2, "--store", "store",
-    )  # fmt: skip
+        "run",
+        "--methods",
+        "patient",
+        "--datasets",
+        "toy_mixed,toy_numbers",
+        "--preset",
+        "smoke",
+        "--plugins",
+        "plugins",
+        "--workers",
+        2,
+        "--store",
+        "store",
+    )
     running = start_command(*words, folder=tmp_path)
     checkpoints = tmp_path / "store" / "checkpoints"
     wait_until(lambda: len(list(checkpoints.glob("*.pt"))) == 2 or running.poll() is not None)

@@ -580,9 +580,11 @@ def everything_table(rows: int) -> Table:
 
 VARIANTS = [
     *((name, {}) for name in NAMES),
-    ("ae", {"fill": "noise", "input_dropout": 0.3}), ("cvae", {"fill": "noise", "prior": "mask"}),
-    ("not_miwae", {"missing_model": "linear"}), ("not_miwae", {"missing_model": "selfmask_known"}),
-]  # fmt: skip
+    ("ae", {"fill": "noise", "input_dropout": 0.3}),
+    ("cvae", {"fill": "noise", "prior": "mask"}),
+    ("not_miwae", {"missing_model": "linear"}),
+    ("not_miwae", {"missing_model": "selfmask_known"}),
+]
 
 
 @pytest.mark.usefixtures("deterministic_torch")

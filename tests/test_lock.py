@@ -25,9 +25,12 @@ with held(pathlib.Path(sys.argv[1])):
 
 def test_a_second_process_is_told_who_holds_the_store(tmp_path: Path) -> None:
     other = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-c", HOLD, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
         cwd=Path(__file__).resolve().parent.parent,
-    )  # fmt: skip
+    )
     assert other.stdout is not None and other.stdin is not None
     try:
         assert other.stdout.readline() == "held\n"

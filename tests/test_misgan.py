@@ -172,7 +172,7 @@ def test_each_loss_moves_its_own_network_alone(misgan: Plugin) -> None:
         for losses, own, others in (
             (network.critic_losses(batch, noise), critics, generators),
             (network.generator_losses(batch, noise), generators, ()),
-        ):  # fmt: skip
+        ):
             for loss, name in zip(losses, own, strict=True):
                 network.zero_grad()
                 loss.sum().backward(retain_graph=True)

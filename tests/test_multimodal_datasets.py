@@ -37,9 +37,15 @@ from bench.spec import load_spec
 from bench.streams import generator
 
 MULTIMODAL = (
-    "mnist_mnist", "mnist_svhn", "mnist_svhn_stand_in", "fashion_label", "mnist_label", "cmu_mosi", "ict_mmmo",
+    "mnist_mnist",
+    "mnist_svhn",
+    "mnist_svhn_stand_in",
+    "fashion_label",
+    "mnist_label",
+    "cmu_mosi",
+    "ict_mmmo",
     "ict_mmmo_complete",
-)  # fmt: skip
+)
 
 #: Images of each digit: MNIST's two parts, SVHN's two parts.
 MNIST_TRAIN = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)
@@ -183,9 +189,13 @@ def test_damaged_idx_names_the_file(tmp_path: Path) -> None:
     content = idx_bytes(np.zeros((5, 3, 2), dtype=np.uint8))
     path = tmp_path / "images"
     for damaged, words in (
-        (content[:-1], "does not"), (content + b"0", "does not"), (b"<html>", "not an IDX file"), (b"", "not an IDX"),
-        (gzip.compress(content)[:-12], "is damaged"), (content[:7], "does not"),
-    ):  # fmt: skip
+        (content[:-1], "does not"),
+        (content + b"0", "does not"),
+        (b"<html>", "not an IDX file"),
+        (b"", "not an IDX"),
+        (gzip.compress(content)[:-12], "is damaged"),
+        (content[:7], "does not"),
+    ):
         path.write_bytes(damaged)
         with pytest.raises(BenchError, match=words) as caught:
             read_idx(path)
@@ -308,9 +318,7 @@ def test_validation_part_has_the_published_size(paired: int, test_rows: int, tra
 
 def sized_table(sizes: tuple[int, int, int], strata: AnyArray | None, rows: int) -> Table:
     schema = Schema((Attribute("x", "numeric"),))
-    return Table(
-        schema, np.zeros((rows, 1)), {}, np.ones((rows, 1), dtype=bool), split_sizes=sizes, strata=strata
-    )
+    return Table(schema, np.zeros((rows, 1)), {}, np.ones((rows, 1), dtype=bool), split_sizes=sizes, strata=strata)
 
 
 @pytest.mark.parametrize(
@@ -364,11 +372,13 @@ def test_mnist_svhn_on_tiny_files(registry: Registry, tmp_path: Path) -> None:
     table = data.load(files)
     assert isinstance(table, Table)
     assert [(a.name, a.kind, a.shape) for a in table.schema.attributes] == [
-        ("mnist", "image", (28, 28)), ("svhn", "image", (32, 32, 3)),
-    ]  # fmt: skip
+        ("mnist", "image", (28, 28)),
+        ("svhn", "image", (32, 32, 3)),
+    ]
     assert {name: (block.dtype, block.shape[1]) for name, block in table.blocks.items()} == {
-        "mnist": (np.uint8, 784), "svhn": (np.uint8, 3072),
-    }  # fmt: skip
+        "mnist": (np.uint8, 784),
+        "svhn": (np.uint8, 3072),
+    }
     assert table.test is not None
     train_rows = sum(min(count, 2) for count in counts)
     assert (int((~table.test).sum()), int(table.test.sum())) == (train_rows, 10)
@@ -445,9 +455,11 @@ def test_attributes_of_the_tables_exist(number: int) -> None:
     scopes = {"all", "something_observed", "nothing_observed"}
     named = {(entry.dataset, entry.attribute) for entry in entries if entry.attribute not in scopes}
     known = {
-        "mnist_svhn": {"mnist", "svhn"}, "fashion_label": {"image", "label"}, "mnist_label": {"image", "label"},
+        "mnist_svhn": {"mnist", "svhn"},
+        "fashion_label": {"image", "label"},
+        "mnist_label": {"image", "label"},
         "ict_mmmo": {"acoustic", "visual", "textual"},
-    }  # fmt: skip
+    }
     assert all(attribute in known[name] for name, attribute in named)
     assert bool(named) == (number in (8, 10, 11))
 
@@ -514,17 +526,22 @@ def collection(folder: str, contents: Mapping[str, bytes], *packages: Source, na
     class Toy(Dataset):
         kinds = ("image", "categorical")
         files = idx_files(
-            folder, {n: (sha256(c), sha256(gzip.decompress(c))) for n, c in contents.items()},
-            ("http://example.org/",), packages,
-        )  # fmt: skip
+            folder,
+            {n: (sha256(c), sha256(gzip.decompress(c))) for n, c in contents.items()},
+            ("http://example.org/",),
+            packages,
+        )
 
         def load(self, files: Mapping[str, Fetched]) -> Table:
             images = read_images(files)
             schema = Schema((Attribute("image", "image", shape=(28, 28)),))
             return Table(
-                schema, np.zeros((len(images.labels), 0)), {"image": images.pixels},
-                np.ones((len(images.labels), 1), dtype=bool), images.test,
-            )  # fmt: skip
+                schema,
+                np.zeros((len(images.labels), 0)),
+                {"image": images.pixels},
+                np.ones((len(images.labels), 1), dtype=bool),
+                images.test,
+            )
 
     Toy.name = name
     return Toy()
@@ -627,11 +644,12 @@ def test_damaged_debian_package_is_removed(apt: Callable[[bytes], list[str]], ca
     wanted = {f"usr/share/toy/{name}": content for name, content in contents.items()}
     whole = debian_package(wanted)
     for package, words in (
-        (b"<html>", "not an ar archive"), (ar_archive({"debian-binary": b"2.0\n"}), "no data.tar"),
+        (b"<html>", "not an ar archive"),
+        (ar_archive({"debian-binary": b"2.0\n"}), "no data.tar"),
         (debian_package({"usr/other": b"x"}), "no file usr/share/toy/train-images"),
         (whole[: len(whole) // 2], "damaged"),
         (ar_archive({"data.tar.zst": b"\x28\xb5\x2f\xfdxxxx"}), "damaged"),
-    ):  # fmt: skip
+    ):
         apt(package)
         with pytest.raises(BenchError, match=f"Debian package toy-data: .*{words}"):
             fetch.load_table(data)
@@ -706,13 +724,13 @@ class Counted(Dataset):
         rng = np.random.default_rng(int(files["seed.txt"].path.read_text()))
         schema = Schema(
             (
-                Attribute("a/b", "image", shape=(2, 3)), Attribute("x", "numeric"),
-                Attribute("kind", "categorical", levels=("u", "v")), Attribute("f", "features", shape=(4,)),
+                Attribute("a/b", "image", shape=(2, 3)),
+                Attribute("x", "numeric"),
+                Attribute("kind", "categorical", levels=("u", "v")),
+                Attribute("f", "features", shape=(4,)),
             )
-        )  # fmt: skip
-        blocks = {
-            "a/b": rng.integers(0, 256, (9, 6), dtype=np.uint8), "f": rng.normal(size=(9, 4)).astype(np.float32)
-        }  # fmt: skip
+        )
+        blocks = {"a/b": rng.integers(0, 256, (9, 6), dtype=np.uint8), "f": rng.normal(size=(9, 4)).astype(np.float32)}
         scalars = np.stack([rng.normal(size=9), rng.integers(0, 2, 9)], axis=1)
         scalars[0, 0] = np.nan
         return Table(
@@ -837,9 +855,7 @@ def real(tmp_path_factory: pytest.TempPathFactory, registry: Registry) -> Iterat
 
 
 @pytest.mark.parametrize("name", [name for name in MULTIMODAL if not name.startswith("mnist_svhn")])
-def test_real_files_give_the_declared_rows(
-    real: Callable[[str], LoadedTable], registry: Registry, name: str
-) -> None:
+def test_real_files_give_the_declared_rows(real: Callable[[str], LoadedTable], registry: Registry, name: str) -> None:
     data = dataset(registry, name)
     loaded = real(name)
     assert loaded.variant == "full" and loaded.source.startswith("mirror ")
@@ -941,5 +957,7 @@ def test_real_ict_mmmo(real: Callable[[str], LoadedTable]) -> None:
         assert with_text == [78, 14, 28]
     assert all(np.isfinite(block).all() for block in table.blocks.values())
     assert np.abs(table.blocks["acoustic"]).max() == 1
-    assert all((block[table.present[:, i]].std(axis=0) > 0).sum() >= block.shape[1] - 1
-               for i, block in enumerate(table.blocks.values()))  # fmt: skip
+    assert all(
+        (block[table.present[:, i]].std(axis=0) > 0).sum() >= block.shape[1] - 1
+        for i, block in enumerate(table.blocks.values())
+    )

@@ -40,8 +40,11 @@ def module(mvae: type[Any]) -> ModuleType:
 
 def schema_of(*kinds: str) -> Schema:
     shapes: Mapping[str, dict[str, Any]] = {
-        "numeric": {}, "categorical": {"levels": tuple("abc")}, "image": {"shape": (3, 3)}, "features": {"shape": (4,)},
-    }  # fmt: skip
+        "numeric": {},
+        "categorical": {"levels": tuple("abc")},
+        "image": {"shape": (3, 3)},
+        "features": {"shape": (4,)},
+    }
     return Schema(tuple(Attribute(f"{kind}{i}", kind, **shapes[kind]) for i, kind in enumerate(kinds)))  # type: ignore[arg-type]
 
 
@@ -292,10 +295,15 @@ def test_kl_takes_its_own_share_of_the_training_to_warm_up(mvae: type[Any]) -> N
 @pytest.mark.parametrize(
     "kinds",
     [
-        ("numeric",), ("numeric",) * 12, ("categorical",) * 22, ("numeric", "categorical") * 4,
-        ("image", "categorical"), ("image", "image"), ("features", "features", "numeric"),
+        ("numeric",),
+        ("numeric",) * 12,
+        ("categorical",) * 22,
+        ("numeric", "categorical") * 4,
+        ("image", "categorical"),
+        ("image", "image"),
+        ("features", "features", "numeric"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("parameter_set", ["default", "literal"])
 def test_it_has_at_least_the_parameters_of_vsae(mvae: type[Any], kinds: tuple[str, ...], parameter_set: str) -> None:
     layout = Layout(schema_of(*kinds))

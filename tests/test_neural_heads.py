@@ -102,8 +102,15 @@ def densities(prediction: Prediction, scales: Tensor, values: Encoded, codes: li
 
 def test_groups_stand_in_order_and_each_attribute_keeps_its_place(layout: Layout) -> None:
     assert [SCHEMA.names[i] for i in layout.order] == [
-        "height", "weight", "colour", "size", "answer", "picture", "other", "vector",
-    ]  # fmt: skip
+        "height",
+        "weight",
+        "colour",
+        "size",
+        "answer",
+        "picture",
+        "other",
+        "vector",
+    ]
     assert layout.width == 2 + 3 * 4 + 2 * 4 + 3 and layout.width_used == 2 + 9 + 8 + 3
     owners = [0, 1, *[2, 3, 4] * 4, *[5] * 4, *[6] * 4, *[7] * 3]
     assert layout.owner.tolist() == owners

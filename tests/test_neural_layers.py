@@ -101,10 +101,18 @@ def test_no_rows_give_no_rows() -> None:
     assert BankedLinear((2, 3), 4, 5)(torch.zeros(2, 3, 0, 4)).shape == (2, 3, 0, 5)
 
 
-@pytest.mark.parametrize(("bank", "rows", "inputs", "outputs"), [
-    ((5,), 33, 16, 5), ((5,), 7, 64, 11), ((5,), 16, 64, 1), ((3,), 21, 15, 64), ((3, 3), 9, 16, 4),
-    ((3, 2), 13, 1, 16), ((3, 3), 16, 16, 4),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("bank", "rows", "inputs", "outputs"),
+    [
+        ((5,), 33, 16, 5),
+        ((5,), 7, 64, 11),
+        ((5,), 16, 64, 1),
+        ((3,), 21, 15, 64),
+        ((3, 3), 9, 16, 4),
+        ((3, 2), 13, 1, 16),
+        ((3, 3), 16, 16, 4),
+    ],
+)
 def test_the_bits_of_a_product_and_of_its_gradients_do_not_depend_on_the_stack(
     bank: tuple[int, ...], rows: int, inputs: int, outputs: int
 ) -> None:
@@ -220,12 +228,15 @@ def test_whole_weights_are_repeated_rows() -> None:
     torch.testing.assert_close(norm.running_variance[0], single.running_var)
 
 
-@pytest.mark.parametrize("weight", [
-    None,
-    [[1, 1, 0, 1, 0, 1], [1, 1, 1, 1, 1, 1], [0, 1, 1, 0, 0, 0]],
-    [[3, 0, 2, 1, 0, 5], [0.5, 1.5, 0.25, 0, 1, 1], [2, 0, 0, 0, 0, 0]],
-    [[1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0], [1, 1, 1, 0, 1, 0]],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "weight",
+    [
+        None,
+        [[1, 1, 0, 1, 0, 1], [1, 1, 1, 1, 1, 1], [0, 1, 1, 0, 0, 0]],
+        [[3, 0, 2, 1, 0, 5], [0.5, 1.5, 0.25, 0, 1, 1], [2, 0, 0, 0, 0, 0]],
+        [[1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0], [1, 1, 1, 0, 1, 0]],
+    ],
+)
 def test_the_gradient_of_batch_norm_is_the_numerical_one(weight: list[list[float]] | None) -> None:
     norm = drawn(BankedBatchNorm((3,), 2), 3)
     weights = None if weight is None else torch.tensor(weight, dtype=torch.float64)
@@ -263,8 +274,9 @@ def test_what_hidden_rows_hold_changes_no_bit() -> None:
         values = values.clone().requires_grad_()
         output = norm(values, observed.float(), True)
         (output * observed[..., None]).square().sum().backward()
-        results.append((output[observed], norm.running_mean.clone(), norm.running_variance.clone(), norm.gain.grad,
-                        values.grad))  # fmt: skip
+        results.append(
+            (output[observed], norm.running_mean.clone(), norm.running_variance.clone(), norm.gain.grad, values.grad)
+        )
     for first, second in zip(*results, strict=True):
         assert torch.equal(first, second)
 

@@ -48,14 +48,24 @@ def test_only_seeds_that_both_have_are_compared(benchmark: ModuleType) -> None:
 
 
 def test_it_runs_on_real_data_and_prints_the_difference(
-    benchmark: ModuleType, mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    benchmark: ModuleType,
+    mirror: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setenv("VSAE_BENCH_CACHE", str(tmp_path / "cache"))
     code = benchmark.main(
-        ["--json", "--datasets=yeast", "--preset=smoke", "--seeds=2", "--first=vsae", "--second=mean_mode",
-         f"--store={tmp_path / 'store'}"]
-    )  # fmt: skip
+        [
+            "--json",
+            "--datasets=yeast",
+            "--preset=smoke",
+            "--seeds=2",
+            "--first=vsae",
+            "--second=mean_mode",
+            f"--store={tmp_path / 'store'}",
+        ]
+    )
     (line,) = map(json.loads, capsys.readouterr().out.splitlines())
     assert code == 0 and line["seeds"] == 2
     assert line["low"] < line["mean"] < line["high"]

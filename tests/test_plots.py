@@ -136,8 +136,9 @@ def test_curves_are_mean_and_deviation_as_pandas_has_them(place: Path, call: Cal
     assert [panel.label for panel in panels] == ["NRMSE (in sd)", "PFC (share of entries)"]
     for panel, metric in zip(panels, ("all.nrmse_std", "all.pfc"), strict=True):
         assert [(curve.label, curve.floor) for curve in panel.curves] == [
-            ("mean_mode (floor)", True), ("column_median", False),
-        ]  # fmt: skip
+            ("mean_mode (floor)", True),
+            ("column_median", False),
+        ]
         for curve, method in zip(panel.curves, ("mean_mode", "column_median"), strict=True):
             by_ratio = frame[frame["method"] == method].groupby("ratio")[metric]
             expected = by_ratio.agg(["mean", "std", "count"])
@@ -169,8 +170,9 @@ def test_every_series_has_its_own_look() -> None:
 
 
 def test_the_command_it_names_makes_the_missing_rows(place: Path, call: Call) -> None:
-    code, _, told = call("plot ratios toy_mixed --methods column_median --ratios 0.3,0.6 --preset smoke"
-                         " --plugins plugins --store rows")  # fmt: skip
+    code, _, told = call(
+        "plot ratios toy_mixed --methods column_median --ratios 0.3,0.6 --preset smoke --plugins plugins --store rows"
+    )
     assert code == 2 and "no rows to draw of toy_mixed: 2 of 2 points lack rows" in told
     assert told.count("\n") == 1 and not (place / "results").exists()
     command = told.split("`")[1]
@@ -187,9 +189,7 @@ def test_the_command_it_names_makes_the_missing_rows(place: Path, call: Call) ->
         assert words in text, words
 
 
-def test_it_says_what_is_missing_of_a_curve_and_draws_the_rest(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_says_what_is_missing_of_a_curve_and_draws_the_rest(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(place / "rows")
     cell = make_cell(dataset="toy_numbers", method="column_median", overrides={}, parameters={}, method_version=1)
     store.put([make_row(replace(cell, ratio=ratio, seed=seed)) for ratio in (0.2, 0.4) for seed in (0, 1, 2)])
@@ -397,10 +397,11 @@ def scored_rows() -> ScoredRows:
     """Return five rows of a number, a category and a feature vector; features are kept of the rows 3, 0 and 4."""
     schema = Schema(
         (
-            Attribute("x", "numeric"), Attribute("c", "categorical", levels=("a", "b", "d")),
+            Attribute("x", "numeric"),
+            Attribute("c", "categorical", levels=("a", "b", "d")),
             Attribute("f", "features", shape=(2,)),
         )
-    )  # fmt: skip
+    )
     scalars = np.array([[1.0, 0], [2.0, 1], [3.0, 2], [4.0, 1], [5.0, 1]])
     truth = Values(scalars, {"f": np.array([[3.0, 5.0], [0.0, 1.0], [4.0, 6.0]])})
     hidden = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 1], [1, 1, 1], [0, 1, 1]], dtype=bool)
@@ -467,9 +468,7 @@ def test_every_verb_writes_three_formats_and_one_training_serves_all(
     assert not list((place / "rows").rglob("*.pt"))
 
 
-def test_training_is_drawn_from_rows_that_hold_it(
-    place: Path, call: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_is_drawn_from_rows_that_hold_it(place: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     grid = "--plugins plugins --datasets toy_mixed --methods vae --preset smoke --store rows"
     assert call(f"run {grid}")[0] == 0
     rows = sorted(Store(place / "rows").rows(), key=lambda row: row["cell"]["seed"])

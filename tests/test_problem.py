@@ -68,9 +68,16 @@ def test_masks_and_split_know_no_method() -> None:
     table = numbers_table(80)
     one = problem_of(table, [make_cell()])
     changes = {
-        "method": "other", "method_version": 9, "parameter_set": "literal", "parameters": {}, "overrides": {},
-        "protocol": "transductive", "preset": "paper", "engine": 5, "budget": {**make_cell().budget, "steps": 7},
-    }  # fmt: skip
+        "method": "other",
+        "method_version": 9,
+        "parameter_set": "literal",
+        "parameters": {},
+        "overrides": {},
+        "protocol": "transductive",
+        "preset": "paper",
+        "engine": 5,
+        "budget": {**make_cell().budget, "steps": 7},
+    }
     other = problem_of(table, [make_cell(**changes)])
     assert np.array_equal(one.masks[0], other.masks[0])
     assert one.mask_hash(0) == other.mask_hash(0)

@@ -53,8 +53,10 @@ def test_a_line_for_the_whole_and_one_for_each_running_job(clock: list[float]) -
     progress.started(JOBS[0])
     progress.started(JOBS[1])
     assert [line.split(" \u2501")[0].strip() for line in shown(progress)] == [
-        "0 of 3 jobs", "guess, depth=3 on rain, mcar 0.5", "guess, depth=3 on snow, mcar 0.5",
-    ]  # fmt: skip
+        "0 of 3 jobs",
+        "guess, depth=3 on rain, mcar 0.5",
+        "guess, depth=3 on snow, mcar 0.5",
+    ]
     assert shown(progress)[1].endswith("running")
     clock[0] += 10.0
     progress.progressed(JOBS[0].key, 100, 200, "training")

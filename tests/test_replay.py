@@ -64,9 +64,13 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def trained(
-    name: str, kind: str, patch: pytest.MonkeyPatch, steps: Recorder | None = None, gradients: Recorder | None = None,
+    name: str,
+    kind: str,
+    patch: pytest.MonkeyPatch,
+    steps: Recorder | None = None,
+    gradients: Recorder | None = None,
     **changes: Any,
-) -> Any:  # fmt: skip
+) -> Any:
     """Return a method after 32 steps in eight epochs, each of three steps and one; the warm phase ends amid three."""
     views = split_views(TABLES[kind](), replicas=2)
     patch.setattr(training, "recorders", lambda network, device: (steps, gradients))
@@ -224,7 +228,7 @@ RECORDERS = [RecordedOperations, Traces]
 
 @pytest.mark.parametrize("recorder", RECORDERS)
 def test_work_is_done_as_it_is_then_recorded_then_replayed_with_its_own_inputs(
-    recorder: Callable[[], Recorder]
+    recorder: Callable[[], Recorder],
 ) -> None:
     walk = Walk(recorder())
     assert [walk.step(length) for length in (1.0, 2.0)] == [2.0, 6.0]

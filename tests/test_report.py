@@ -174,11 +174,25 @@ def stored(
 ) -> dict[str, Any]:
     """Return a stored row; ``changes`` name keys of its cell, or status, reason, variant and attributes."""
     cell: dict[str, Any] = {
-        "dataset": dataset, "content": f"{dataset}-full", "include_target": False, "mechanism": "mcar",
-        "mechanism_version": 1, "mechanism_parameters": {}, "ratio": 0.5, "method": method, "method_version": 1,
-        "parameter_set": "default", "parameters": {"trees": 3}, "overrides": {}, "seed": seed, "repeat": "all",
-        "protocol": "inductive", "preset": "quick", "budget": {"steps": 30}, "engine": 1,
-    }  # fmt: skip
+        "dataset": dataset,
+        "content": f"{dataset}-full",
+        "include_target": False,
+        "mechanism": "mcar",
+        "mechanism_version": 1,
+        "mechanism_parameters": {},
+        "ratio": 0.5,
+        "method": method,
+        "method_version": 1,
+        "parameter_set": "default",
+        "parameters": {"trees": 3},
+        "overrides": {},
+        "seed": seed,
+        "repeat": "all",
+        "protocol": "inductive",
+        "preset": "quick",
+        "budget": {"steps": 30},
+        "engine": 1,
+    }
     row: dict[str, Any] = {"status": "ok", "reason": None, "variant": "full", "attributes": {}}
     for name, value in changes.items():
         (row if name in row else cell)[name] = value
@@ -581,14 +595,19 @@ def test_csv_has_one_line_a_cell_with_full_precision(golden: ReportTable) -> Non
     forest, vsae = records[0], records[3]
     assert (forest["row"], forest["column"], forest["protocol"]) == ("Forest", "Yeast numerical", "transductive")
     assert (forest["n"], forest["seeds"], forest["published_mean"], forest["published_sd_below"]) == (
-        "3", "0 1 2", "0.424", "0.0005",
-    )  # fmt: skip
+        "3",
+        "0 1 2",
+        "0.424",
+        "0.0005",
+    )
     assert float(forest["difference"]) == pytest.approx(0.4 - 0.424)
     assert (forest["verdict"], forest["published_verdict"]) == ("better than floor", "no better than floor")
     assert float(vsae["mean"]) == pytest.approx(0.35 + 0.0001 / 3, abs=1e-15)
     assert (records[2]["status"], records[2]["reason"], records[2]["mean"]) == (
-        "failed", "failed: out of memory & time", "",
-    )  # fmt: skip
+        "failed",
+        "failed: out of memory & time",
+        "",
+    )
     assert (records[5]["variant"], records[5]["difference"]) == ("subset", "")
 
 
@@ -615,12 +634,19 @@ def filled(spec: TableSpec) -> list[dict[str, Any]]:
             scale = 1 + 0.01 * entry.row + 0.003 * seed
             metrics = {name: value * scale for name, value in level.items()}
             row = stored(
-                entry.method, entry.dataset, seed, metrics, mechanism=entry.mechanism, ratio=entry.ratio,
-                overrides=dict(entry.parameters), protocol=entry.protocol,
+                entry.method,
+                entry.dataset,
+                seed,
+                metrics,
+                mechanism=entry.mechanism,
+                ratio=entry.ratio,
+                overrides=dict(entry.parameters),
+                protocol=entry.protocol,
                 variant="subset" if entry.dataset == entries[0].dataset else "full",
-                attributes={entry.attribute: metrics}, status="failed" if index == 1 else "ok",
+                attributes={entry.attribute: metrics},
+                status="failed" if index == 1 else "ok",
                 reason=HOSTILE if index == 1 else None,
-            )  # fmt: skip
+            )
             rows[f"{row['key']} {entry.attribute}"] = row
     merged: dict[str, dict[str, Any]] = {}
     for row in rows.values():

@@ -40,9 +40,24 @@ from bench.streams import canonical_json
 
 #: What every row has, whatever came of it.
 FIELDS = {
-    "key", "cell", "status", "reason", "variant", "source", "missing_ratio", "mask_hash", "metrics", "attributes",
-    "counts", "seconds", "peak_memory_mib", "diagnostics", "warnings", "environment", "stack",
-}  # fmt: skip
+    "key",
+    "cell",
+    "status",
+    "reason",
+    "variant",
+    "source",
+    "missing_ratio",
+    "mask_hash",
+    "metrics",
+    "attributes",
+    "counts",
+    "seconds",
+    "peak_memory_mib",
+    "diagnostics",
+    "warnings",
+    "environment",
+    "stack",
+}
 #: Says what precision it computed with, as any method that uses torch could.
 PRECISE = '''
 import torch
@@ -120,7 +135,7 @@ def rows_from(tmp_path: Path, source: str, dataset: str = "toy_mixed") -> list[d
         (method_source("mine", extra="version = 1\n    def __init__(self): pass"), "TypeError: "),
         ("from bench.api import Method\nclass M(Method):\n    name = 'mine'\n", "TypeError: method 'mine' does not"),
     ],
-)  # fmt: skip
+)
 def test_whatever_is_raised_is_a_failed_row_with_its_reason_and_traceback(
     tmp_path: Path, source: str, reason: str
 ) -> None:
@@ -289,10 +304,11 @@ def test_observed_entries_that_a_method_changes_do_not_count(tmp_path: Path) -> 
 
 def test_a_transductive_method_sees_all_rows_and_is_scored_on_test_rows_alone(tmp_path: Path) -> None:
     source = method_source(
-        "mine", fit="self.rows = len(train)",
+        "mine",
+        fit="self.rows = len(train)",
         impute="assert len(data) == self.rows == 60; " + ZEROS,
         extra='protocols = ("inductive", "transductive")',
-    )  # fmt: skip
+    )
     registry = registry_with(tmp_path, mine=source, zeros=method_source("zeros", impute=ZEROS))
     inductive = cells_for(registry, ("zeros",))[0]
     transductive = make_cell(**{**inductive.as_json(), "method": "mine", "protocol": "transductive"})

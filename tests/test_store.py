@@ -91,8 +91,9 @@ def test_names_do_not_collide_and_stay_inside(tmp_path: Path) -> None:
     for dataset in names:
         found = list(Store(folder).rows([dataset], ["a[1]", "a/b"]))
         assert {(row["cell"]["dataset"], row["cell"]["method"]) for row in found} == {
-            (dataset, "a[1]"), (dataset, "a/b"),
-        }  # fmt: skip
+            (dataset, "a[1]"),
+            (dataset, "a/b"),
+        }
 
 
 def test_what_is_missing(tmp_path: Path) -> None:
@@ -119,7 +120,7 @@ FORMS: dict[str, Callable[[dict[str, Any]], str]] = {
     "as put": canonical_json,
     "with blanks": json.dumps,
     "with blanks around colons": lambda row: json.dumps(row, separators=(",", "\t : ")),
-    "escaped": lambda row: json.dumps({**row, "note": "\u00e4\"key\":\"x\"seed\":9,"}, separators=(",", ":")),
+    "escaped": lambda row: json.dumps({**row, "note": '\u00e4"key":"x"seed":9,'}, separators=(",", ":")),
     "key last": lambda row: canonical_json({**row, "key": 0})[:-1] + f',"key":"{row["key"]}"}}',
     "names used elsewhere": lambda row: canonical_json(
         {**row, "attributes": {"seed": {"rmse": 1}, "mechanism": "key", "key": "\u00e4"}, "zeta": {"seed": 77}}
@@ -147,14 +148,17 @@ def test_what_is_asked_of_a_store_is_what_a_reader_of_all_its_rows_would_choose(
     for keys in ([], [cells[5].key], [cell.key for cell in cells[::2]], ["nobody"]):
         assert asked(keys=keys) == [row["key"] for row in everything if row["key"] in keys]
     for chosen in (
-        {"seed": {1}}, {"seed": {0, 3}, "mechanism": {"m\u00e4r", 'a"b'}}, {"seed": {77}}, {"mechanism": {"key"}},
-        {"ratio": {0.5}}, {"ratio": {0.7}}, {"include_target": {False}, "seed": {2}}, {"seed": set()}, {},
-    ):  # fmt: skip
-        kept = [
-            row["key"]
-            for row in everything
-            if all(row["cell"][name] in values for name, values in chosen.items())
-        ]
+        {"seed": {1}},
+        {"seed": {0, 3}, "mechanism": {"m\u00e4r", 'a"b'}},
+        {"seed": {77}},
+        {"mechanism": {"key"}},
+        {"ratio": {0.5}},
+        {"ratio": {0.7}},
+        {"include_target": {False}, "seed": {2}},
+        {"seed": set()},
+        {},
+    ):
+        kept = [row["key"] for row in everything if all(row["cell"][name] in values for name, values in chosen.items())]
         assert asked(cell=chosen) == kept, chosen
         assert asked(cell=chosen, keys=kept[:1]) == kept[:1]
     assert Store(tmp_path).missing(cells) == set()

@@ -157,9 +157,12 @@ class Toy(Network):
 
 
 def toy_trainer(
-    budget: Budget, validate: Callable[[Toy], Tensor], seeds: Sequence[int], views: Sequence[Incomplete] | None = None,
+    budget: Budget,
+    validate: Callable[[Toy], Tensor],
+    seeds: Sequence[int],
+    views: Sequence[Incomplete] | None = None,
     clip_norm: float | None = None,
-) -> tuple[Toy, Trainer]:  # fmt: skip
+) -> tuple[Toy, Trainer]:
     """Return a toy network and its trainer; ``validate`` is given the network."""
     views = split_views(dependent_table(50, numbers=2), replicas=len(seeds)) if views is None else views
     layout = Layout(views[0].schema)
@@ -229,26 +232,33 @@ def test_training_data_too_small_or_seeds_amiss_are_said_so(vsae: VSAE) -> None:
         trained(vsae, (train, test, test), [0], WHOLE)
 
 
-@pytest.mark.parametrize(("budget", "rows", "expected"), [
-    # Epochs alone: the last, partial batch of an epoch is left out.
-    (Budget(steps=None, epochs=10, batch=64, warm_fraction=0.1, evaluations=10), 1000, (64, 15, 10, 15, 1)),
-    # Steps alone: whole epochs within the cap.
-    (Budget(steps=30, batch=256, warm_fraction=0.1, evaluations=10), 1000, (256, 3, 10, 3, 1)),
-    (Budget(steps=31, batch=256, warm_fraction=0.5, evaluations=4), 1000, (256, 3, 10, 15, 3)),
-    # An epoch longer than the budget is cut to it, and one of the two bounds comes first.
-    (Budget(steps=30, batch=10, warm_fraction=0.1), 1000, (10, 30, 1, 3, 1)),
-    (Budget(steps=1500, epochs=7, batch=100, warm_fraction=0.0, evaluations=3), 1000, (100, 10, 7, 0, 3)),
-    (Budget(steps=20, epochs=7, batch=100, warm_fraction=1.0, evaluations=3), 1000, (100, 10, 2, 20, 1)),
-    # Fewer rows than a batch.
-    (Budget(steps=30, batch=256, warm_fraction=0.1, evaluations=50), 17, (17, 1, 30, 3, 1)),
-    # The appendix: about 100 epochs of warm phase.
-    (Budget(steps=None, epochs=2000, batch=64, warm_fraction=0.05, evaluations=2000), 640, (64, 10, 2000, 1000, 1)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("budget", "rows", "expected"),
+    [
+        # Epochs alone: the last, partial batch of an epoch is left out.
+        (Budget(steps=None, epochs=10, batch=64, warm_fraction=0.1, evaluations=10), 1000, (64, 15, 10, 15, 1)),
+        # Steps alone: whole epochs within the cap.
+        (Budget(steps=30, batch=256, warm_fraction=0.1, evaluations=10), 1000, (256, 3, 10, 3, 1)),
+        (Budget(steps=31, batch=256, warm_fraction=0.5, evaluations=4), 1000, (256, 3, 10, 15, 3)),
+        # An epoch longer than the budget is cut to it, and one of the two bounds comes first.
+        (Budget(steps=30, batch=10, warm_fraction=0.1), 1000, (10, 30, 1, 3, 1)),
+        (Budget(steps=1500, epochs=7, batch=100, warm_fraction=0.0, evaluations=3), 1000, (100, 10, 7, 0, 3)),
+        (Budget(steps=20, epochs=7, batch=100, warm_fraction=1.0, evaluations=3), 1000, (100, 10, 2, 20, 1)),
+        # Fewer rows than a batch.
+        (Budget(steps=30, batch=256, warm_fraction=0.1, evaluations=50), 17, (17, 1, 30, 3, 1)),
+        # The appendix: about 100 epochs of warm phase.
+        (Budget(steps=None, epochs=2000, batch=64, warm_fraction=0.05, evaluations=2000), 640, (64, 10, 2000, 1000, 1)),
+    ],
+)
 def test_the_schedule_is_worked_out_from_the_budget(budget: Budget, rows: int, expected: tuple[int, ...]) -> None:
     schedule = Schedule.of(budget, rows)
     got = (
-        schedule.batch, schedule.steps_per_epoch, schedule.epochs, schedule.warm_steps, schedule.evaluate_every,
-    )  # fmt: skip
+        schedule.batch,
+        schedule.steps_per_epoch,
+        schedule.epochs,
+        schedule.warm_steps,
+        schedule.evaluate_every,
+    )
     assert got == expected
     assert math.ceil(schedule.epochs / schedule.evaluate_every) <= budget.evaluations
 
@@ -436,11 +446,12 @@ def chunks_of(selection: Selection, whole: Imputed) -> list[Imputed]:
 
     return [
         Imputed(
-            chosen(whole.numeric, index), chosen(whole.categorical, index),
+            chosen(whole.numeric, index),
+            chosen(whole.categorical, index),
             tuple(chosen(block, index) for block in whole.blocks),
         )
         for index in selection.chunks
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize("scaling", ["standard", "minmax"])
@@ -461,9 +472,10 @@ def test_the_relative_error_is_the_brute_force_one_and_the_floor_scores_one(scal
     scaled = Selection(validation.held_out, encoder, "cpu")
     rows = len(validation)
     as_floor = Imputed(
-        encoder.floor.numeric.expand(-1, rows, -1), encoder.floor.categorical.expand(-1, rows, -1, -1),
+        encoder.floor.numeric.expand(-1, rows, -1),
+        encoder.floor.categorical.expand(-1, rows, -1, -1),
         tuple(block.expand(-1, rows, -1, -1) for block in encoder.floor.blocks),
-    )  # fmt: skip
+    )
     assert scaled.relative_error(chunks_of(scaled, as_floor), scaled.floor_errors()).tolist() == [1.0, 1.0]
     index = torch.arange(rows).expand(2, -1)
     truth = encoder.encode(validation.held_out.tensors("cpu").batch(index))

@@ -42,8 +42,8 @@ from bench.tuned import Tuned, TunedParameters, best_trial, tuned_folder
 CONSTANT = method_source(
     "constant",
     impute="v = data.values().scalars; return Values(np.where(np.isnan(v), self.parameters['fill'], v), {})",
-    extra='''tunable = {"fill": ("uniform", -3.0, 3.0), "unused": ("choice", 1, 2)}
-    parameter_sets = {"default": {"fill": 50.0, "unused": 1, "kept": "yes"}}''',
+    extra="""tunable = {"fill": ("uniform", -3.0, 3.0), "unused": ("choice", 1, 2)}
+    parameter_sets = {"default": {"fill": 50.0, "unused": 1, "kept": "yes"}}""",
 )
 
 
@@ -318,8 +318,20 @@ def test_tune_then_run_uses_each_seeds_own_choice(tmp_path: Path) -> None:
     plugins = write_plugins(tmp_path / "plugins", data=NUMBERS, constant=CONSTANT)
     store = tmp_path / "store"
     options = ("--store", store, "--plugins", plugins)
-    grid = ("run", "--methods", "constant,mean_mode", "--datasets", "numbers", "--preset", "smoke",
-            "--seeds", "0,1", "--parameters", "tuned", *options)  # fmt: skip
+    grid = (
+        "run",
+        "--methods",
+        "constant,mean_mode",
+        "--datasets",
+        "numbers",
+        "--preset",
+        "smoke",
+        "--seeds",
+        "0,1",
+        "--parameters",
+        "tuned",
+        *options,
+    )
     refused = run_command(*grid, folder=tmp_path)
     assert refused.returncode == 2 and refused.stderr.count("\n") == 1
     assert "run `vsae-bench tune constant numbers`" in refused.stderr
@@ -375,5 +387,6 @@ def test_off_a_terminal_trials_say_now_and_then_how_far_they_are(monkeypatch: py
             progress(done, 8, "training")
     # The checkpoint had four epochs; two took 40 s.
     assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
-        "tuning guess on rain: training 6/8, about 40 s left", "tuning guess on rain: training 8/8"
+        "tuning guess on rain: training 6/8, about 40 s left",
+        "tuning guess on rain: training 8/8",
     ]

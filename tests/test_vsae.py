@@ -65,8 +65,10 @@ def test_hidden_truth_changes_no_bit(vsae: VSAE, kind: str, parameter_set: str) 
     revealed = revealed_by(views, table)
     others = [poisoned(table, revealed, seed) for seed in (10, 11, 12)]
     for other in others:
-        assert np.array_equal(other.scalars[revealed[:, table.schema.scalar_indices]],
-                              table.scalars[revealed[:, table.schema.scalar_indices]])  # fmt: skip
+        assert np.array_equal(
+            other.scalars[revealed[:, table.schema.scalar_indices]],
+            table.scalars[revealed[:, table.schema.scalar_indices]],
+        )
         assert not np.array_equal(other.scalars, table.scalars)
     under = [on_table(view, other) for view, other in zip(views, others, strict=True)]
     assert_same_training(trained(vsae, under, [3], BUDGET, parameters), clean)
@@ -221,9 +223,7 @@ def test_while_training_an_attribute_still_proposes_from_its_own_column_alone(vs
     assert different[0, :, 0].sum() > 1 and not different[0, :, 1:].any()
 
 
-def restated_bound(
-    network: Any, batch: Encoded, noise: Mapping[str, Tensor], progress: float, warm: bool
-) -> Tensor:
+def restated_bound(network: Any, batch: Encoded, noise: Mapping[str, Tensor], progress: float, warm: bool) -> Tensor:
     """Return the bound [R] written out, one replica, row, attribute and sample at a time."""
     layout, heads = network.layout, network.decoder.heads
     proposal = network.proposal(batch, noise["fill"], training=True)
@@ -306,9 +306,15 @@ def restated_bound(
 
 
 @pytest.mark.parametrize("warm", [True, False])
-@pytest.mark.parametrize(("parameter_set", "changes"), [
-    ("default", {}), ("default", {"draw_numbers": True}), ("default", {"kl_warm_up": False}), ("literal", {}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("parameter_set", "changes"),
+    [
+        ("default", {}),
+        ("default", {"draw_numbers": True}),
+        ("default", {"kl_warm_up": False}),
+        ("literal", {}),
+    ],
+)
 @pytest.mark.parametrize("kind", TABLES)
 def test_the_bound_is_the_plain_one_and_so_is_its_gradient(
     vsae: VSAE, kind: str, parameter_set: str, changes: dict[str, Any], warm: bool
@@ -538,8 +544,9 @@ def linear_gaussian() -> dict[str, FloatArray]:
     constant = np.broadcast_to((~observed[:2000]).mean(0), shown.shape)
     return {
         "bound": method._notes["bound"][0].double().numpy(),
-        "exact": density + log_mask(hiding[2200:]), "constant": density + log_mask(constant),
-    }  # fmt: skip
+        "exact": density + log_mask(hiding[2200:]),
+        "constant": density + log_mask(constant),
+    }
 
 
 def test_the_bound_lies_below_and_close_to_the_exact_log_likelihood(linear_gaussian: dict[str, FloatArray]) -> None:

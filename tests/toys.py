@@ -223,20 +223,42 @@ def jobs_for(registry: Registry, methods: tuple[str, ...], dataset: str = "toy_m
 def make_cell(**changes: Any) -> Cell:
     """Return a fixed cell with some fields changed; it names nothing that has to exist."""
     cell = Cell(
-        dataset="rain", content="00ff", include_target=False, mechanism="mcar", mechanism_version=1,
-        mechanism_parameters={}, mechanism_overrides={}, ratio=0.5, method="guess", method_version=2,
-        parameter_set="default", overrides={"depth": 3}, parameters={"depth": 3, "rate": 0.1}, seed=0, repeat="all",
-        protocol="inductive", preset="smoke", budget=budget_for("smoke", ("numeric",)).as_json(), engine=1,
-    )  # fmt: skip
+        dataset="rain",
+        content="00ff",
+        include_target=False,
+        mechanism="mcar",
+        mechanism_version=1,
+        mechanism_parameters={},
+        mechanism_overrides={},
+        ratio=0.5,
+        method="guess",
+        method_version=2,
+        parameter_set="default",
+        overrides={"depth": 3},
+        parameters={"depth": 3, "rate": 0.1},
+        seed=0,
+        repeat="all",
+        protocol="inductive",
+        preset="smoke",
+        budget=budget_for("smoke", ("numeric",)).as_json(),
+        engine=1,
+    )
     return replace(cell, **changes)
 
 
 def make_row(cell: Cell, status: str = "ok", **more: Any) -> dict[str, Any]:
     """Return a stored row of a cell."""
     return {
-        "key": cell.key, "cell": cell.as_json(), "status": status, "reason": None if status == "ok" else "it is so",
-        "metrics": {"all": {"nrmse_std": 1.0}}, "attributes": {}, "seconds": 1.0, "variant": "full", **more,
-    }  # fmt: skip
+        "key": cell.key,
+        "cell": cell.as_json(),
+        "status": status,
+        "reason": None if status == "ok" else "it is so",
+        "metrics": {"all": {"nrmse_std": 1.0}},
+        "attributes": {},
+        "seconds": 1.0,
+        "variant": "full",
+        **more,
+    }
 
 
 def command_environment(cache: Path, **more: str) -> dict[str, str]:
@@ -259,9 +281,14 @@ def run_command(
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line in another process, in ``folder`` with its cache there too."""
     return subprocess.run(
-        command(*arguments, prelude=prelude), cwd=folder, text=True, capture_output=True, timeout=120, check=False,
+        command(*arguments, prelude=prelude),
+        cwd=folder,
+        text=True,
+        capture_output=True,
+        timeout=120,
+        check=False,
         env=dict(environment or command_environment(folder / "cache")),
-    )  # fmt: skip
+    )
 
 
 def stored_rows(store: Path) -> dict[str, dict[str, Any]]:
@@ -280,8 +307,17 @@ def numbers_of(row: Mapping[str, Any]) -> dict[str, Any]:
         if name != "resumed_from" and not name.endswith("seconds")
     }
     same = (
-        "key", "cell", "status", "metrics", "attributes", "counts", "missing_ratio", "mask_hash", "variant", "stack",
-    )  # fmt: skip
+        "key",
+        "cell",
+        "status",
+        "metrics",
+        "attributes",
+        "counts",
+        "missing_ratio",
+        "mask_hash",
+        "variant",
+        "stack",
+    )
     return {**{name: row[name] for name in same}, "diagnostics": diagnostics}
 
 
@@ -309,9 +345,14 @@ def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
 def start_command(*arguments: object, folder: Path, prelude: str = "") -> subprocess.Popen[str]:
     """Start what ``run_command`` runs, as the leader of a process group, and do not wait for it."""
     return subprocess.Popen(
-        command(*arguments, prelude=prelude), cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env=command_environment(folder / "cache"), start_new_session=True,
-    )  # fmt: skip
+        command(*arguments, prelude=prelude),
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=command_environment(folder / "cache"),
+        start_new_session=True,
+    )
 
 
 class Watcher:

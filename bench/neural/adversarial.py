@@ -33,11 +33,14 @@ class ReluNetwork(nn.Module):
         used = None if inputs_used is None else torch.tensor(inputs_used, device="cpu")
         self.layers = nn.ModuleList(
             linear(
-                (replicas,), widths[level], widths[level + 1],
-                inputs_used=used if level == 0 else None, outputs_used=outputs_used if level == last else None,
+                (replicas,),
+                widths[level],
+                widths[level + 1],
+                inputs_used=used if level == 0 else None,
+                outputs_used=outputs_used if level == last else None,
             )
             for level in range(last + 1)
-        )  # fmt: skip
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` [R, n, inputs] to [R, n, outputs]."""

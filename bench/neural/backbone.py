@@ -53,9 +53,13 @@ class AttributiveEncoders(nn.Module):
             self.numeric = BankedMLP((replicas, layout.numeric), 1, hidden, outputs, batch_norm=norm)
         if layout.categorical:
             self.categorical = BankedMLP(
-                (replicas, layout.categorical), layout.max_levels, [sizes.categorical_encoder] * 3, outputs,
-                batch_norm=norm, inputs_used=layout.levels.to("cpu"),
-            )  # fmt: skip
+                (replicas, layout.categorical),
+                layout.max_levels,
+                [sizes.categorical_encoder] * 3,
+                outputs,
+                batch_norm=norm,
+                inputs_used=layout.levels.to("cpu"),
+            )
         self.blocks = nn.ModuleList(
             BankedMLP((replicas, len(group.names)), group.width, [sizes.block_encoder] * 3, outputs)
             for group in layout.block_groups
@@ -95,12 +99,17 @@ class DataDecoder(nn.Module):
         hidden, activate = [width] * 3, (True, not literal, not literal)
         self.scalars = (
             BankedMLP(
-                (replicas,), inputs, hidden, layout.scalar_width,
-                batch_norm="first", activate=activate, outputs_used=layout.scalar_width_used,
+                (replicas,),
+                inputs,
+                hidden,
+                layout.scalar_width,
+                batch_norm="first",
+                activate=activate,
+                outputs_used=layout.scalar_width_used,
             )
             if layout.scalar_width
             else None
-        )  # fmt: skip
+        )
         self.blocks = nn.ModuleList(
             BankedMLP((replicas, len(group.names)), inputs, hidden, group.width, batch_norm="first", activate=activate)
             for group in layout.block_groups
@@ -151,10 +160,12 @@ class DataDecoder(nn.Module):
 def collective_encoder(layout: Layout, replicas: int, sizes: Sizes) -> BankedMLP:
     """Return the network of q(z | x_o, m): encoded attributes and mask in, mean and log-variance of all blocks out."""
     return BankedMLP(
-        (replicas,), layout.width + layout.attributes, [sizes.collective_encoder] * 3,
+        (replicas,),
+        layout.width + layout.attributes,
+        [sizes.collective_encoder] * 3,
         2 * layout.attributes * sizes.latent,
         inputs_used=torch.tensor(layout.width_used + layout.attributes, device="cpu"),
-    )  # fmt: skip
+    )
 
 
 def mask_decoder(layout: Layout, replicas: int, sizes: Sizes) -> BankedMLP:
@@ -167,9 +178,11 @@ def vsae_parameter_count(layout: Layout, sizes: Sizes) -> int:
     latent = layout.attributes * sizes.latent
     with torch.device("meta"):
         parts = (
-            AttributiveEncoders(layout, 1, sizes), collective_encoder(layout, 1, sizes), mask_decoder(layout, 1, sizes),
+            AttributiveEncoders(layout, 1, sizes),
+            collective_encoder(layout, 1, sizes),
+            mask_decoder(layout, 1, sizes),
             DataDecoder(layout, 1, latent + layout.attributes, sizes.decoder, Heads(layout, 1, learned_scale=True)),
-        )  # fmt: skip
+        )
     return sum(parameter_count(part) for part in parts)
 
 

@@ -35,9 +35,7 @@ class Layout:
         self.schema = schema
         numeric, categorical = schema.of_kind("numeric"), schema.of_kind("categorical")
         keys = dict.fromkeys((a.kind, a.width) for a in schema.block_attributes)
-        members = {
-            key: [i for i, a in enumerate(schema.attributes) if (a.kind, a.width) == key] for key in keys
-        }
+        members = {key: [i for i, a in enumerate(schema.attributes) if (a.kind, a.width) == key] for key in keys}
         self.block_groups = tuple(
             BlockGroup(kind, width, tuple(schema.attributes[i].name for i in members[kind, width]))
             for kind, width in keys
@@ -115,8 +113,10 @@ class Encoded:
         )
         given = Encoded(
             torch.where(observed[..., :first], self.numeric, 0.0),
-            torch.where(observed[..., None, first:last], self.categorical, 0.0), blocks, observed,
-        )  # fmt: skip
+            torch.where(observed[..., None, first:last], self.categorical, 0.0),
+            blocks,
+            observed,
+        )
         return replace(self, given=given)
 
     def flat(self) -> Tensor:

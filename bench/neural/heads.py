@@ -82,18 +82,20 @@ class Target:
         return replace(
             self,
             blocks=tuple(rows.put(block) for rows, block in zip(packed, self.blocks, strict=True)),
-            block_variance=None if self.block_variance is None else tuple(
-                rows.put(variance) for rows, variance in zip(packed, self.block_variance, strict=True)
-            ),
-        )  # fmt: skip
+            block_variance=None
+            if self.block_variance is None
+            else tuple(rows.put(variance) for rows, variance in zip(packed, self.block_variance, strict=True)),
+        )
 
     def detach(self) -> Target:
         """Return the target cut from the graph."""
         return Target(
-            self.numeric.detach(), self.categorical.detach(), tuple(b.detach() for b in self.blocks),
+            self.numeric.detach(),
+            self.categorical.detach(),
+            tuple(b.detach() for b in self.blocks),
             None if self.numeric_variance is None else self.numeric_variance.detach(),
             None if self.block_variance is None else tuple(b.detach() for b in self.block_variance),
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True)
@@ -204,9 +206,10 @@ class Heads(nn.Module):
         layout = self.layout
         features = sum(len(group.names) * group.width for group in layout.block_groups if group.kind == "features")
         return {
-            "numbers": (rows, layout.numeric), "levels": (rows, layout.max_levels, layout.categorical),
+            "numbers": (rows, layout.numeric),
+            "levels": (rows, layout.max_levels, layout.categorical),
             "features": (rows, features),
-        }  # fmt: skip
+        }
 
     def draw(self, prediction: Prediction, noise: Mapping[str, Tensor]) -> Imputed:
         """Return values drawn from a prediction [R, b, ...] with the ``noise`` that ``value_noise`` asks for.

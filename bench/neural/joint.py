@@ -92,10 +92,13 @@ class JointNetwork(LatentNetwork):
             layout, replicas, self.latent + condition, sizes.decoder, heads, literal=parameters["decoder_literal"]
         )
         self.encoder = joint_encoder(
-            layout, replicas, sizes, encoder_outputs or 2 * self.latent,
+            layout,
+            replicas,
+            sizes,
+            encoder_outputs or 2 * self.latent,
             layout.attributes if mask_in_encoder else 0,
             at_least=vsae_parameter_count(layout, sizes) - parameter_count(self.decoder),
-        )  # fmt: skip
+        )
         self.width_per_draw = layout.width + self.latent + 3 * sizes.decoder
 
     def encode(self, batch: Encoded, training: bool, fill: Tensor | None = None) -> Tensor:

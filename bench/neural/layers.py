@@ -97,9 +97,15 @@ class _WeightedNormalise(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor | None, gain: Tensor, shift: Tensor,
-        running_mean: Tensor, running_variance: Tensor, eps: float,
-    ) -> Any:  # fmt: skip
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        gain: Tensor,
+        shift: Tensor,
+        running_mean: Tensor,
+        running_variance: Tensor,
+        eps: float,
+    ) -> Any:
         """Normalise ``x`` [*bank, n, H] with weights [*bank, n] (None: all 1); also return moments and total weight."""
         if weight is None:
             count = torch.full_like(x[..., :1, :1], float(x.shape[-2]))
@@ -207,11 +213,14 @@ class BankedMLP(nn.Module):
         last = len(hidden)
         self.layers = nn.ModuleList(
             BankedLinear(
-                bank, widths[level], widths[level + 1],
-                inputs_used=inputs_used if level == 0 else None, outputs_used=outputs_used if level == last else None,
+                bank,
+                widths[level],
+                widths[level + 1],
+                inputs_used=inputs_used if level == 0 else None,
+                outputs_used=outputs_used if level == last else None,
             )
             for level in range(last + 1)
-        )  # fmt: skip
+        )
         normalised = {"all": len(hidden), "first": min(1, len(hidden)), "none": 0}[batch_norm]
         self.norms = nn.ModuleList([BankedBatchNorm(bank, hidden[level]) for level in range(normalised)])
         self.activate = tuple(activate) if activate is not None else (True,) * len(hidden)

@@ -57,9 +57,15 @@ class NeuralStackedMethod(StackedMethod):
         if learning_rate is None:
             learning_rate = self.context.budget.learning_rate
         trainer = Trainer(
-            self._network, train.tensors(device), self._encoder, validate, seeds, self.context,
-            self.parameters.get("clip_norm"), learning_rate,
-        )  # fmt: skip
+            self._network,
+            train.tensors(device),
+            self._encoder,
+            validate,
+            seeds,
+            self.context,
+            self.parameters.get("clip_norm"),
+            learning_rate,
+        )
         self.history: History = trainer.run()
         if len(self.failures()) == train.replicas:
             raise BenchError(f"training of '{self.name}' diverged: no finite validation error")
@@ -106,9 +112,14 @@ class NeuralStackedMethod(StackedMethod):
 
     @torch.no_grad()
     def _imputed(
-        self, view: TensorView, chunks: Sequence[Tensor], draws: int, stream: str, notes: dict[str, list[Tensor]],
+        self,
+        view: TensorView,
+        chunks: Sequence[Tensor],
+        draws: int,
+        stream: str,
+        notes: dict[str, list[Tensor]],
         report: bool = False,
-    ) -> Iterator[Imputed]:  # fmt: skip
+    ) -> Iterator[Imputed]:
         """Yield the imputations of the view's rows [R, chunk], a chunk at a time, and add its notes to ``notes``."""
         generators = replica_generators(stream, self._seeds, self.context.device)
         for done, index in enumerate(chunks):
@@ -136,14 +147,18 @@ class NeuralStackedMethod(StackedMethod):
         for replica in range(len(self._seeds)):
             losses = history.loss[replica]
             entry: dict[str, Any] = {
-                "epochs": history.epochs, "steps": history.steps, "best_epoch": history.best_epoch[replica],
+                "epochs": history.epochs,
+                "steps": history.steps,
+                "best_epoch": history.best_epoch[replica],
                 "best_validation_error": history.best_error[replica],
                 "loss_curve": thinned(range(1, len(losses) + 1), losses),
-                "loss_first": losses[0], "loss_last": losses[-1], "loss_lowest": min(losses),
+                "loss_first": losses[0],
+                "loss_last": losses[-1],
+                "loss_lowest": min(losses),
                 "validation_curve": thinned(history.validation_epochs, history.validation[replica]),
                 "training_seconds": history.seconds,
                 "parameters": parameter_count(self._network),
-            }  # fmt: skip
+            }
             for name, values in getattr(self, "_notes", {}).items():
                 if values.dim() == 3:
                     entry.update(block_summary(values[replica].mean(0)))
@@ -171,11 +186,12 @@ class LatentStackedMethod(NeuralStackedMethod):
         positions = torch.arange(len(data), device=device).repeat(draws)
         parts = [
             network.draw(
-                self._encoder.encode(tensors.batch(index.expand(data.replicas, -1))), self.context.budget.draws,
+                self._encoder.encode(tensors.batch(index.expand(data.replicas, -1))),
+                self.context.budget.draws,
                 generators,
             )
             for index in positions.split(ROW_CHUNK)
-        ]  # fmt: skip
+        ]
         rows = len(data)
         return [
             self._encoder.to_values(rows_between(parts, draw * rows, (draw + 1) * rows), data)[0]
@@ -219,9 +235,10 @@ def block_summary(kl: Tensor) -> dict[str, Any]:
     A block is what a method gives: an attribute's latent variables (VSAE), else a latent dimension.
     """
     summary: dict[str, Any] = {
-        "latent_blocks": len(kl), "collapsed_share": float((kl < COLLAPSED_NATS).float().mean()),
+        "latent_blocks": len(kl),
+        "collapsed_share": float((kl < COLLAPSED_NATS).float().mean()),
         "kl_largest_block": float(kl.max()),
-    }  # fmt: skip
+    }
     if len(kl) <= LISTED_BLOCKS:
         summary["kl_per_block"] = [round(value, 4) for value in kl.tolist()]
     return summary

@@ -144,9 +144,12 @@ def restore(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 
 @torch.no_grad()
 def disagreement(
-    expected: Sequence[Tensor], replayed: Sequence[Tensor], before: Sequence[Tensor], after: Sequence[Tensor],
+    expected: Sequence[Tensor],
+    replayed: Sequence[Tensor],
+    before: Sequence[Tensor],
+    after: Sequence[Tensor],
     state: Sequence[Tensor],
-) -> str:  # fmt: skip
+) -> str:
     """Return how a replay differs from the work itself, or nothing where it does not.
 
     Sums on a GPU may differ in their last bits from one time to the next, and Adam enlarges those where a gradient is

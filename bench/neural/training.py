@@ -68,9 +68,7 @@ class Network(nn.Module):
         """Return the shapes of standard normal noise one replica needs for a training step on ``rows`` rows."""
         return {}
 
-    def losses(
-        self, batch: Encoded, noise: Mapping[str, Tensor], progress: float | Tensor, warm: bool
-    ) -> Tensor:
+    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float | Tensor, warm: bool) -> Tensor:
         """Return each replica's loss, [R], averaged over the batch's rows.
 
         ``progress`` is the share of the warm phase that is over (1 after it), a tensor of no dimensions where steps are
@@ -158,10 +156,12 @@ class Schedule:
         if epochs is None:
             raise BenchError("a budget needs steps or epochs")
         return cls(
-            batch, per_epoch, epochs,
+            batch,
+            per_epoch,
+            epochs,
             warm_steps=round(budget.warm_fraction * epochs * per_epoch),
             evaluate_every=max(1, math.ceil(epochs / budget.evaluations)),
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True)
@@ -259,9 +259,7 @@ class Trainer:
             self._run_steps(losses, rows.unflatten(1, (steps, schedule.batch)), noise, shapes)
         self._losses.append(losses / schedule.steps_per_epoch)
 
-    def _run_steps(
-        self, losses: Tensor, index: Tensor, noise: Tensor, shapes: Mapping[str, tuple[int, ...]]
-    ) -> None:
+    def _run_steps(self, losses: Tensor, index: Tensor, noise: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Take a step for each batch of rows ``index`` [R, steps, b], and add its losses to ``losses`` [R].
 
         ``noise`` is [R, steps, floats]; ``shapes`` says how that of a step is shared out.
@@ -403,15 +401,20 @@ class Trainer:
         if path is None:
             return
         state: dict[str, Any] = {
-            "epoch": self._epoch, "step": self._next_step, "seconds": self.history.seconds,
-            "state": trained_tensors(self.network), "best": self.best,
-            "best_error": self.best_error, "best_epoch": self.best_epoch,
+            "epoch": self._epoch,
+            "step": self._next_step,
+            "seconds": self.history.seconds,
+            "state": trained_tensors(self.network),
+            "best": self.best,
+            "best_error": self.best_error,
+            "best_epoch": self.best_epoch,
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-            "losses": self._losses, "validation": self._validation,
+            "losses": self._losses,
+            "validation": self._validation,
             "validation_epochs": self.history.validation_epochs,
             "generators": [g.get_state() for g in self.generators],
             "noise_generators": [g.get_state() for g in self.noise_generators],
-        }  # fmt: skip
+        }
         save_atomically(state, path)
 
     @torch.no_grad()
@@ -499,9 +502,7 @@ def replica_rates(
 
 
 @torch.no_grad()
-def step_at_own_rates(
-    optimiser: torch.optim.Optimizer, rates: Sequence[tuple[Sequence[nn.Parameter], Tensor]]
-) -> None:
+def step_at_own_rates(optimiser: torch.optim.Optimizer, rates: Sequence[tuple[Sequence[nn.Parameter], Tensor]]) -> None:
     """Take a step of Adam at the largest rate and shrink it to each replica's own: a step is linear in its rate."""
     before = [(p, p.detach().clone(), share) for members, share in rates for p in members]
     optimiser.step()

@@ -8,8 +8,14 @@ from bench.report.collect import ReportCell, ReportTable, asked_of_store, collec
 from bench.report.published import PublishedValue, read_published
 
 __all__ = [
-    "PublishedValue", "ReportCell", "ReportTable", "asked_of_store", "collect", "read_published", "write_report",
-]  # fmt: skip
+    "PublishedValue",
+    "ReportCell",
+    "ReportTable",
+    "asked_of_store",
+    "collect",
+    "read_published",
+    "write_report",
+]
 
 
 def write_report(table: ReportTable, folder: Path, published: bool = True, plot: bool = True) -> list[Path]:

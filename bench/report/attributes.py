@@ -159,11 +159,13 @@ def draws_panels(
         whole = places if attribute.name in rows.truth.blocks else sampled[places]
         panels.append(
             DrawsPanel(
-                name_of(rows.schema, index), attribute.levels, column_of(rows.schema, rows.truth, index)[whole],
+                name_of(rows.schema, index),
+                attribute.levels,
+                column_of(rows.schema, rows.truth, index)[whole],
                 column_of(rows.schema, imputed, index)[whole],
                 np.stack([column_of(rows.schema, values, index)[places] for values in samples]),
             )
-        )  # fmt: skip
+        )
     return panels
 
 
@@ -191,10 +193,17 @@ def draw_scatter(panels: Sequence[ScatterPanel], heading: Heading) -> Figure:
         for index, (label, imputed) in enumerate(panel.imputed.items()):
             style = series_style(index)
             (drawn,) = place.plot(
-                panel.truth[chosen], imputed[chosen], linestyle="none", marker=style.marker, markersize=2.6,
-                markerfacecolor="none", markeredgecolor=style.colour, markeredgewidth=0.7, label=literally(label),
+                panel.truth[chosen],
+                imputed[chosen],
+                linestyle="none",
+                marker=style.marker,
+                markersize=2.6,
+                markerfacecolor="none",
+                markeredgecolor=style.colour,
+                markeredgewidth=0.7,
+                label=literally(label),
                 zorder=3 + index,
-            )  # fmt: skip
+            )
             handles[label] = drawn
         place.set_xlim(low, high)
         place.set_ylim(low, high)
@@ -225,9 +234,14 @@ def draw_confusion(panels: Sequence[ConfusionPanel], heading: Heading) -> Figure
             for true, imputed in np.ndindex(count, count):
                 share = shares[true, imputed]
                 place.text(
-                    imputed, true, f"{share:.2f}", ha="center", va="center", fontsize=SMALL_SIZE,
+                    imputed,
+                    true,
+                    f"{share:.2f}",
+                    ha="center",
+                    va="center",
+                    fontsize=SMALL_SIZE,
                     color="white" if share > 0.55 else "black",
-                )  # fmt: skip
+                )
     assert image is not None, "a picture needs a panel"
     figure.supylabel("true level", fontsize=TEXT_SIZE)
     bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.6, aspect=30, pad=0.02)
@@ -253,9 +267,15 @@ def draw_draws(panels: Sequence[DrawsPanel], heading: Heading) -> Figure:
             shares = counts / len(panel.draws)
             sizes = 55 * shares if panel.levels else np.full(len(levels), 11.0)
             place.scatter(
-                levels, np.full(len(levels), line), s=sizes, marker="o", facecolors="none", edgecolors=RIGHT_COLOUR,
-                linewidths=0.7, zorder=3,
-            )  # fmt: skip
+                levels,
+                np.full(len(levels), line),
+                s=sizes,
+                marker="o",
+                facecolors="none",
+                edgecolors=RIGHT_COLOUR,
+                linewidths=0.7,
+                zorder=3,
+            )
             place.plot(
                 panel.imputed[line], line, marker="|", markersize=8, color="black", markeredgewidth=1.3, zorder=4
             )
@@ -270,12 +290,21 @@ def draw_draws(panels: Sequence[DrawsPanel], heading: Heading) -> Figure:
         if panel.levels:
             _level_ticks(place, panel.levels)
     handles = [
-        Line2D([], [], marker="o", linestyle="none", markerfacecolor="none", color=RIGHT_COLOUR, markersize=3.6,
-               label="draws"),
-        Line2D([], [], marker="|", linestyle="none", color="black", markersize=8, markeredgewidth=1.3,
-               label="imputation"),
+        Line2D(
+            [],
+            [],
+            marker="o",
+            linestyle="none",
+            markerfacecolor="none",
+            color=RIGHT_COLOUR,
+            markersize=3.6,
+            label="draws",
+        ),
+        Line2D(
+            [], [], marker="|", linestyle="none", color="black", markersize=8, markeredgewidth=1.3, label="imputation"
+        ),
         Line2D([], [], marker="D", linestyle="none", color=WRONG_COLOUR, markersize=3.2, label="truth"),
-    ]  # fmt: skip
+    ]
     figure.supylabel("test rows, one a line", fontsize=TEXT_SIZE)
     _x_label(axes, _value_words([panel.levels for panel in panels]))
     add_heading(figure, heading, handles)

@@ -195,14 +195,19 @@ def asked_of_store(spec: TableSpec, preset: str | None = None) -> dict[str, Any]
     if preset is not None:
         cell["preset"] = {preset}
     return {
-        "datasets": {entry.dataset for entry in entries}, "methods": {entry.method for entry in entries}, "cell": cell,
-    }  # fmt: skip
+        "datasets": {entry.dataset for entry in entries},
+        "methods": {entry.method for entry in entries},
+        "cell": cell,
+    }
 
 
 def _belongs(
-    cell: Mapping[str, Any], spec: TableSpec, parameter_set: str, precision: str,
+    cell: Mapping[str, Any],
+    spec: TableSpec,
+    parameter_set: str,
+    precision: str,
     known_methods: Mapping[str, Collection[str]],
-) -> bool:  # fmt: skip
+) -> bool:
     """Return whether a row can be in this table at all, whatever its cell."""
     parameterless = not cell["parameters"] and not cell.get("overrides")
     shown_set = parameter_set if parameter_set in known_methods.get(cell["method"], {parameter_set}) else "default"
@@ -240,17 +245,27 @@ def _published(entry: Entry, published: Published | None, spec: TableSpec) -> Pu
 def _row_key(cell: Mapping[str, Any]) -> Hashable:
     """Return what a row's cell and a table's entry have to agree in."""
     return (
-        cell["dataset"], cell["include_target"], cell["mechanism"], cell["ratio"], cell["method"], cell["protocol"],
+        cell["dataset"],
+        cell["include_target"],
+        cell["mechanism"],
+        cell["ratio"],
+        cell["method"],
+        cell["protocol"],
         canonical_json(cell.get("overrides") or {}),
-    )  # fmt: skip
+    )
 
 
 def _entry_key(entry: Entry) -> Hashable:
     """Return the same of an entry."""
     return (
-        entry.dataset, entry.include_target, entry.mechanism, entry.ratio, entry.method, entry.protocol,
+        entry.dataset,
+        entry.include_target,
+        entry.mechanism,
+        entry.ratio,
+        entry.method,
+        entry.protocol,
         canonical_json(dict(entry.parameters)),
-    )  # fmt: skip
+    )
 
 
 def _same_mechanism(cell: Mapping[str, Any], entry: Entry) -> bool:
@@ -297,9 +312,7 @@ def _filled(rows: Iterable[StoredRow]) -> int:
     return len({row["key"] for row in rows if row["status"] == "ok"})
 
 
-def _cells(
-    spec: TableSpec, entries: Sequence[Entry], rows: Iterable[StoredRow], lacking: _Lacking
-) -> list[ReportCell]:
+def _cells(spec: TableSpec, entries: Sequence[Entry], rows: Iterable[StoredRow], lacking: _Lacking) -> list[ReportCell]:
     """Return the cells of a table from the rows of one preset."""
     index: dict[Hashable, list[StoredRow]] = defaultdict(list)
     for row in rows:

@@ -124,12 +124,20 @@ def _draw_curve(axes: Axes, curve: RatioCurve, index: int, offset: float) -> Any
     style = series_style(index)
     colour = FLOOR_COLOUR if curve.floor else style.colour
     drawn = axes.errorbar(
-        [point.ratio + offset for point in curve.points], [point.mean for point in curve.points],
-        yerr=[point.sd or 0.0 for point in curve.points], color=colour,
-        marker="_" if curve.floor else style.marker, markersize=6 if curve.floor else 4,
-        linestyle=(0, (3, 2)) if curve.floor else style.dash, linewidth=1.1, elinewidth=0.9, capsize=2, capthick=0.9,
-        label=literally(curve.label), zorder=2 if curve.floor else 3,
-    )  # fmt: skip
+        [point.ratio + offset for point in curve.points],
+        [point.mean for point in curve.points],
+        yerr=[point.sd or 0.0 for point in curve.points],
+        color=colour,
+        marker="_" if curve.floor else style.marker,
+        markersize=6 if curve.floor else 4,
+        linestyle=(0, (3, 2)) if curve.floor else style.dash,
+        linewidth=1.1,
+        elinewidth=0.9,
+        capsize=2,
+        capthick=0.9,
+        label=literally(curve.label),
+        zorder=2 if curve.floor else 3,
+    )
     return drawn
 
 
@@ -152,14 +160,29 @@ def draw_training(runs: Sequence[TrainingRun], heading: Heading) -> Figure:
             (drawn,) = axes.plot(*np.transpose(curve), **line, **marker, label=f"seed {run.seed}")
         handles.append(drawn)
         validation.plot(
-            run.best_epoch, run.best_error, marker="*", markersize=10, color=style.colour, markeredgecolor="black",
-            markeredgewidth=0.7, linestyle="none", zorder=5, clip_on=False,
-        )  # fmt: skip
+            run.best_epoch,
+            run.best_error,
+            marker="*",
+            markersize=10,
+            color=style.colour,
+            markeredgecolor="black",
+            markeredgewidth=0.7,
+            linestyle="none",
+            zorder=5,
+            clip_on=False,
+        )
     handles.append(validation.axhline(1.0, color=FLOOR_COLOUR, linewidth=0.9, linestyle=(0, (4, 2)), label="the floor"))
     handles += validation.plot(
-        [], [], marker="*", markersize=8, color="white", markeredgecolor="black", markeredgewidth=0.7,
-        linestyle="none", label="kept epoch",
-    )  # fmt: skip
+        [],
+        [],
+        marker="*",
+        markersize=8,
+        color="white",
+        markeredgecolor="black",
+        markeredgewidth=0.7,
+        linestyle="none",
+        label="kept epoch",
+    )
     last = max(epoch for run in runs for epoch, _ in run.loss)
     if last == 1:
         validation.set_xlim(0.5, 1.5)

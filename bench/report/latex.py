@@ -26,15 +26,44 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 _SPECIAL = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': "''",
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
     # After a line's end LaTeX would read these as its options.
-    "[": "{[}", "]": "{]}", "*": "{*}",
-    "±": r"$\pm$", "Δ": r"$\Delta$", "σ": r"$\sigma$", "×": r"$\times$", "−": "$-$", "≤": r"$\leq$", "≥": r"$\geq$",
-    "–": "--", "—": "---", "†": r"\textdagger{}", "‡": r"\textdaggerdbl{}", "‘": "`", "’": "'", "“": "``", "”": "''",
-    "§": r"\S{}", "…": r"\ldots{}", "·": r"\textperiodcentered{}", "\u00a0": "~",
-}  # fmt: skip
+    "[": "{[}",
+    "]": "{]}",
+    "*": "{*}",
+    "±": r"$\pm$",
+    "Δ": r"$\Delta$",
+    "σ": r"$\sigma$",
+    "×": r"$\times$",
+    "−": "$-$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "–": "--",
+    "—": "---",
+    "†": r"\textdagger{}",
+    "‡": r"\textdaggerdbl{}",
+    "‘": "`",
+    "’": "'",
+    "“": "``",
+    "”": "''",
+    "§": r"\S{}",
+    "…": r"\ldots{}",
+    "·": r"\textperiodcentered{}",
+    "\u00a0": "~",
+}
 
 #: Letters beyond ASCII that LaTeX's oldest font encoding can print, by itself or as a letter and an accent.
 _LETTERS = frozenset("ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝßàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿ")
@@ -106,10 +135,18 @@ def _template() -> Template:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
-        block_start_string=r"\BLOCK{", block_end_string="}", variable_start_string=r"\VAR{", variable_end_string="}",
-        comment_start_string=r"\COMMENT{", comment_end_string="}", trim_blocks=True, lstrip_blocks=True,
-        keep_trailing_newline=True, autoescape=False, undefined=StrictUndefined,
-    )  # fmt: skip
+        block_start_string=r"\BLOCK{",
+        block_end_string="}",
+        variable_start_string=r"\VAR{",
+        variable_end_string="}",
+        comment_start_string=r"\COMMENT{",
+        comment_end_string="}",
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+        undefined=StrictUndefined,
+    )
     return environment.from_string(_TEMPLATE)
 
 

@@ -99,15 +99,33 @@ def _draw_cell(axes: Axes, table: ReportTable, row: int, cell: ReportCell) -> No
     published = _shown(cell)
     if published is not None:
         axes.errorbar(
-            published.mean, row, xerr=published.sd, fmt="D", markersize=5, markerfacecolor="none",
-            markeredgecolor=_PUBLISHED, markeredgewidth=0.9, ecolor=_PUBLISHED, elinewidth=0.7, zorder=4,
-        )  # fmt: skip
+            published.mean,
+            row,
+            xerr=published.sd,
+            fmt="D",
+            markersize=5,
+            markerfacecolor="none",
+            markeredgecolor=_PUBLISHED,
+            markeredgewidth=0.9,
+            ecolor=_PUBLISHED,
+            elinewidth=0.7,
+            zorder=4,
+        )
     if cell.mean is not None:
         colour = _REFERENCE if extra else _OURS
         axes.errorbar(
-            cell.mean, row, xerr=cell.sd, fmt="s" if extra else "o", markersize=4, color=colour, ecolor=colour,
-            elinewidth=1.1, capsize=1.8, capthick=0.9, zorder=3,
-        )  # fmt: skip
+            cell.mean,
+            row,
+            xerr=cell.sd,
+            fmt="s" if extra else "o",
+            markersize=4,
+            color=colour,
+            ecolor=colour,
+            elinewidth=1.1,
+            capsize=1.8,
+            capthick=0.9,
+            zorder=3,
+        )
 
 
 def _shown(cell: ReportCell) -> PublishedValue | None:
@@ -122,10 +140,18 @@ def _write_status(axes: Axes, row: int, cell: ReportCell) -> None:
     at_left = published is not None and published.mean > (left + right) / 2
     words = {"missing": "not run", "unobtained": "no data"}.get(cell.status, cell.status)
     axes.text(
-        0.02 if at_left else 0.98, row, words, ha="left" if at_left else "right", va="center",
-        transform=axes.get_yaxis_transform(), fontsize=5.5, color=_FLOOR, style="italic",
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8}, zorder=1.5,
-    )  # fmt: skip
+        0.02 if at_left else 0.98,
+        row,
+        words,
+        ha="left" if at_left else "right",
+        va="center",
+        transform=axes.get_yaxis_transform(),
+        fontsize=5.5,
+        color=_FLOOR,
+        style="italic",
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+        zorder=1.5,
+    )
 
 
 def _panel_title(table: ReportTable, block: int, column: int) -> str:
@@ -147,16 +173,27 @@ def _add_legend(figure: Figure, table: ReportTable) -> None:
     if any(_shown(cell) for cell in table.cells):
         handles.append(
             Line2D(
-                [], [], color=_PUBLISHED, marker="D", markersize=5, markerfacecolor="none", linestyle="none",
+                [],
+                [],
+                color=_PUBLISHED,
+                marker="D",
+                markersize=5,
+                markerfacecolor="none",
+                linestyle="none",
                 label="published",
             )
-        )  # fmt: skip
+        )
     if any(cell.floor is not None for cell in table.cells) and table.spec.floor_row is not None:
         name = f"floor ({literally(rows[table.spec.floor_row].label)})"
         handles.append(Line2D([], [], color=_FLOOR, linewidth=0.9, linestyle=(0, (4, 2)), label=name))
     reading = "\n".join(wrap(_reading(table), round(_READING_WIDTH * figure.get_figwidth())))
     legend = figure.legend(
-        handles=handles, loc="outside lower center", ncols=len(handles), fontsize=7, frameon=False,
-        title=reading, title_fontsize=6.5,
-    )  # fmt: skip
+        handles=handles,
+        loc="outside lower center",
+        ncols=len(handles),
+        fontsize=7,
+        frameon=False,
+        title=reading,
+        title_fontsize=6.5,
+    )
     legend.get_title().set_multialignment("center")

@@ -9,11 +9,40 @@ from bench.report.collect import ReportCell, ReportTable
 from bench.streams import canonical_json
 
 FIELDS = (
-    "table", "block", "row", "column", "dataset", "content", "variant", "include_target", "mechanism",
-    "mechanism_parameters", "ratio", "method", "parameters", "protocol", "attribute", "metric", "preset",
-    "parameter_set", "precision", "status", "reason", "seeds", "n", "mean", "sd", "best", "published_mean",
-    "published_sd", "published_sd_below", "difference", "floor", "verdict", "published_verdict",
-)  # fmt: skip
+    "table",
+    "block",
+    "row",
+    "column",
+    "dataset",
+    "content",
+    "variant",
+    "include_target",
+    "mechanism",
+    "mechanism_parameters",
+    "ratio",
+    "method",
+    "parameters",
+    "protocol",
+    "attribute",
+    "metric",
+    "preset",
+    "parameter_set",
+    "precision",
+    "status",
+    "reason",
+    "seeds",
+    "n",
+    "mean",
+    "sd",
+    "best",
+    "published_mean",
+    "published_sd",
+    "published_sd_below",
+    "difference",
+    "floor",
+    "verdict",
+    "published_verdict",
+)
 
 
 def csv_table(table: ReportTable) -> str:

@@ -83,10 +83,18 @@ def add_heading(figure: Figure, heading: Heading, handles: Sequence[Any] = ()) -
         return
     columns = legend_columns([str(handle.get_label()) for handle in handles])
     legend = figure.legend(
-        handles=list(handles), loc="outside lower center", ncols=columns, fontsize=TEXT_SIZE,
-        frameon=False, columnspacing=1.2, handletextpad=0.5, handlelength=2.6, borderpad=0.1, title=details,
+        handles=list(handles),
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=TEXT_SIZE,
+        frameon=False,
+        columnspacing=1.2,
+        handletextpad=0.5,
+        handlelength=2.6,
+        borderpad=0.1,
+        title=details,
         title_fontsize=SMALL_SIZE,
-    )  # fmt: skip
+    )
     legend.get_title().set_multialignment("center")
     legend.get_title().set_color(FLOOR_COLOUR)
 

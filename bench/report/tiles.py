@@ -113,9 +113,14 @@ def take(values: Values, rows: IntArray | slice) -> Values:
 
 
 def tile_of(
-    schema: Schema, values: Values, row: int, shown: BoolArray, hidden: BoolArray | None = None,
-    truth: Values | None = None, keep_places: bool = True,
-) -> Tile:  # fmt: skip
+    schema: Schema,
+    values: Values,
+    row: int,
+    shown: BoolArray,
+    hidden: BoolArray | None = None,
+    truth: Values | None = None,
+    keep_places: bool = True,
+) -> Tile:
     """Return the tile of one row: the attributes ``shown`` [M], marks in place of those ``hidden``, images first.
 
     Words are marked as right or wrong where ``truth`` has the same row. ``keep_places`` leaves the places of other
@@ -166,9 +171,7 @@ def sample_lines(rows: ShownRows, samples: Sequence[Values]) -> list[Line]:
         hidden = rows.present[row] & ~rows.observed[row]
         observed = tile_of(rows.schema, rows.truth, row, rows.observed[row], keep_places=False)
         truth = tile_of(rows.schema, rows.truth, row, hidden, keep_places=False)
-        draws = [
-            tile_of(rows.schema, values, row, hidden, truth=rows.truth, keep_places=False) for values in samples
-        ]
+        draws = [tile_of(rows.schema, values, row, hidden, truth=rows.truth, keep_places=False) for values in samples]
         lines.append(Line("", (observed, truth, *draws), aligned=False))
     return lines
 
@@ -218,9 +221,7 @@ def draw_tiles(lines: Sequence[Line], heading: Heading, columns: Sequence[str] =
     figure = Figure(figsize=(COLUMN_WIDTH, height))
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_axis_off()
-    axes.text(
-        COLUMN_WIDTH / 2, 0.05, literally(title), fontsize=TITLE_SIZE, fontweight="bold", ha="center", va="top"
-    )
+    axes.text(COLUMN_WIDTH / 2, 0.05, literally(title), fontsize=TITLE_SIZE, fontweight="bold", ha="center", va="top")
     for index, name in enumerate(columns):
         left = _MARGIN + label_width + index * (tile + _GAP)
         axes.text(left + tile / 2, top + 0.02, literally(name), fontsize=_WORD_SIZE, ha="center", va="bottom")
@@ -238,9 +239,14 @@ def draw_tiles(lines: Sequence[Line], heading: Heading, columns: Sequence[str] =
                 upper += slot + _GAP
         y += whole
     axes.text(
-        COLUMN_WIDTH / 2, height - 0.04, literally(details), fontsize=SMALL_SIZE, color=FLOOR_COLOUR, ha="center",
+        COLUMN_WIDTH / 2,
+        height - 0.04,
+        literally(details),
+        fontsize=SMALL_SIZE,
+        color=FLOOR_COLOUR,
+        ha="center",
         va="bottom",
-    )  # fmt: skip
+    )
     # After the images, which would set limits and aspect of their own.
     axes.set_xlim(0, COLUMN_WIDTH)
     axes.set_ylim(height, 0)
@@ -274,21 +280,32 @@ def _draw_part(axes: Axes, part: Part, left: float, upper: float, width: float, 
     if isinstance(part, Words):
         colour = "black" if part.right is None else RIGHT_COLOUR if part.right else WRONG_COLOUR
         axes.text(
-            left + width / 2, upper, literally("\n".join(part.lines)), fontsize=_WORD_SIZE, color=colour, ha="center",
-            va="top", linespacing=1.0,
-        )  # fmt: skip
+            left + width / 2,
+            upper,
+            literally("\n".join(part.lines)),
+            fontsize=_WORD_SIZE,
+            color=colour,
+            ha="center",
+            va="top",
+            linespacing=1.0,
+        )
         return
     if part is None:
         return
     if isinstance(part, Hidden):
         axes.add_patch(
-            Rectangle((left, upper), width, height, facecolor="white", hatch="//////", linewidth=0.0,
-                      edgecolor=HIDDEN_COLOUR)
-        )  # fmt: skip
+            Rectangle(
+                (left, upper), width, height, facecolor="white", hatch="//////", linewidth=0.0, edgecolor=HIDDEN_COLOUR
+            )
+        )
     else:
         # Dark ink on white paper.
         axes.imshow(
-            np.clip(part.pixels, 0, 1), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest",
+            np.clip(part.pixels, 0, 1),
+            cmap="gray_r",
+            vmin=0,
+            vmax=1,
+            interpolation="nearest",
             extent=(left, left + width, upper + height, upper),
-        )  # fmt: skip
+        )
     axes.add_patch(Rectangle((left, upper), width, height, facecolor="none", linewidth=0.4, edgecolor=FLOOR_COLOUR))

@@ -13,8 +13,13 @@ from bench.spec import Column, TableSpec
 
 #: What is printed where there is no number.
 DASHES = {
-    "missing": "–", "unavailable": "n/a", "unobtained": "no data", "failed": "—", "skipped": "—", "unscored": "—",
-}  # fmt: skip
+    "missing": "–",
+    "unavailable": "n/a",
+    "unobtained": "no data",
+    "failed": "—",
+    "skipped": "—",
+    "unscored": "—",
+}
 SUBSET_MARK = "†"
 TRANSDUCTIVE_MARK = "‡"
 STAND_IN_MARK = "§"
