@@ -12,9 +12,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from bench.api import BoolArray, FloatArray, Incomplete, IntArray, Method, Values
-from bench.data import SCALAR_KINDS, AnyArray
-from bench.encoding import fill_hidden, observed_statistics
+from bench.api import SCALAR_KINDS, AnyArray, BoolArray, FloatArray, Incomplete, IntArray, Method, Values
+from bench.data.statistics import fill_hidden, observed_statistics
 
 
 class ClassMean(Method):

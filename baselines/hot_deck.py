@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.api import Incomplete, Method, Values
-from bench.data import AnyArray
-from bench.encoding import fill_hidden, observed_statistics
-from bench.streams import generator
+from bench.api import AnyArray, Incomplete, Method, Values
+from bench.data.statistics import fill_hidden, observed_statistics
+from bench.seeds import generator
 
 
 class HotDeck(Method):

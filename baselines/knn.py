@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.api import BenchError, BoolArray, FloatArray, Incomplete, Method, Values
-from bench.encoding import ObservedStatistics, design_matrix, design_slices, fill_hidden, observed_statistics
+from bench.data.statistics import ObservedStatistics, design_matrix, design_slices, fill_hidden, observed_statistics
 
 #: Distances held at a time (32 MB).
 CHUNK_FLOATS = 2**22

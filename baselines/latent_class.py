@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from bench.api import BenchError, BoolArray, FloatArray, Incomplete, IntArray, Method, Values
-from bench.encoding import ObservedStatistics, fill_hidden, observed_statistics
-from bench.streams import generator
+from bench.data.statistics import ObservedStatistics, fill_hidden, observed_statistics
+from bench.seeds import generator
 
 ITERATIONS_PER_SWEEP = 50
 TOLERANCE = 1e-6

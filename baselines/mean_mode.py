@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.api import Incomplete, Method, Values
-from bench.encoding import fill_hidden, observed_statistics
+from bench.data.statistics import fill_hidden, observed_statistics
 
 
 class MeanMode(Method):

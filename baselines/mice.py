@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from bench.api import BenchError, BoolArray, Context, FloatArray, Incomplete, IntArray, Method, Values
-from bench.encoding import ObservedStatistics, design_matrix, design_slices, fill_hidden, observed_statistics
-from bench.streams import generator, seed_of
+from bench.data.statistics import ObservedStatistics, design_matrix, design_slices, fill_hidden, observed_statistics
+from bench.seeds import generator, seed_of
 
 POSTERIORS = ("point", "avg", "draw")
 

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from bench.api import FloatArray, Incomplete, Method, Values
-from bench.encoding import fill_hidden, observed_statistics
-from bench.streams import seed_of
+from bench.data.statistics import fill_hidden, observed_statistics
+from bench.seeds import seed_of
 
 
 class MissForest(Method):

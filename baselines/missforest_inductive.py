@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from bench.api import BoolArray, FloatArray, Incomplete, IntArray, Method, Values
-from bench.encoding import fill_hidden, observed_statistics
-from bench.streams import seed_of
+from bench.data.statistics import fill_hidden, observed_statistics
+from bench.seeds import seed_of
 
 
 class MissForestInductive(Method):

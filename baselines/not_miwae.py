@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bench.errors import BenchError
+from bench.api import BenchError
 from bench.neural.blocks import Encoded, Encoder, Layout
 from bench.neural.heads import Prediction
 from bench.neural.joint import require_choice

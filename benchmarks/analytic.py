@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from analytic import Holes
 
     from bench.api import Budget
-    from bench.registry import Registry
+    from bench.plugins.registry import Registry
 
 #: The models that are to come within ``BOUND`` of the optimum, and the references that frame them.
 LATENT_VARIABLE_METHODS = ("vsae", "vae", "cvae", "miwae", "hivae", "vaeac")
@@ -62,10 +62,10 @@ class Outcome:
 
 def problems(rows: int, seed: int) -> dict[str, Holes]:
     """Return the two kinds of data with their holes."""
-    tests = str(Path(__file__).resolve().parent.parent / "tests")
-    if tests not in sys.path:
-        sys.path.append(tests)
-    from analytic import Holes, categorical_mixture, linear_gaussian
+    root = str(Path(__file__).resolve().parent.parent)
+    if root not in sys.path:
+        sys.path.append(root)
+    from tests.analytic import Holes, categorical_mixture, linear_gaussian
 
     numbers = linear_gaussian(rows, ATTRIBUTES, LATENT, NOISE, seed)
     categories = categorical_mixture(rows, ATTRIBUTES, LEVELS, COMPONENTS, seed)
@@ -76,7 +76,7 @@ def measure(
     data: str, holes: Holes, registry: Registry, method: str, changed: Mapping[str, Any], budget: Budget
 ) -> Outcome:
     """Fit one method with its default parameters, some of them changed, and take its error on the test rows."""
-    from bench.registry import load
+    from bench.plugins.registry import load
 
     loaded = load(registry.method(method))
     began = time.perf_counter()
@@ -104,8 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     import torch
 
-    from bench.presets import budget_for
-    from bench.registry import Registry
+    from bench.experiment.presets import budget_for
+    from bench.plugins.registry import Registry
 
     torch.set_num_threads(1)
     registry = Registry.scan()

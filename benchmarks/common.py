@@ -88,8 +88,8 @@ def chosen_device(asked: str) -> str:
     """Return ``cpu`` or ``cuda`` and prepare this process as a worker is; raises BenchError without a CUDA device."""
     import torch
 
-    from bench.allocator import keep_freed_memory
-    from bench.runner import choose_device
+    from bench.run.allocator import keep_freed_memory
+    from bench.run.plan import choose_device
 
     torch.set_num_threads(1)
     keep_freed_memory()
@@ -178,7 +178,7 @@ def peak_memory_mib() -> float:
 
 def finish(report: Report, options: argparse.Namespace) -> int:
     """Print a report and return the exit code: 1 where a target is missed at full size."""
-    from bench.environment import environment
+    from bench.run.machine import environment
 
     lines = [Line(**{**vars(line), "reached": None}) for line in report.lines] if options.small else report.lines
     if options.json:
@@ -206,7 +206,7 @@ def _print_table(report: Report, lines: Sequence[Line], small: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from bench.environment import environment
+    from bench.run.machine import environment
 
     table = Table(title=report.title, title_justify="left")
     table.add_column(report.ratio, justify="right")

@@ -21,9 +21,9 @@ from benchmarks.common import Line, Report, chosen_device, finish, number, parse
 
 if TYPE_CHECKING:
     from bench.api import Budget
-    from bench.experiment import Job
-    from bench.problem import Problem
-    from bench.registry import Registry
+    from bench.experiment.expand import Job
+    from bench.plugins.registry import Registry
+    from bench.problem.build import Problem
     from benchmarks.roofline import Machine, Work
 
 TABLES = tuple(f"table{number:02d}" for number in range(5, 12))
@@ -41,8 +41,8 @@ def neural_jobs(tables: Sequence[str], datasets: Sequence[str], registry: Regist
     """Return the jobs of the tables' neural methods under ``paper``; raises BenchError where data cannot be had."""
     from rich.console import Console
 
-    from bench.runner import RunRequest, plan_jobs
-    from bench.spec import load_spec
+    from bench.experiment.spec import load_spec
+    from bench.run.plan import RunRequest, plan_jobs
 
     specs = [load_spec(name) for name in tables]
     request = RunRequest(tables=tuple(tables), preset="paper", datasets=tuple(datasets))
@@ -52,7 +52,7 @@ def neural_jobs(tables: Sequence[str], datasets: Sequence[str], registry: Regist
 
 def trains_stacked(job: Job, registry: Registry) -> bool:
     """Return whether a job is a stack of networks, installed and made for its data."""
-    from bench.run import reason_to_skip
+    from bench.run.job import reason_to_skip
 
     method = registry.method(job.cells[0].method)
     return method.stackable and "torch" in method.requires and not reason_to_skip(method, job, registry)
@@ -60,9 +60,9 @@ def trains_stacked(job: Job, registry: Registry) -> bool:
 
 def problem_of(job: Job, registry: Registry) -> Problem:
     """Return the stacked views of a job."""
-    from bench.fetch import load_table
-    from bench.problem import build_problem
-    from bench.registry import load
+    from bench.files.fetch import load_table
+    from bench.plugins.registry import load
+    from bench.problem.build import build_problem
 
     first = job.cells[0]
     table = load_table(load(registry.dataset(first.dataset))(), first.include_target).table
@@ -72,7 +72,7 @@ def problem_of(job: Job, registry: Registry) -> Problem:
 def fitted(job: Job, problem: Problem, registry: Registry, budget: Budget, device: str) -> Any:
     """Return a job's method, trained with a budget."""
     from bench.api import Context
-    from bench.registry import load
+    from bench.plugins.registry import load
 
     method = load(registry.method(job.cells[0].method))(job.cells[0].parameters, Context(budget, device))
     method.fit_many(problem.train, problem.validation, [cell.seed for cell in job.cells])
@@ -149,8 +149,8 @@ def measure(job: Job, registry: Registry, machine: Machine, device: str, count_o
 
 def nine_replicas(registry: Registry) -> Job:
     """Return a job of nine VSAEs on data of MNIST+SVHN's size: three seeds under three ratios."""
-    from bench.experiment import Job, Selection, cells_of
-    from bench.runner import RunRequest, contents_of, grid_of_your_own
+    from bench.experiment.expand import Job, Selection, cells_of
+    from bench.run.plan import RunRequest, contents_of, grid_of_your_own
 
     request = RunRequest(preset="paper", methods=("vsae",), datasets=(NINE,), ratios=(0.3, 0.5, 0.7))
     spec = grid_of_your_own(request, registry)
@@ -180,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
 
     from bench.errors import BenchError
-    from bench.registry import Registry
+    from bench.plugins.registry import Registry
 
     if not options.count_only and not torch.cuda.is_available():
         print(

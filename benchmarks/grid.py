@@ -35,7 +35,7 @@ class Jobs:
     @classmethod
     def of(cls, store: Path) -> Jobs:
         """Read the rows of a run."""
-        from bench.store import Store
+        from bench.run.store import Store
 
         seconds: dict[tuple[str, ...], tuple[float, str]] = {}
         for row in Store(store).rows():

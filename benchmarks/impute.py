@@ -101,7 +101,7 @@ def measure(dataset: str, replicas: int, rows: int, draws: int, small: bool, rou
 def impute_once(dataset: str, small: bool, rows: int, draws: int) -> int:
     """Train for one step and impute rows as the runner does; return the bytes of the result."""
     from bench.api import Context, Incomplete
-    from bench.registry import Registry, load
+    from bench.plugins.registry import Registry, load
     from benchmarks.stacks import Views, steady_budget, table_of
 
     chosen_device("cpu")

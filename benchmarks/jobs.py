@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.presets import HIGHEST, PRECISIONS
+from bench.experiment.presets import HIGHEST, PRECISIONS
 from benchmarks.common import ROOT, Line, Report, finish, parsed, parser
 
 #: Methods and data sets whose jobs take longest under ``quick``.

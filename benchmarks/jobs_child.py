@@ -20,14 +20,14 @@ def measure(method: str, dataset: str, preset: str, steps: int, replicas: int, p
     """Return processor seconds of a step, of choosing the epoch, of imputing, and of the whole job worked out."""
     import torch
 
-    from bench.allocator import keep_freed_memory
     from bench.api import Budget, Context
-    from bench.experiment import Selection, cells_of
-    from bench.fetch import load_table
+    from bench.experiment.expand import Selection, cells_of
+    from bench.files.fetch import load_table
     from bench.neural import training
-    from bench.problem import build_problem
-    from bench.registry import Registry, load
-    from bench.runner import RunRequest, contents_of, grid_of_your_own
+    from bench.plugins.registry import Registry, load
+    from bench.problem.build import build_problem
+    from bench.run.allocator import keep_freed_memory
+    from bench.run.plan import RunRequest, contents_of, grid_of_your_own
 
     torch.set_num_threads(1)
     torch.set_float32_matmul_precision(precision)

@@ -95,8 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from rich.console import Console
 
-    from bench.runner import RunRequest, run_request
-    from bench.store import Store
+    from bench.run.plan import RunRequest, run_request
+    from bench.run.store import Store
 
     methods, datasets = (options.first, options.second), tuple(options.datasets.split(","))
     request = RunRequest(

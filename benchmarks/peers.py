@@ -32,7 +32,7 @@ from benchmarks.common import Line, Report, alternate, finish, median_ratio, num
 
 if TYPE_CHECKING:
     from bench.api import Incomplete, Method
-    from bench.data import FloatArray
+    from bench.data.schema import FloatArray
     from benchmarks.stacks import Views
 
 VARIABLE = "VSAE_BENCH_PEERS"
@@ -148,8 +148,8 @@ def learning(views: Views) -> Views:
 def made(name: str, views: Views, steps: int) -> Method:
     """Return one of our methods, untrained, set as theirs is."""
     from bench.api import Context
-    from bench.presets import budget_for
-    from bench.registry import Registry, load
+    from bench.experiment.presets import budget_for
+    from bench.plugins.registry import Registry, load
 
     budget = replace(budget_for("quick", views.train.schema.kinds), steps=steps, batch=BATCH)
     method = load(Registry.scan().method(name))

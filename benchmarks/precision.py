@@ -1,6 +1,6 @@
 """What a lower precision of products gains, and whether it moves a metric.
 
-``python -m benchmarks.precision`` runs ``vsae-bench run`` with each precision of ``bench.presets.PRECISIONS`` that is
+``python -m benchmarks.precision`` runs ``vsae-bench run`` with each precision of ``bench.experiment.presets`` that is
 asked for, the same method, data, masks and seeds, and compares seconds and test metrics. A metric has moved if the
 mean difference over the seeds, the same split and mask each, is larger than the metric's spread over the seeds.
 """
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.presets import HIGHEST, PRECISIONS
+from bench.experiment.presets import HIGHEST, PRECISIONS
 from benchmarks.common import ROOT, Line, Report, finish, parsed, parser
 
 #: Data sets and the metric that is compared on each.
@@ -35,7 +35,7 @@ class Outcome:
 
 def outcome(method: str, dataset: str, metric: str, preset: str, precision: str, more: Sequence[str]) -> Outcome:
     """Run a method on a data set from an empty store; raises CalledProcessError where a row failed."""
-    from bench.store import Store
+    from bench.run.store import Store
 
     with tempfile.TemporaryDirectory() as store:
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from bench.api import Attribute, BoolArray, Budget, Context, Incomplete, Schema, Table, TensorView
+from bench.experiment.presets import budget_for
 from bench.neural import training
 from bench.neural.blocks import Encoder, Imputed, Layout
 from bench.neural.layers import reset_parameters
 from bench.neural.replay import Replays
 from bench.neural.training import History, Network, Trainer, replica_generators
-from bench.presets import budget_for
-from bench.problem import hold_out
+from bench.problem.build import hold_out
 
 if TYPE_CHECKING:
     from bench.neural.method import NeuralStackedMethod
@@ -41,8 +41,8 @@ def table_of(name: str, small: bool) -> Table:
     """Return a data set, or a small table of its kind; raises BenchError where the data cannot be had."""
     if small:
         return synthetic_table(SMALL_ROWS, *SMALL_SHAPES[name])
-    from bench.fetch import load_table
-    from bench.registry import Registry, load
+    from bench.files.fetch import load_table
+    from bench.plugins.registry import Registry, load
 
     return load_table(load(Registry.scan().dataset(name))(), include_target=False).table
 
@@ -76,7 +76,7 @@ class Views:
 
     @classmethod
     def of(cls, table: Table, replicas: int, ratio: float = RATIO) -> Views:
-        """Split 64 : 16 : 20, as ``bench.problem`` does."""
+        """Split 64 : 16 : 20, as ``bench.problem.build`` does."""
         rng = np.random.default_rng(1)
         rows = np.stack([rng.permutation(len(table)) for _ in range(replicas)])
         observed = rng.random((replicas, len(table), len(table.schema))) >= ratio
@@ -123,7 +123,7 @@ class Stack:
     @classmethod
     def of(cls, views: Views, budget: Budget, device: str = "cpu") -> Stack:
         """Build a stack of as many replicas as the views have, with VSAE's default parameters."""
-        from bench.registry import Registry, load
+        from bench.plugins.registry import Registry, load
 
         method = load(Registry.scan().method("vsae"))(None, Context(budget, device))
         seeds = tuple(range(views.train.replicas))

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.common import Line, Report, alternate, finish, isolated, medians, parsed, parser, spread
 
 if TYPE_CHECKING:
-    from bench.experiment import Cell
-    from bench.registry import Registry
-    from bench.spec import TableSpec
+    from bench.experiment.expand import Cell
+    from bench.experiment.spec import TableSpec
+    from bench.plugins.registry import Registry
 
 TABLES = tuple(f"table{number:02d}" for number in range(5, 12))
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
@@ -37,15 +37,15 @@ MEMORY_SLACK = 32.0
 
 def specs() -> list[TableSpec]:
     """Return the seven tables of the paper."""
-    from bench.spec import load_spec
+    from bench.experiment.spec import load_spec
 
     return [load_spec(name) for name in TABLES]
 
 
 def table_cells(registry: Registry) -> list[Cell]:
     """Return the distinct cells of the seven tables under ``quick``, with made-up contents of the data."""
-    from bench.experiment import Selection, cells_of
-    from bench.streams import digest
+    from bench.experiment.expand import Selection, cells_of
+    from bench.seeds import digest
 
     cells: dict[str, Cell] = {}
     for spec in specs():
@@ -67,7 +67,7 @@ def synthetic_cells(registry: Registry) -> Iterator[Cell]:
 def templates() -> dict[str, dict[str, Any]]:
     """Return one shipped row of each method that ran well, by method."""
     from bench.paths import shipped_rows_folder
-    from bench.store import Store
+    from bench.run.store import Store
 
     return {row["cell"]["method"]: row for row in Store(shipped_rows_folder()).rows() if row["status"] == "ok"}
 
@@ -82,7 +82,7 @@ def synthetic_rows(registry: Registry) -> Iterator[dict[str, Any]]:
 
 def fill(folder: Path, rows: int, registry: Registry) -> None:
     """Write a store of so many rows, a few thousand at a time."""
-    from bench.store import Store
+    from bench.run.store import Store
 
     store, made = Store(folder), islice(synthetic_rows(registry), rows)
     while part := list(islice(made, 5000)):
@@ -91,8 +91,8 @@ def fill(folder: Path, rows: int, registry: Registry) -> None:
 
 def find_missing(folder: str) -> int:
     """Return how many of the tables' cells a store lacks; as many are asked for besides that it cannot have."""
-    from bench.registry import Registry
-    from bench.store import Store
+    from bench.plugins.registry import Registry
+    from bench.run.store import Store
 
     return len(Store(folder).missing(asked_cells(table_cells(Registry.scan()))))
 
@@ -106,10 +106,10 @@ def print_tables(folder: str) -> int:
     """Print the seven tables from a store, as the command does; return how many of their cells have a value."""
     from rich.console import Console
 
-    from bench.registry import Registry
+    from bench.plugins.registry import Registry
     from bench.report import asked_of_store, collect, read_published
     from bench.report.terminal import print_table
-    from bench.store import Store
+    from bench.run.store import Store
 
     registry, store = Registry.scan(), Store(folder)
     known = {name: set(info.parameter_sets) for name, info in registry.methods.items()}
@@ -123,7 +123,7 @@ def print_tables(folder: str) -> int:
 
 def put_seconds(folder: Path, rows: Sequence[dict[str, Any]]) -> list[float]:
     """Return the seconds that each of a few rows takes to be put, one by one, flushed to the disk."""
-    from bench.store import Store
+    from bench.run.store import Store
 
     store, seconds = Store(folder), []
     for row in rows:
@@ -135,7 +135,7 @@ def put_seconds(folder: Path, rows: Sequence[dict[str, Any]]) -> list[float]:
 
 def measure(folder: Path, size: int, rounds: int, registry: Registry) -> tuple[list[Line], float]:
     """Fill a store, take its times and memory, and return its lines and the median seconds of a put."""
-    from bench.store import Store
+    from bench.run.store import Store
 
     fill(folder, size, registry)
     cells = asked_cells(table_cells(registry))
@@ -183,7 +183,7 @@ def measure(folder: Path, size: int, rounds: int, registry: Registry) -> tuple[l
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
-    from bench.registry import Registry
+    from bench.plugins.registry import Registry
 
     made = parser("store", __doc__)
     made.add_argument("--rows", default="", help="sizes of the stores, comma-separated (default 1e3 to 1e6)")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.presets import HIGHEST, PRECISIONS
+from bench.experiment.presets import HIGHEST, PRECISIONS
 from benchmarks.common import (
     Line,
     Report,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bench.api import Dataset, Table
-from bench.fetch import Fetched, Source
-from bench.images import MNIST_SHAPE, idx_files, image_and_label, read_images
+from bench.api import Dataset, Fetched, Source, Table
+from bench.files.images import MNIST_SHAPE, idx_files, image_and_label, read_images
 
 CLOTHES = (
     "T-shirt/top",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bench.api import Dataset, Table
-from bench.fetch import Fetched
-from bench.images import DIGITS, MNIST_FILES_OR_SUBSET, MNIST_SHAPE, image_and_label, read_images
+from bench.api import Dataset, Fetched, Table
+from bench.files.images import DIGITS, MNIST_FILES_OR_SUBSET, MNIST_SHAPE, image_and_label, read_images
 
 
 class MnistLabel(Dataset):

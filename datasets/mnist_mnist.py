@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bench.api import Attribute, Dataset, Table
-from bench.fetch import Fetched
-from bench.images import MNIST_FILES_OR_SUBSET, MNIST_SHAPE, paired_rows, read_images, two_images
-from bench.streams import generator
+from bench.api import Attribute, Dataset, Fetched, Table
+from bench.files.images import MNIST_FILES_OR_SUBSET, MNIST_SHAPE, paired_rows, read_images, two_images
+from bench.seeds import generator
 
 #: The digit of the first image and that of the second.
 PAIRS = ((0, 9), (1, 8), (2, 7), (3, 6), (4, 5))

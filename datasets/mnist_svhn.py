@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bench.api import Attribute, Dataset, Table
-from bench.fetch import Fetched
-from bench.images import (
+from bench.api import Attribute, Dataset, Fetched, Table
+from bench.files.images import (
     MNIST_FILES,
     MNIST_SHAPE,
     SVHN_FILES,
@@ -16,7 +15,7 @@ from bench.images import (
     read_svhn,
     two_images,
 )
-from bench.streams import generator
+from bench.seeds import generator
 
 #: The digit of the MNIST image and that of the SVHN image.
 PAIRS = tuple((digit, digit) for digit in range(10))

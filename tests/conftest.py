@@ -85,8 +85,8 @@ def load_plugin() -> Callable[..., type[Any]]:
     """Return a function that loads the one plug-in of a file, or the one with the ``name``, as the registry does."""
 
     def load_one(path: Path | str, name: str | None = None) -> type[Any]:
-        from bench.plugin_source import SourceReader
-        from bench.registry import load
+        from bench.plugins.reader import SourceReader
+        from bench.plugins.registry import load
 
         found = SourceReader().read_files([Path(path)], "user", None)
         chosen = [info for info in found if name is None or info.name == name]

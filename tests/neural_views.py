@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.api import Attribute, BoolArray, Budget, Context, Incomplete, Schema, Table, Values
-from bench.data import AnyArray
-from bench.problem import hold_out
+from bench.data.schema import AnyArray
+from bench.problem.build import hold_out
 
 BASELINES = Path(__file__).resolve().parent.parent / "baselines"
 

@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PROBE = """
 import json, site, sys
 site.addsitedir(sys.argv[1])
-import bench, bench.paths, bench.registry
-registry = bench.registry.Registry.scan()
+import bench, bench.paths, bench.plugins.registry
+registry = bench.plugins.registry.Registry.scan()
 try:
     import datasets
     found = str(list(datasets.__path__)[0])
@@ -71,7 +71,7 @@ def editable(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 def suite_plugins() -> list[list[str]]:
     """Return category and name of the plug-ins whose files this checkout has."""
-    from bench.registry import Registry
+    from bench.plugins.registry import Registry
 
     return sorted([info.category, info.name] for info in Registry.scan().plugins if info.origin == "suite")
 
@@ -95,13 +95,13 @@ def test_the_wheel_holds_every_plugin_spec_and_published_number(wheel: zipfile.Z
         files = [path for path in (ROOT / folder).iterdir() if path.is_file()]
         assert files, folder
         assert {f"bench/{folder}/{path.name}" for path in files} <= names
-    assert {"bench/py.typed", "bench/registry.py"} <= names
+    assert {"bench/py.typed", "bench/plugins/registry.py"} <= names
     assert not [name for name in names if name.endswith((".pyc", "baselines/__init__.py", "datasets/__init__.py"))]
 
 
 def test_the_wheel_has_the_command_the_extra_and_the_licence(wheel: zipfile.ZipFile) -> None:
     folder = f"vsae_bench-{bench.__version__}.dist-info"
-    assert "vsae-bench = bench.cli:main" in wheel.read(f"{folder}/entry_points.txt").decode()
+    assert "vsae-bench = bench.cli.app:main" in wheel.read(f"{folder}/entry_points.txt").decode()
     metadata = wheel.read(f"{folder}/METADATA").decode()
     assert "Requires-Python: <3.14,>=3.11" in metadata
     assert "Requires-Dist: missingpy==0.2.0; extra == 'paper'" in metadata

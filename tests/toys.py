@@ -12,12 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.execute import Plan, execute
-from bench.experiment import Cell, Job, Selection, cells_of, jobs_of
-from bench.fetch import content_of
-from bench.presets import budget_for
-from bench.registry import Registry, load
-from bench.spec import parse_spec
+from bench.experiment.expand import Cell, Job, Selection, cells_of, jobs_of
+from bench.experiment.presets import budget_for
+from bench.experiment.spec import parse_spec
+from bench.files.fetch import content_of
+from bench.plugins.registry import Registry, load
+from bench.run.workers import Plan, execute
 
 #: 60 rows of three dependent numbers and a category that follows from one of them, and 50 rows of numbers alone.
 DATA = '''
@@ -272,7 +272,7 @@ def command_environment(cache: Path, **more: str) -> dict[str, str]:
 
 def command(*arguments: object, prelude: str = "") -> list[str]:
     """Return the words that run the command line; a ``prelude`` is executed before it in the same process."""
-    start = ["-c", f"{prelude}\nfrom bench.cli import main\nmain()"] if prelude else ["-m", "bench"]
+    start = ["-c", f"{prelude}\nfrom bench.cli.app import main\nmain()"] if prelude else ["-m", "bench"]
     return [sys.executable, *start, *(str(argument) for argument in arguments)]
 
 

@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.data import AnyArray, Batch, FloatArray, Incomplete, IntArray, Schema, Values
-from bench.encoding import observed_statistics
+from bench.data.schema import AnyArray, FloatArray, IntArray, Schema
+from bench.data.statistics import observed_statistics
+from bench.data.table import Values
+from bench.data.view import Batch, Incomplete
 from bench.neural.layers import ROWS_A_LINE
 
 

@@ -9,14 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.api import BenchError, Incomplete, StackedMethod, Values
-from bench.data import TensorView, nothing_observed
+from bench.data.table import Values
+from bench.data.view import Incomplete, TensorView, nothing_observed
+from bench.errors import BenchError
 from bench.neural.blocks import Encoder, Imputed, Layout
 from bench.neural.heads import Spreads
 from bench.neural.importance import LatentNetwork
 from bench.neural.layers import parameter_count, reset_parameters
 from bench.neural.selection import ROW_CHUNK, Selection, row_chunks
 from bench.neural.training import History, Network, Trainer, replica_generators
+from bench.plugins.contracts import StackedMethod
 
 #: A latent block whose mean KL is below this carries no information.
 COLLAPSED_NATS = 0.01

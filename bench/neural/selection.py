@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from bench.data import Incomplete, TensorView
+from bench.data.view import Incomplete, TensorView
 from bench.neural.blocks import Encoded, Encoder, Imputed
 
 #: Rows imputed at a time; part of what is computed, since noise is drawn chunk by chunk.

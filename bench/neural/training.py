@@ -18,12 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.api import BenchError, Budget, Context, Stopped
-from bench.data import TensorView
+from bench.data.view import TensorView
+from bench.errors import BenchError, Stopped
 from bench.neural.blocks import Encoded, Encoder, Imputed, Layout
 from bench.neural.layers import chosen_at_random
 from bench.neural.replay import CudaGraphs, Recorder, Replays, Tensors, Traces
-from bench.streams import seed_of
+from bench.plugins.contracts import Budget, Context
+from bench.seeds import seed_of
 
 #: Floats of training noise one replica may hold at a time (64 MB).
 NOISE_FLOATS = 16 * 2**20

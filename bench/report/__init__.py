@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.report.collect import ReportCell, ReportTable, asked_of_store, collect
 from bench.report.published import PublishedValue, read_published
+from bench.report.table import ReportCell, ReportTable, asked_of_store, collect
 
 __all__ = [
     "PublishedValue",
@@ -23,9 +23,9 @@ def write_report(table: ReportTable, folder: Path, published: bool = True, plot:
 
     The files are named after the table's id. ``published`` adds the paper's numbers to LaTeX and Markdown.
     """
+    from bench.report.csv import csv_table
     from bench.report.latex import latex_table
     from bench.report.markdown import markdown_table
-    from bench.report.records import csv_table
 
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
@@ -39,7 +39,7 @@ def write_report(table: ReportTable, folder: Path, published: bool = True, plot:
         path.write_text(text, encoding="utf-8")
         written.append(path)
     if plot:
-        from bench.report.plots import plot_table
+        from bench.report.figures.table_dots import plot_table
 
         written += plot_table(table, folder / table.spec.id)
     return written

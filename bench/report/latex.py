@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from bench.report.collect import ReportTable
-from bench.report.wording import (
+from bench.report.table import ReportTable
+from bench.report.text import (
     PUBLISHED_LABEL,
     CellText,
     block_label,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from bench.report.collect import ReportTable
-from bench.report.wording import (
+from bench.report.table import ReportTable
+from bench.report.text import (
     PUBLISHED_LABEL,
     CellText,
     block_label,

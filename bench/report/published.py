@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import BenchError
+from bench.experiment.spec import PublishedKey
 from bench.paths import published_folder
-from bench.spec import PublishedKey
 
 COLUMNS = ("table", "method", "dataset", "attribute", "mechanism", "ratio", "metric", "mean", "std", "std_below")
 

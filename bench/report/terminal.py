@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.report.collect import ReportCell, ReportTable
-from bench.report.wording import (
+from bench.report.table import ReportCell, ReportTable
+from bench.report.text import (
     CellText,
     block_label,
     caption,

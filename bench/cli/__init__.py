@@ -1,0 +1,3 @@
+"""The command line."""
+
+from bench.cli.app import main as main

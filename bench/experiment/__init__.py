@@ -1,0 +1,1 @@
+"""What is to be computed: from a table's specification to cells and jobs."""

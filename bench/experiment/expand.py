@@ -1,0 +1,321 @@
+"""From a table spec to cells, and from cells to jobs.
+
+A cell is one number's worth of work as a frozen value; its key is the hash of its canonical JSON and holds no path, no
+object and nothing of the environment. A job is the cells that are computed together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+from bench import engine_version
+from bench.errors import BenchError, closest
+from bench.experiment.presets import HIGHEST, budget_for
+from bench.experiment.spec import Column, Entry, Row, TableSpec
+from bench.experiment.tuned import TUNED, TunedParameters
+from bench.plugins.registry import PluginInfo, Registry
+from bench.seeds import canonical_json, digest
+
+#: Fields in which the cells of one stack may differ.
+STACKED_OVER = (
+    "seed",
+    "mechanism",
+    "mechanism_version",
+    "mechanism_parameters",
+    "mechanism_overrides",
+    "ratio",
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One data set, mechanism, method and seed: what a row of the store answers."""
+
+    dataset: str
+    #: Content hash of the table the data set gave.
+    content: str
+    include_target: bool
+    mechanism: str
+    mechanism_version: int
+    mechanism_parameters: Mapping[str, Any] = field(hash=False)
+    #: What the table spec said of them; the field above holds the parameters that result.
+    mechanism_overrides: Mapping[str, Any] = field(hash=False)
+    ratio: float
+    method: str
+    method_version: int
+    parameter_set: str
+    #: What the table spec changed in the parameter set, and the parameters that result.
+    overrides: Mapping[str, Any] = field(hash=False)
+    parameters: Mapping[str, Any] = field(hash=False)
+    seed: int
+    repeat: str
+    protocol: str
+    preset: str
+    budget: Mapping[str, Any] = field(hash=False)
+    engine: int
+    #: Of float32 matrix products (``bench.experiment.presets``); the highest where a method does not use torch.
+    precision: str = HIGHEST
+
+    @cached_property
+    def key(self) -> str:
+        """The SHA-256 of the cell's canonical JSON."""
+        return digest(self.as_json())
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the cell as plain JSON values; the highest precision goes without saying."""
+        value = asdict(self)
+        if self.precision == HIGHEST:
+            del value["precision"]
+        return value
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Cell:
+        """Read a cell back from JSON."""
+        return cls(**value)
+
+    @property
+    def data_seed(self) -> int:
+        """The seed of split and mask: this cell's, or always 0 where repetitions redraw the initialisation only."""
+        return self.seed if self.repeat == "all" else 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """Cells computed together: one stack of a method that stacks, else one cell."""
+
+    cells: tuple[Cell, ...]
+
+    @cached_property
+    def key(self) -> str:
+        """The identity of the job: the hash of its cells' keys."""
+        return digest([cell.key for cell in self.cells])
+
+    @property
+    def label(self) -> str:
+        """The job in words, for progress displays."""
+        first = self.cells[0]
+        changed = "".join(f", {name}={value}" for name, value in first.overrides.items())
+        holes = {f", {cell.mechanism} {cell.ratio:g}" for cell in self.cells}
+        alone = f", seed {first.seed}" if len(self.cells) == 1 else ""
+        return f"{first.method}{changed} on {first.dataset}{holes.pop() if len(holes) == 1 else ''}{alone}"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which part of a spec to run, and with what."""
+
+    preset: str = "quick"
+    parameter_set: str = "default"
+    methods: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    precision: str = HIGHEST
+
+
+def with_user_plugins(spec: TableSpec, registry: Registry) -> TableSpec:
+    """Return the spec with the user's methods as further rows and the user's data sets as further columns."""
+    named_rows = {row.method for row in spec.rows}
+    named_columns = {column.dataset for column in spec.columns} | {block.dataset for block in spec.blocks}
+    methods = [info for info in registry.methods.values() if info.origin != "suite" and info.name not in named_rows]
+    datasets = [
+        info for info in registry.datasets.values() if info.origin != "suite" and info.name not in named_columns
+    ]
+    rows = tuple(
+        Row(label=info.name, method=info.name, reference=True, protocol=preferred_protocol(info)) for info in methods
+    )
+    columns: list[Column] = []
+    if not any(block.dataset for block in spec.blocks):
+        for info in datasets:
+            columns.extend(columns_for(info))
+    return spec.model_copy(update={"rows": (*spec.rows, *rows), "columns": (*spec.columns, *columns)})
+
+
+def with_stand_ins(specs: Sequence[TableSpec], registry: Registry) -> list[TableSpec]:
+    """Return the specs with a synthetic stand-in in place of each of their data sets that has one.
+
+    A table that this changes has another id, label and title: it is never taken for the table itself. Raises BenchError
+    where it changes none.
+    """
+    known = stand_ins(registry)
+    changed: list[TableSpec] = []
+    for spec in specs:
+        used = {entry.dataset: known[entry.dataset] for entry in spec.entries() if entry.dataset in known}
+        update = {
+            "id": f"{spec.id}_stand_in",
+            "label": f"{spec.label}-stand-in",
+            "stand_ins": used,
+            "title": f"{spec.title} SYNTHETIC stand-in data.",
+        }
+        changed.append(spec.model_copy(update=update) if used else spec)
+    if not any(spec.stand_ins for spec in changed):
+        raise BenchError(f"--stand-in: no data set of {' and '.join(spec.id for spec in specs)} has a stand-in")
+    return changed
+
+
+def stand_ins(registry: Registry) -> dict[str, str]:
+    """Return the data sets that have a synthetic stand-in, and its name."""
+    return {info.stands_in_for: info.name for info in registry.datasets.values() if info.stands_in_for}
+
+
+def preferred_protocol(info: PluginInfo) -> Any:
+    """Return the protocol to run a method under: inductive where it can, or where its source cannot be read."""
+    return "inductive" if "inductive" in info.protocols or not info.protocols else info.protocols[0]
+
+
+def columns_for(info: PluginInfo, **fields: Any) -> list[Column]:
+    """Return the columns a data set gets in a table: one per family of metrics its kinds call for."""
+    wanted = []
+    if "numeric" in info.kinds:
+        wanted += [("nrmse_rel", "numerical"), ("nrmse_std", "in sd")]
+    if "categorical" in info.kinds:
+        wanted.append(("pfc", "categorical"))
+    if {"image", "features"} & set(info.kinds):
+        wanted.append(("mse", "image or features"))
+    return [
+        Column(label=label, group=info.name, dataset=info.name, metric=metric, mechanism="mcar", ratio=0.5)
+        if not fields
+        else Column(label=label, group=info.name, dataset=info.name, metric=metric, **fields)
+        for metric, label in wanted
+    ]
+
+
+def require_known_filters(specs: Sequence[TableSpec], selection: Selection, registry: Registry) -> None:
+    """Raise BenchError where a filter names a method, data set or seed that none of the specs has."""
+    where = " and ".join(spec.id for spec in specs)
+    entries = [entry for spec in specs for entry in spec.entries()]
+    for what, wanted, own, registered in (
+        ("method", selection.methods, {entry.method for entry in entries}, registry.methods),
+        ("data set", selection.datasets, {entry.dataset for entry in entries}, registry.datasets),
+    ):
+        for name in wanted:
+            if name in own:
+                continue
+            if name not in registered:
+                raise BenchError(f"unknown {what} '{name}'.{closest(name, {*own, *registered})}")
+            raise BenchError(
+                f"{where} has no {what} '{name}', only {', '.join(sorted(own))}; to run it on a grid of your own, give"
+                " --methods and --datasets and no table"
+            )
+    seeds = {seed for spec in specs for seed in spec.seeds}
+    for seed in selection.seeds:
+        if seed not in seeds:
+            raise BenchError(f"{where} has no seed {seed}; its seeds are {', '.join(map(str, sorted(seeds)))}")
+
+
+def chosen_entries(spec: TableSpec, selection: Selection) -> list[Entry]:
+    """Return the entries of a spec that the preset runs and the filters let through.
+
+    A row of other presets is let through where a filter names its method.
+    """
+
+    def wanted(entry: Entry) -> bool:
+        if selection.methods:
+            return entry.method in selection.methods
+        return spec.rows[entry.row].runs_under(selection.preset)
+
+    return [
+        entry
+        for entry in spec.entries()
+        if wanted(entry) and (not selection.datasets or entry.dataset in selection.datasets)
+    ]
+
+
+def cells_of(
+    entries: Iterable[Entry],
+    spec: TableSpec,
+    selection: Selection,
+    registry: Registry,
+    contents: Mapping[tuple[str, bool], str],
+    tuned: TunedParameters | None = None,
+) -> list[Cell]:
+    """Return the distinct cells behind entries, in order.
+
+    ``contents`` maps (data set, with target) to content hashes; entries of data sets that are not in it, and of methods
+    nobody has registered, are left out. Raises BenchError on a parameter or protocol a method does not have, on a
+    mechanism that cannot be used, and where the tuned parameters are asked for and ``tuned`` does not have them.
+    """
+    seeds = [seed for seed in spec.seeds if not selection.seeds or seed in selection.seeds]
+    cells: dict[str, Cell] = {}
+    for entry in entries:
+        content = contents.get((entry.dataset, entry.include_target))
+        if content is None or entry.method not in registry.methods:
+            continue
+        method, dataset = registry.methods[entry.method], registry.dataset(entry.dataset)
+        mechanism = registry.mechanism(entry.mechanism)
+        if mechanism.error is not None:
+            raise BenchError(mechanism.error)
+        if method.error is None and entry.protocol not in method.protocols:
+            raise BenchError(
+                f"{spec.id}: method '{method.name}' is {' or '.join(method.protocols)} and may not pass as"
+                f" {entry.protocol}; say so in its row"
+            )
+        parameter_set = effective_set(method, selection.parameter_set)
+        for seed in seeds:
+            chosen: Mapping[str, Any] = {}
+            if parameter_set == TUNED and TUNED not in method.parameter_sets:
+                chosen = (tuned or TunedParameters()).chosen(method, entry.dataset, seed, content)
+            parameters = resolved_parameters(method, parameter_set, {**chosen, **entry.parameters})
+            cell = Cell(
+                dataset=entry.dataset,
+                content=content,
+                include_target=entry.include_target,
+                mechanism=entry.mechanism,
+                mechanism_version=mechanism.version,
+                mechanism_parameters={**mechanism.parameters, **entry.mechanism_parameters},
+                mechanism_overrides=dict(entry.mechanism_parameters),
+                ratio=entry.ratio,
+                method=entry.method,
+                method_version=method.version,
+                parameter_set=parameter_set,
+                overrides=dict(entry.parameters),
+                parameters=parameters,
+                seed=seed,
+                repeat=spec.repeat,
+                protocol=entry.protocol,
+                preset=selection.preset,
+                budget=budget_for(selection.preset, dataset.kinds).as_json(),
+                engine=engine_version(dataset.kinds),
+                precision=selection.precision if method.uses_torch else HIGHEST,
+            )
+            cells.setdefault(cell.key, cell)
+    return list(cells.values())
+
+
+def effective_set(method: PluginInfo, parameter_set: str) -> str:
+    """Return the parameter set a method runs with: ``default`` where it does not have the one asked for.
+
+    ``literal`` is a reading of the paper, which only its own methods have.
+    """
+    return parameter_set if parameter_set in sets_of(method) else "default"
+
+
+def sets_of(method: PluginInfo) -> set[str]:
+    """Return the names of a method's parameter sets, ``tuned`` among them where it has something to tune."""
+    return {*method.parameter_sets, *((TUNED,) if method.tunable else ())}
+
+
+def resolved_parameters(method: PluginInfo, parameter_set: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a method's parameters under one of its sets and overrides; raises BenchError on an unknown override."""
+    if method.error is not None:
+        return dict(overrides)
+    # Tuned parameters are changes of the defaults, unless the method writes a set of that name out.
+    base = method.parameter_sets.get(parameter_set, method.parameter_sets["default"])
+    for name in overrides:
+        if name not in base:
+            raise BenchError(f"method '{method.name}' has no parameter '{name}'.{closest(name, base)}")
+    return {**base, **overrides}
+
+
+def jobs_of(cells: Sequence[Cell], registry: Registry) -> list[Job]:
+    """Group cells into jobs: those of a stacking method that differ in nothing but seed, mechanism or ratio."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        shape = cell.as_json()
+        if registry.methods[cell.method].stackable:
+            for name in STACKED_OVER:
+                del shape[name]
+        groups.setdefault(canonical_json(shape), []).append(cell)
+    return [Job(tuple(group)) for group in groups.values()]

@@ -1,0 +1,84 @@
+"""Presets are budgets, written here and nowhere else. Seeds and table rows are never cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bench.errors import BenchError, closest
+from bench.plugins.contracts import Budget
+
+PRESETS: dict[str, str] = {
+    "smoke": "30 optimiser steps: does it run",
+    "quick": "at most 1500 steps, 100 draws, 30 trees: minutes, and close to what more training gives on tables",
+    "long": "ten times the steps of quick, 100 draws, every test row: what images need, half an hour and more a job",
+    "paper": "the appendix's epochs and 1000 draws",
+}
+
+#: Precision of float32 matrix products, as ``torch.set_float32_matmul_precision`` takes it, and what each allows.
+PRECISIONS: dict[str, str] = {
+    "highest": "float32",
+    "high": "TF32, where the device has it",
+    "medium": "bfloat16 inside the products, where the device gains by it",
+}
+HIGHEST = "highest"
+
+
+def require_precision(name: str) -> None:
+    """Raise BenchError, with the closest one, on a precision there is not."""
+    if name not in PRECISIONS:
+        raise BenchError(f"unknown precision '{name}'.{closest(name, PRECISIONS)}")
+
+
+def budget_for(preset: str, kinds: Iterable[str]) -> Budget:
+    """Return the budget of a preset on data with these attribute kinds (VSAE appendix D). Raises BenchError."""
+    present = set(kinds)
+    multimodal = bool(present & {"image", "features"})
+    categorical_only = present == {"categorical"}
+    images = "image" in present
+    learning_rate = 1e-4 if images else 1e-2 if categorical_only else 1e-3
+    if preset == "smoke":
+        return Budget(learning_rate=1e-3 if images else learning_rate)
+    if preset == "quick":
+        return Budget(
+            preset="quick",
+            steps=1500,
+            batch=256,
+            learning_rate=1e-3 if images else learning_rate,
+            draws=20 if images else 100,
+            target_draws=10,
+            validation_draws=10,
+            evaluations=50,
+            trees=30,
+            sweeps=4,
+            test_rows=2000 if images else None,
+        )
+    if preset == "long":
+        return Budget(
+            preset="long",
+            steps=15_000,
+            batch=256,
+            learning_rate=1e-3 if images else learning_rate,
+            draws=100,
+            target_draws=10,
+            validation_draws=10,
+            evaluations=50,
+            trees=100,
+            sweeps=10,
+        )
+    if preset == "paper":
+        epochs = 2000 if categorical_only else 1000
+        return Budget(
+            preset="paper",
+            steps=None,
+            epochs=epochs,
+            batch=128 if multimodal else 64,
+            learning_rate=learning_rate,
+            warm_fraction=100 / epochs,
+            draws=1000,
+            target_draws=100,
+            validation_draws=20,
+            evaluations=epochs,
+            trees=100,
+            sweeps=10,
+        )
+    raise BenchError(f"unknown preset '{preset}'.{closest(preset, PRESETS)}")

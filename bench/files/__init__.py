@@ -1,0 +1,1 @@
+"""From a declared source to a table on disk."""

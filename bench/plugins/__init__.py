@@ -1,0 +1,1 @@
+"""What a plug-in is, and where it is found."""

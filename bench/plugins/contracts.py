@@ -1,0 +1,196 @@
+"""The contracts of the four kinds of plug-in, and what a method is handed besides data.
+
+A plug-in is a class with a literal ``name`` in a Python file; the registry finds it by its base class. ``list`` reads
+the class attributes below from the source without running it, so they must be literals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bench.data.kinds import Kind
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from bench.data.schema import FloatArray, Schema
+    from bench.data.source import Fetched, File
+    from bench.data.table import Table, Values
+    from bench.data.view import Incomplete
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much work a method may do; part of a row's identity.
+
+    ``steps`` bounds the optimiser steps and ``epochs`` the passes over the data: training ends at the first reached.
+    ``warm_fraction`` of it is the warm phase. ``draws`` are imputation samples, ``target_draws`` VSAE's samples of the
+    unobserved attributes, ``evaluations`` the number of times the validation error is taken at most. ``test_rows``
+    bounds the scored test rows (a seeded choice, the same for every method).
+    """
+
+    preset: str = "smoke"
+    steps: int | None = 30
+    epochs: int | None = None
+    batch: int = 256
+    learning_rate: float = 1e-3
+    warm_fraction: float = 0.1
+    draws: int = 10
+    target_draws: int = 5
+    validation_draws: int = 5
+    evaluations: int = 10
+    trees: int = 5
+    sweeps: int = 2
+    test_rows: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the budget as plain JSON values."""
+        return asdict(self)
+
+
+def _no_progress(done: int, total: int, stage: str) -> None:
+    """Report nothing."""
+
+
+def _never_stop() -> None:
+    """Go on."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the runner hands to a method besides data: budget, device, and how to report, stop and resume.
+
+    ``progress(done, total, stage)`` reports; ``stop()`` raises Stopped when time is up, call it where stopping is safe;
+    ``checkpoint`` is a file a training may keep its state in, or None.
+    """
+
+    budget: Budget = field(default_factory=Budget)
+    device: str = "cpu"
+    progress: Callable[[int, int, str], None] = _no_progress
+    stop: Callable[[], None] = _never_stop
+    checkpoint: Path | None = None
+
+
+class Method:
+    """A way to impute. Subclass it, give it a ``name``, write ``fit`` and ``impute``; nothing else is needed."""
+
+    name: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+    #: Raise it whenever the method's numbers change: stored rows of another version are not reused.
+    version: ClassVar[int] = 1
+    #: Attribute kinds it accepts.
+    kinds: ClassVar[tuple[Kind, ...]] = ("numeric", "categorical")
+    #: ``inductive``: fits on train rows, imputes others. ``transductive``: refits on the rows it is given.
+    protocols: ClassVar[tuple[str, ...]] = ("inductive",)
+    #: Importable packages it needs beyond the suite's own, and the extra of this distribution that installs them.
+    requires: ClassVar[tuple[str, ...]] = ()
+    extra: ClassVar[str] = ""
+    #: The most attributes it takes in reasonable time: wider tables are skipped. None where width is no obstacle.
+    max_attributes: ClassVar[int | None] = None
+    #: Named parameter sets; part of a row's identity. ``default`` is what tables print unless told otherwise.
+    parameter_sets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
+    #: What ``tune`` draws, a parameter of the default set each: ``("log", low, high)``, ``("uniform", low, high)`` or
+    #: ``("choice", value, value, ...)``. A method that stacks is then given a list, one value a replica.
+    tunable: ClassVar[Mapping[str, Sequence[Any]]] = {}
+
+    def __init__(self, parameters: Mapping[str, Any] | None = None, context: Context | None = None) -> None:
+        """Keep the resolved parameters (the default set where None) and the context."""
+        self.parameters: dict[str, Any] = dict(self.parameter_sets["default"] if parameters is None else parameters)
+        self.context = context or Context()
+
+    def fit(self, train: Incomplete, validation: Incomplete, seed: int) -> None:
+        """Learn from the training view; ``validation.held_out`` views what is hidden for model selection."""
+
+    def impute(self, data: Incomplete, draws: int) -> pd.DataFrame | Values:
+        """Return complete values for ``data``, observed entries unchanged, from ``draws`` samples where it samples."""
+        raise TypeError(f"method '{self.name}' does not define impute")
+
+    def sample(self, data: Incomplete, draws: int) -> list[Values]:
+        """Return ``draws`` complete versions of ``data``, each drawn given what it shows; optional, after ``fit``.
+
+        Observed entries are unchanged. Raises BenchError where the method draws none.
+        """
+        raise BenchError(f"method '{self.name}' draws no samples: it gives one imputation of a row")
+
+    def generate(self, rows: int, seed: int) -> Values:
+        """Return ``rows`` rows made up by the model, under a seed; optional, after ``fit``.
+
+        Raises BenchError where the method cannot.
+        """
+        raise BenchError(f"method '{self.name}' has no prior to generate rows from")
+
+    def diagnostics(self) -> list[dict[str, Any]]:
+        """Return what is worth storing beside the scores after ``impute``, one dict per replica; JSON values only."""
+        return []
+
+
+class StackedMethod(Method):
+    """A method that trains R problems of one shape as one stack; ``fit`` and ``impute`` are the stack of one."""
+
+    def fit_many(self, train: Incomplete, validation: Incomplete, seeds: Sequence[int]) -> None:
+        """Learn from all replicas of the views at once; ``seeds`` has one per replica."""
+        raise TypeError(f"method '{self.name}' does not define fit_many")
+
+    def impute_many(self, data: Incomplete, draws: int) -> list[Values]:
+        """Return the imputed values of each replica of ``data``."""
+        raise TypeError(f"method '{self.name}' does not define impute_many")
+
+    def failures(self) -> Mapping[int, str]:
+        """Return which replicas failed in ``fit_many`` and why; the others' imputations stand."""
+        return {}
+
+    def fit(self, train: Incomplete, validation: Incomplete, seed: int) -> None:
+        """Train a stack of one."""
+        self.fit_many(train, validation, [seed])
+
+    def impute(self, data: Incomplete, draws: int) -> Values:
+        """Impute with a stack of one."""
+        return self.impute_many(data, draws)[0]
+
+
+class Mechanism:
+    """Why values are missing: the probability of each entry to be hidden, given the complete values."""
+
+    name: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+    version: ClassVar[int] = 1
+    kinds: ClassVar[tuple[Kind, ...]] = ("numeric", "categorical")
+    #: Parameters and their defaults; a table spec may override them, and they are part of a row's identity.
+    parameters: ClassVar[Mapping[str, Any]] = {}
+
+    def missing_probability(
+        self, values: Values, schema: Schema, ratio: float, rng: np.random.Generator, **parameters: Any
+    ) -> FloatArray:
+        """Return [n, M] probabilities of being missing whose mean over the maskable columns is ``ratio``."""
+        raise TypeError(f"mechanism '{self.name}' does not define missing_probability")
+
+
+class Dataset:
+    """Real data: where it comes from and how to read it."""
+
+    name: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+    kinds: ClassVar[tuple[Kind, ...]] = ("numeric",)
+    #: Column that is the prediction target: left out unless a spec says ``include_target = true``.
+    target: ClassVar[str | None] = None
+    #: Data set in whose place this one, which is synthetic, is run where the user says ``--stand-in``.
+    stands_in_for: ClassVar[str | None] = None
+    #: Files to fetch (see ``bench.data.source``); empty for a data set that needs none.
+    files: ClassVar[tuple[File, ...]] = ()
+    #: ``Table.content_hash`` of everything ``load`` returns (the target too), by which a source of unknown checksum is
+    #: accepted; and those of the subsets that may stand in when no complete source can be had.
+    content_hash: ClassVar[str] = ""
+    subset_content_hashes: ClassVar[tuple[str, ...]] = ()
+
+    def load(self, files: Mapping[str, Fetched]) -> pd.DataFrame | Table:
+        """Return all columns, the target too, from the fetched files (by name; each with its path and source).
+
+        In a DataFrame number columns are numeric and all others categorical. Return a Table for images, features or
+        official test rows.
+        """
+        raise TypeError(f"data set '{self.name}' does not define load")

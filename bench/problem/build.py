@@ -1,0 +1,170 @@
+"""From cells to the views a method gets: split, masks and held-out entries, each from its own named stream."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.data.schema import BoolArray, IntArray
+from bench.data.table import Table, Values
+from bench.data.view import Incomplete
+from bench.errors import BenchError
+from bench.problem.mechanisms import draw_observed, realised_ratio
+from bench.seeds import canonical_json, generator
+
+if TYPE_CHECKING:
+    from bench.experiment.expand import Cell
+    from bench.plugins.contracts import Mechanism
+
+TEST_SHARE = 0.2
+VALIDATION_SHARE = 0.2
+HELD_OUT_SHARE = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Row numbers of the three parts."""
+
+    train: IntArray
+    validation: IntArray
+    test: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What a job's method works on, one replica per cell, and what its scores need.
+
+    ``masks`` are the observed masks [n, M] of the whole table, ``ratios`` the realised missing ratios.
+    """
+
+    table: Table
+    splits: tuple[Split, ...]
+    masks: tuple[BoolArray, ...]
+    ratios: tuple[float, ...]
+    train: Incomplete
+    validation: Incomplete
+    test: Incomplete
+    everything: Incomplete
+
+    def mask_hash(self, replica: int) -> str:
+        """Return the SHA-256 of a replica's mask: equal hashes are equal holes."""
+        return hashlib.sha256(np.packbits(self.masks[replica]).tobytes()).hexdigest()
+
+
+def split_rows(table: Table, rng: np.random.Generator) -> Split:
+    """Split rows at random: the official test rows or 20 %, then 20 % of the rest for validation, both rounded.
+
+    A table that names its own sizes is split into these, stratum by stratum.
+    """
+    if table.split_sizes is not None:
+        return _split_of_sizes(table, table.split_sizes, rng)
+    rows = np.arange(len(table))
+    if table.test is not None:
+        test, pool = rows[table.test], rng.permutation(rows[~table.test])
+    else:
+        shuffled = rng.permutation(rows)
+        kept = round((1 - TEST_SHARE) * len(rows))
+        pool, test = shuffled[:kept], shuffled[kept:]
+    train = round((1 - VALIDATION_SHARE) * len(pool))
+    return Split(pool[:train], pool[train:], test)
+
+
+def _split_of_sizes(table: Table, sizes: tuple[int, int, int], rng: np.random.Generator) -> Split:
+    """Split rows into parts of exactly these sizes, each stratum in proportion.
+
+    Raises BenchError if the sizes do not add up to the rows.
+    """
+    if sum(sizes) != len(table):
+        raise BenchError(f"split sizes {sizes} do not add up to the table's {len(table)} rows")
+    strata = np.zeros(len(table), dtype=np.int64) if table.strata is None else table.strata
+    shuffled = [rng.permutation(np.flatnonzero(strata == stratum)) for stratum in np.unique(strata)]
+    left = np.array([len(rows) for rows in shuffled])
+    _, validation, test = sizes
+    parts: dict[str, IntArray] = {}
+    for part, size in (("test", test), ("validation", validation)):
+        taken = _in_proportion(size, left)
+        parts[part] = np.concatenate([rows[:own] for rows, own in zip(shuffled, taken, strict=True)])
+        shuffled = [rows[own:] for rows, own in zip(shuffled, taken, strict=True)]
+        left = left - taken
+    return Split(np.concatenate(shuffled), parts["validation"], np.sort(parts["test"]))
+
+
+def _in_proportion(total: int, available: IntArray) -> IntArray:
+    """Share ``total`` out in proportion to ``available``: rounded down, what is left to the largest remainders."""
+    share = total * available / max(int(available.sum()), 1)
+    taken = np.floor(share).astype(np.int64)
+    largest = np.argsort(taken - share, kind="stable")[: total - int(taken.sum())]
+    taken[largest] += 1
+    return taken
+
+
+def hold_out(observed: BoolArray, rng: np.random.Generator) -> BoolArray:
+    """Choose the observed validation entries [n, M] to hide for model selection.
+
+    Each observed entry is chosen with probability 0.2, in rows that keep another observed attribute: where all would
+    go, the one with the highest draw stays.
+    """
+    draw = np.where(observed, rng.random(observed.shape), -1.0)
+    chosen = observed & (draw < HELD_OUT_SHARE)
+    kept = np.zeros_like(observed)
+    kept[np.arange(len(observed)), draw.argmax(axis=1)] = True
+    return chosen & ~kept
+
+
+def build_problem(table: Table, cells: Sequence[Cell], mechanisms: Sequence[Mechanism]) -> Problem:
+    """Build the stacked views of a job's cells; ``mechanisms`` has one instance per cell.
+
+    The streams are named after data set, mechanism, ratio and seed, never after the method.
+    """
+    splits, masks, ratios, held_out = [], [], [], []
+    # The images are not copied: a mechanism reads numbers and categories.
+    values = Values(table.scalars.copy(), table.blocks)
+    for cell, mechanism in zip(cells, mechanisms, strict=True):
+        seed = cell.data_seed
+        split = split_rows(table, generator("split", cell.dataset, seed))
+        limit = cell.budget["test_rows"]
+        if limit is not None and limit < len(split.test):
+            scored = generator("scored test rows", cell.dataset, seed).permutation(split.test)[:limit]
+            split = Split(split.train, split.validation, np.sort(scored))
+        hole = (
+            cell.dataset,
+            cell.include_target,
+            cell.mechanism,
+            canonical_json(dict(cell.mechanism_parameters)),
+            cell.ratio,
+            seed,
+        )
+        observed, probability = draw_observed(
+            mechanism,
+            values,
+            table.schema,
+            cell.ratio,
+            generator("mask", *hole),
+            table.present,
+            cell.mechanism_parameters,
+        )
+        splits.append(split)
+        masks.append(observed)
+        ratios.append(realised_ratio(observed, table.present, probability))
+        held_out.append(hold_out(observed[split.validation], generator("held out", *hole)))
+
+    def view(part: str, hidden: BoolArray | None = None) -> Incomplete:
+        rows = np.stack([getattr(split, part) for split in splits])
+        shown = np.stack([mask[own] for mask, own in zip(masks, rows, strict=True)])
+        return Incomplete(table, rows, shown, hidden)
+
+    whole = np.broadcast_to(np.arange(len(table)), (len(cells), len(table)))
+    return Problem(
+        table,
+        tuple(splits),
+        tuple(masks),
+        tuple(ratios),
+        view("train"),
+        view("validation", np.stack(held_out)),
+        view("test"),
+        Incomplete(table, whole, np.stack(masks)),
+    )

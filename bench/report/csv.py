@@ -1,0 +1,95 @@
+"""A table as CSV, one line a cell, with full precision: what a reader computes with."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from bench.report.table import ReportCell, ReportTable
+from bench.seeds import canonical_json
+
+FIELDS = (
+    "table",
+    "block",
+    "row",
+    "column",
+    "dataset",
+    "content",
+    "variant",
+    "include_target",
+    "mechanism",
+    "mechanism_parameters",
+    "ratio",
+    "method",
+    "parameters",
+    "protocol",
+    "attribute",
+    "metric",
+    "preset",
+    "parameter_set",
+    "precision",
+    "status",
+    "reason",
+    "seeds",
+    "n",
+    "mean",
+    "sd",
+    "best",
+    "published_mean",
+    "published_sd",
+    "published_sd_below",
+    "difference",
+    "floor",
+    "verdict",
+    "published_verdict",
+)
+
+
+def csv_table(table: ReportTable) -> str:
+    """Return the table in long format; empty fields are what there is not. ``difference`` is ours minus published."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, FIELDS, lineterminator="\n")
+    writer.writeheader()
+    for cell in table.cells:
+        writer.writerow(record(table, cell))
+    return stream.getvalue()
+
+
+def record(table: ReportTable, cell: ReportCell) -> dict[str, object]:
+    """Return one cell as a flat record."""
+    spec, entry, published = table.spec, cell.entry, cell.published
+    return {
+        "table": spec.id,
+        "block": spec.row_blocks[entry.block].label,
+        "row": spec.rows[entry.row].label,
+        "column": spec.columns[entry.column].name,
+        "dataset": entry.dataset,
+        "content": cell.content,
+        "variant": ("subset" if cell.subset else "full") if cell.content else "",
+        "include_target": str(entry.include_target).lower(),
+        "mechanism": entry.mechanism,
+        "mechanism_parameters": canonical_json(dict(entry.mechanism_parameters)),
+        "ratio": entry.ratio,
+        "method": entry.method,
+        "parameters": canonical_json(dict(entry.parameters)),
+        "protocol": entry.protocol,
+        "attribute": entry.attribute,
+        "metric": entry.metric,
+        "preset": table.preset,
+        "parameter_set": table.parameter_set,
+        "precision": table.precision,
+        "status": cell.status,
+        "reason": cell.reason,
+        "seeds": " ".join(str(seed) for seed in cell.seeds),
+        "n": cell.n,
+        "mean": cell.mean,
+        "sd": cell.sd,
+        "best": str(cell.best).lower(),
+        "published_mean": published.mean_text if published else None,
+        "published_sd": published.sd_text if published else None,
+        "published_sd_below": published.sd_below if published else None,
+        "difference": cell.difference,
+        "floor": cell.floor,
+        "verdict": cell.verdict,
+        "published_verdict": cell.published_verdict,
+    }

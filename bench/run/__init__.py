@@ -1,0 +1,1 @@
+"""Computing it: jobs, workers, and the store of their results."""

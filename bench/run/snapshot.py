@@ -1,0 +1,238 @@
+"""What a picture shows of one trained cell, kept beside the store so that a second picture needs no training.
+
+An exhibit is of one cell: its method is trained alone on the cell's own problem, exactly as for its row. Kept are the
+imputed test rows, draws for some of them, rows made up from the prior and the diagnostics, whichever the method has.
+Numbers and categories are kept of all test rows; images and features of some, the same for every method.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.data.schema import AnyArray, Attribute, BoolArray, IntArray, Schema
+from bench.data.table import Values, unit_scale
+from bench.data.view import Incomplete
+from bench.errors import BenchError, Stopped
+from bench.experiment.expand import Cell, Job
+from bench.plugins.contracts import Method
+from bench.plugins.registry import PluginInfo, Registry, load
+from bench.run.job import Surroundings, as_plain_json, fit_and_impute, load_for, reason_to_skip, too_wide
+from bench.seeds import canonical_json, generator
+
+#: Rows of which images are kept, and of which features are (where there are no images).
+IMAGE_ROWS, FEATURE_ROWS = 24, 500
+#: Rows that draws are kept of, and how many draws of each.
+SAMPLED_ROWS, DRAWS = 24, 16
+#: Made-up rows: of images or features, and of tables.
+GENERATED_ROWS, GENERATED_TABLE_ROWS = 48, 1000
+#: Raise it whenever the file's content changes its meaning: an exhibit of another version is made anew.
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Exhibit:
+    """A cell's test rows as they are and as its method imputed them, and what else the method can show.
+
+    ``observed`` and ``present`` are [n, M], ``shown`` [k] the test rows, of n, that blocks are kept of: ``truth`` and
+    ``imputed`` hold the scalars of all n rows and the blocks of these k. Each of ``samples`` has the first rows of
+    ``shown``. ``generated`` is None where the method has no prior. ``diagnostics`` are the row's.
+    """
+
+    schema: Schema
+    observed: BoolArray
+    present: BoolArray
+    shown: IntArray
+    truth: Values
+    imputed: Values
+    samples: tuple[Values, ...]
+    generated: Values | None
+    diagnostics: Mapping[str, Any]
+
+    @property
+    def hidden(self) -> BoolArray:
+        """The entries that were hidden from the method and have a truth, [n, M]."""
+        hidden: BoolArray = self.present & ~self.observed
+        return hidden
+
+
+def make_exhibit(cell: Cell, registry: Registry, surroundings: Surroundings) -> Exhibit:
+    """Train the cell's method alone and return what it shows.
+
+    Raises BenchError, in one line, where the method does not take the data or fails, and Stopped.
+    """
+    method, job = registry.method(cell.method), Job((cell,))
+    reason = reason_to_skip(method, job, registry)
+    if not reason:
+        loaded = load_for(job, method, registry, surroundings)
+        reason = too_wide(method, len(loaded.table.schema))
+    if reason:
+        raise BenchError(f"method '{cell.method}' on {cell.dataset}: {reason}")
+    try:
+        return _made(job, method, loaded.table, registry, surroundings)
+    except (BenchError, Stopped):
+        raise
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
+        raise BenchError(f"method '{cell.method}' failed on {cell.dataset}: {told}") from error
+
+
+def _made(job: Job, method: PluginInfo, table: Any, registry: Registry, surroundings: Surroundings) -> Exhibit:
+    cell = job.cells[0]
+    fitted = fit_and_impute(job, method, table, registry, surroundings)
+    if fitted.failures:
+        raise BenchError(f"method '{cell.method}' failed on {cell.dataset}: {fitted.failures[0]}")
+    instance, schema = fitted.instance, table.schema
+    test = fitted.problem.splits[0].test
+    observed, present = fitted.problem.masks[0][test], table.present[test]
+    images = "image" in schema.kinds
+    most = IMAGE_ROWS if images else FEATURE_ROWS
+    shown = rows_to_show(observed & present, present, most, generator("exhibit rows", cell.dataset, cell.data_seed))
+    samples: Sequence[Values] = ()
+    if shows("sample", method):
+        rows = test[shown[:SAMPLED_ROWS]]
+        view = Incomplete(table, rows[None], fitted.problem.masks[0][rows][None])
+        samples = instance.sample(view, DRAWS)
+    generated = None
+    if shows("generate", method):
+        count = GENERATED_ROWS if schema.block_attributes else GENERATED_TABLE_ROWS
+        generated = instance.generate(count, cell.seed)
+    truth = table.take(test)
+    return Exhibit(
+        schema,
+        observed & present,
+        present,
+        shown,
+        _with_blocks_of(truth, shown),
+        _with_blocks_of(fitted.imputed(0), shown),
+        tuple(samples),
+        generated,
+        as_plain_json(fitted.diagnostics[0]),
+    )
+
+
+def shows(what: str, method: PluginInfo) -> bool:
+    """Return whether a method defines ``sample`` or ``generate``."""
+    return getattr(load(method), what) is not getattr(Method, what)
+
+
+def rows_to_show(observed: BoolArray, present: BoolArray, most: int, rng: np.random.Generator) -> IntArray:
+    """Choose rows at random, those first that show something and hide something, then those that hide something.
+
+    Within these, rows that hide the same attributes take turns with those that hide others.
+    """
+    hides = present & ~observed
+    rank = np.where(hides.any(axis=1) & observed.any(axis=1), 0, np.where(hides.any(axis=1), 1, 2))
+    order = rng.permutation(len(observed))
+    seen: Counter[bytes] = Counter()
+    turn = np.empty(len(order), dtype=np.int64)
+    for row in order:
+        pattern = hides[row].tobytes()
+        turn[row] = seen[pattern]
+        seen[pattern] += 1
+    chosen: IntArray = order[np.lexsort((turn[order], rank[order]))][:most]
+    return chosen
+
+
+def _with_blocks_of(values: Values, rows: IntArray) -> Values:
+    return Values(values.scalars, {name: unit_scale(block[rows]) for name, block in values.blocks.items()})
+
+
+# Files
+
+
+def exhibits_folder(store: Path) -> Path:
+    """Return the folder of the exhibits in a store's folder."""
+    return store / "exhibits"
+
+
+def exhibit_path(store: Path, cell: Cell) -> Path:
+    """Return the file of a cell's exhibit in a store's folder."""
+    return exhibits_folder(store) / f"{cell.key}.npz"
+
+
+def keep_exhibit(exhibit: Exhibit, path: Path) -> None:
+    """Write an exhibit so that a kill leaves a whole file or none; raises BenchError where that cannot be done."""
+    arrays: dict[str, AnyArray] = {
+        "header": np.array(
+            canonical_json(
+                {
+                    "version": VERSION,
+                    "attributes": [asdict(a) for a in exhibit.schema.attributes],
+                    "samples": len(exhibit.samples),
+                    "generated": exhibit.generated is not None,
+                    "diagnostics": exhibit.diagnostics,
+                }
+            )
+        ),
+        "observed": exhibit.observed,
+        "present": exhibit.present,
+        "shown": exhibit.shown,
+        **_arrays("truth", exhibit.truth, exhibit.schema),
+        **_arrays("imputed", exhibit.imputed, exhibit.schema),
+    }
+    for index, values in enumerate(exhibit.samples):
+        arrays |= _arrays(f"sample{index}", values, exhibit.schema)
+    if exhibit.generated is not None:
+        arrays |= _arrays("generated", exhibit.generated, exhibit.schema)
+    partial = path.with_suffix(".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as stream:
+            np.savez_compressed(stream, allow_pickle=False, **arrays)
+        os.replace(partial, path)
+    except OSError as error:
+        raise BenchError(f"the exhibit cannot be written to {path}: {error.strerror or error}") from None
+
+
+def kept_exhibit(path: Path) -> Exhibit | None:
+    """Read an exhibit; None where there is none, or none that this version of the suite wrote."""
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            header = json.loads(str(arrays["header"]))
+            if header["version"] != VERSION:
+                return None
+            schema = Schema(tuple(_attribute(entry) for entry in header["attributes"]))
+            return Exhibit(
+                schema,
+                arrays["observed"],
+                arrays["present"],
+                arrays["shown"],
+                _values("truth", arrays, schema),
+                _values("imputed", arrays, schema),
+                tuple(_values(f"sample{index}", arrays, schema) for index in range(header["samples"])),
+                _values("generated", arrays, schema) if header["generated"] else None,
+                header["diagnostics"],
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _attribute(entry: Mapping[str, Any]) -> Attribute:
+    return Attribute(entry["name"], entry["kind"], tuple(entry["levels"]), tuple(entry["shape"]))
+
+
+def _arrays(name: str, values: Values, schema: Schema) -> dict[str, AnyArray]:
+    """Return values as named arrays; images in steps of 1/255, which no eye tells from what they were."""
+    arrays: dict[str, AnyArray] = {f"{name}_scalars": values.scalars}
+    for index, attribute in enumerate(schema.block_attributes):
+        block = values.blocks[attribute.name]
+        if attribute.kind == "image":
+            block = np.rint(255 * np.clip(block, 0, 1)).astype(np.uint8)
+        arrays[f"{name}_block{index}"] = block
+    return arrays
+
+
+def _values(name: str, arrays: Mapping[str, AnyArray], schema: Schema) -> Values:
+    blocks = {a.name: unit_scale(arrays[f"{name}_block{index}"]) for index, a in enumerate(schema.block_attributes)}
+    return Values(arrays[f"{name}_scalars"], blocks)

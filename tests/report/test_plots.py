@@ -1,0 +1,529 @@
+"""The pictures: what is drawn is what was stored or trained, files are all there, a second picture trains nothing."""
+
+from __future__ import annotations
+
+import io
+import re
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import bench.cli.plotter
+import bench.report.figures.curves as curves
+import bench.run.snapshot
+from bench.api import Attribute, BenchError, Schema, Values
+from bench.cli.app import main
+from bench.cli.plotter import PlotRequest, plot_imputations, plot_ratios, plot_training, ratio_spec
+from bench.data.schema import AnyArray
+from bench.experiment.expand import Job
+from bench.files.fetch import load_table
+from bench.plugins.registry import Registry, load
+from bench.problem.metrics import reference_of, score
+from bench.report import collect
+from bench.report.figures.attribute import ScoredRows, confusion_panels, draws_panels, scatter_panels
+from bench.report.figures.curves import RatioPanel, ratio_panels
+from bench.report.figures.grid import Hidden, Picture, ShownRows, Words, imputation_lines, sample_lines, tiles_that_fit
+from bench.report.figures.style import Heading, save_figure, series_style, wrapped
+from bench.run.job import Surroundings, run_job
+from bench.run.snapshot import Exhibit, exhibit_path, keep_exhibit, kept_exhibit, make_exhibit, rows_to_show
+from bench.run.store import Store
+from tests.toys import DATA, MEDIAN, cells_for, make_cell, make_row, method_source, run_command, write_plugins
+
+#: Rows of an image and a label that says which half of it is bright.
+PICTURES = '''
+import numpy as np
+
+from bench.api import Attribute, Dataset, Schema, Table
+
+
+class Pictures(Dataset):
+    """Images of 4 by 5 pixels with a label and a number."""
+
+    name = "toy_pictures"
+    kinds = ("image", "categorical", "numeric")
+
+    def load(self, files):
+        rng = np.random.default_rng(3)
+        label = rng.integers(0, 2, 80)
+        images = rng.integers(0, 60, (80, 4, 5)).astype(np.uint8)
+        images[label == 0, :2] += 150
+        images[label == 1, 2:] += 150
+        attributes = (
+            Attribute("half", "categorical", levels=("upper half", "lower/half")),
+            Attribute("image", "image", shape=(4, 5)),
+            Attribute("light", "numeric"),
+        )
+        scalars = np.stack([label, images.mean(axis=(1, 2))], axis=1).astype(float)
+        blocks = {"image": images.reshape(80, -1)}
+        return Table(Schema(attributes), scalars, blocks, np.ones((80, 3), dtype=bool))
+'''
+
+HEADS = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty working folder with plug-ins; the cache is elsewhere."""
+    folder = tmp_path / "work"
+    write_plugins(folder / "plugins", data=DATA, median=MEDIAN, pictures=PICTURES)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("VSAE_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("VSAE_BENCH_MIRROR", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    return folder
+
+
+@pytest.fixture
+def registry(place: Path) -> Registry:
+    return Registry.scan([place / "plugins"])
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs the command line in this process: exit code, standard output, standard error."""
+
+    def run(text: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["vsae-bench", *shlex.split(text)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert isinstance(caught.value.code, int)
+        return (caught.value.code, *capsys.readouterr())
+
+    return run
+
+
+Call = Callable[[str], tuple[int, str, str]]
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO(), width=400)
+
+
+def request_for(*datasets: str, **fields: Any) -> PlotRequest:
+    """Return a request with the toys, preset smoke, in the working folder; PNG alone."""
+    return PlotRequest(datasets, **{"preset": "smoke", "plugins": (Path("plugins"),), "formats": ("png",), **fields})
+
+
+def no_training(*_: Any) -> Exhibit:
+    raise AssertionError("trained again")
+
+
+def words_of(path: Path) -> str:
+    """Return the words of an SVG file, in lines or not."""
+    return " ".join(re.sub("<[^>]*>", " ", path.read_text(encoding="utf-8")).split())
+
+
+# Curves over the missing ratio
+
+
+def test_curves_are_mean_and_deviation_as_pandas_has_them(place: Path, call: Call, registry: Registry) -> None:
+    grid = "--plugins plugins --datasets toy_mixed --methods column_median,mean_mode --preset smoke"
+    assert call(f"run {grid} --ratios 0.2,0.5,0.7")[0] == 0
+    store = Store(place / "results" / "local")
+    spec = ratio_spec(
+        "toy_mixed", ["column_median"], "mcar", [0.2, 0.5, 0.7], ["nrmse_std", "pfc"], (0, 1, 2), registry
+    )
+    panels = ratio_panels(collect(spec, store.rows()))
+    frame = store.frame()
+    assert [panel.label for panel in panels] == ["NRMSE (in sd)", "PFC (share of entries)"]
+    for panel, metric in zip(panels, ("all.nrmse_std", "all.pfc"), strict=True):
+        assert [(curve.label, curve.floor) for curve in panel.curves] == [
+            ("mean_mode (floor)", True),
+            ("column_median", False),
+        ]
+        for curve, method in zip(panel.curves, ("mean_mode", "column_median"), strict=True):
+            by_ratio = frame[frame["method"] == method].groupby("ratio")[metric]
+            expected = by_ratio.agg(["mean", "std", "count"])
+            assert [point.ratio for point in curve.points] == list(expected.index)
+            np.testing.assert_allclose([point.mean for point in curve.points], expected["mean"], rtol=1e-12)
+            np.testing.assert_allclose([point.sd or -1 for point in curve.points], expected["std"], rtol=1e-9)
+            assert [point.n for point in curve.points] == list(expected["count"])
+
+
+def test_the_picture_draws_the_points_and_their_bars() -> None:
+    points = tuple(curves.RatioPoint(ratio, ratio + 1, 0.1, 3) for ratio in (0.1, 0.5, 0.9))
+    alone = (curves.RatioPoint(0.5, 2.0, None, 1),)
+    panel = RatioPanel("error", (curves.RatioCurve("floor", alone, True), curves.RatioCurve("ours", points)))
+    axes = curves.draw_ratios([panel], Heading("Title", "details")).axes[0]
+    floor, ours = axes.containers
+    assert ours.lines[0].get_ydata() == pytest.approx([1.1, 1.5, 1.9])
+    assert ours.lines[0].get_xdata() == pytest.approx([0.1, 0.5, 0.9], abs=0.01)
+    bars = [segment[:, 1] for segment in ours.lines[2][0].get_segments()]
+    assert np.ravel(bars) == pytest.approx([1.0, 1.2, 1.4, 1.6, 1.8, 2.0])
+    assert np.ptp(floor.lines[2][0].get_segments()[0][:, 1]) == 0
+    assert axes.get_xlabel() == "missing ratio (share of entries hidden)" and axes.get_ylabel() == "error"
+
+
+def test_every_series_has_its_own_look() -> None:
+    looks = [series_style(index) for index in range(20)]
+    assert len({(look.colour, look.marker) for look in looks}) == 20
+    # Without colour, marks and line styles still differ.
+    assert len({(look.marker, str(look.dash)) for look in looks}) == 20
+
+
+def test_the_command_it_names_makes_the_missing_rows(place: Path, call: Call) -> None:
+    code, _, told = call(
+        "plot ratios toy_mixed --methods column_median --ratios 0.3,0.6 --preset smoke --plugins plugins --store rows"
+    )
+    assert code == 2 and "no rows to draw of toy_mixed: 2 of 2 points lack rows" in told
+    assert told.count("\n") == 1 and not (place / "results").exists()
+    command = told.split("`")[1]
+    assert command.startswith("vsae-bench run ") and "mean_mode" in command
+    assert call(command.removeprefix("vsae-bench "))[0] == 0
+    code, said, _ = call("plot ratios toy_mixed --plugins plugins --store rows")
+    assert code == 0 and "lack rows" not in said
+    written = sorted((place / "results" / "rendered").iterdir())
+    assert [path.name for path in written] == [f"ratios_toy_mixed_mcar_smoke_default.{s}" for s in sorted(HEADS)]
+    for path in written:
+        assert path.read_bytes().startswith(HEADS[path.suffix[1:]]) and path.stat().st_size > 5000
+    text = words_of(place / "results" / "rendered" / "ratios_toy_mixed_mcar_smoke_default.svg")
+    for words in ("toy_mixed", "mcar", "preset smoke", "parameter set", "sample standard deviation", "seeds 0, 1, 2"):
+        assert words in text, words
+
+
+def test_it_says_what_is_missing_of_a_curve_and_draws_the_rest(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(place / "rows")
+    cell = make_cell(dataset="toy_numbers", method="column_median", overrides={}, parameters={}, method_version=1)
+    store.put([make_row(replace(cell, ratio=ratio, seed=seed)) for ratio in (0.2, 0.4) for seed in (0, 1, 2)])
+    store.put([make_row(replace(cell, ratio=0.6, seed=0))])
+    drawn: list[Sequence[RatioPanel]] = []
+    real = curves.draw_ratios
+    monkeypatch.setattr(curves, "draw_ratios", lambda panels, heading: drawn.append(panels) or real(panels, heading))
+    console = quiet()
+    plot_ratios(request_for("toy_numbers", store=place / "rows"), console)
+    (curve,) = drawn[0][0].curves
+    points = [(point.ratio, point.n, point.sd) for point in curve.points]
+    assert points == [(0.2, 3, 0.0), (0.4, 3, 0.0), (0.6, 1, None)]
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "1 of 3 points lack rows" in said and "--ratios 0.6 " in said
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("ratios toy_mixed --metric mse", "no rows to draw"),
+        ("ratios toy_mixed --metric nrms", "unknown metric 'nrms'. Did you mean"),
+        ("ratios toy_numbers --metric pfc", "--metric pfc is for categorical attributes"),
+        ("ratios toy_mixed --formats gif", "unknown format 'gif'"),
+        ("ratios toy_mixed --mechanism mcra", "Did you mean 'mcar'?"),
+        ("ratios toy_mix", "unknown data set 'toy_mix'"),
+        ("samples toy_mixed --methods column_median", "method 'column_median' draws no samples"),
+        ("generations toy_mixed --methods mean_mode", "method 'mean_mode' has no prior"),
+        ("imputations toy_mixed --methods nobody", "unknown method 'nobody'"),
+        ("imputations toy_mixed --methods mean_mode --ratio 1.5", "1.5 is not between 0 and 1"),
+        ("imputations toy_mixed --preset quik", "Did you mean 'quick'?"),
+        ("imputations toy_mixed --parameters litteral", "Did you mean 'literal'?"),
+        ("imputations toy_mixed --methods mean_mode --attributes frist", "no attribute 'frist'. Did you mean 'first'?"),
+        ("imputations toy_mixed --methods misfit", "method 'misfit' failed on toy_mixed: ZeroDivisionError"),
+        ("imputations toy_mixed --output plugins/data.py", "--output: plugins/data.py is a file"),
+        ("training toy_mixed --methods mean_mode --preset smoke", "method 'mean_mode' keeps no curves"),
+    ],
+)
+def test_bad_input_is_one_clear_line(place: Path, call: Call, words: str, message: str) -> None:
+    write_plugins(place / "plugins", misfit=method_source("misfit", fit="1 / 0"))
+    code, _, told = call(f"plot {words} --plugins plugins")
+    assert code == 2 and message in told
+    assert told.count("\n") == 1 and "Traceback" not in told
+
+
+# Exhibits
+
+
+def exhibit_of(registry: Registry, method: str, dataset: str, seed: int = 1) -> tuple[Any, Exhibit]:
+    """Return a cell and its exhibit, made anew."""
+    (cell,) = cells_for(registry, (method,), dataset, seeds=(seed,))
+    return cell, make_exhibit(cell, registry, Surroundings())
+
+
+def assert_same_exhibit(first: Exhibit, second: Exhibit, image_step: float = 1 / 255) -> None:
+    """Assert that two exhibits hold the same, images within half a step."""
+    assert first.schema == second.schema and first.diagnostics == second.diagnostics
+    for name in ("observed", "present", "shown"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+    pairs = [(first.truth, second.truth), (first.imputed, second.imputed)]
+    pairs += list(zip(first.samples, second.samples, strict=True))
+    assert (first.generated is None) == (second.generated is None)
+    if first.generated is not None and second.generated is not None:
+        pairs.append((first.generated, second.generated))
+    for one, other in pairs:
+        np.testing.assert_array_equal(one.scalars, other.scalars)
+        assert one.blocks.keys() == other.blocks.keys()
+        for name, block in one.blocks.items():
+            np.testing.assert_allclose(block, other.blocks[name], atol=0.51 * image_step, rtol=0)
+
+
+@pytest.mark.parametrize("method", ["vsae", "column_median"])
+def test_an_exhibit_has_the_numbers_of_its_row(registry: Registry, method: str) -> None:
+    cell, exhibit = exhibit_of(registry, method, "toy_mixed")
+    row = next(
+        row
+        for row in run_job(Job(tuple(cells_for(registry, (method,), seeds=(1,)))), registry, Surroundings())
+        if row["key"] == cell.key
+    )
+    table = load_table(load(registry.dataset("toy_mixed"))()).table
+    scores = score(
+        exhibit.truth, exhibit.imputed, exhibit.observed, exhibit.present, exhibit.schema, reference_of(table)
+    )
+    assert scores.as_json()["metrics"] == row["metrics"]
+    stable = {name: value for name, value in row["diagnostics"].items() if not name.endswith("seconds")}
+    assert {name: exhibit.diagnostics[name] for name in stable} == stable
+
+
+def test_an_exhibit_is_made_with_as_many_threads_as_a_row(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds: list[int] = []
+    monkeypatch.setattr("bench.run.job._use_threads", bounds.append)
+    (cell,) = cells_for(registry, ("column_median",), seeds=(0,))
+    make_exhibit(cell, registry, Surroundings(threads=3))
+    assert bounds == [3]
+
+
+def test_an_exhibit_is_read_back_as_it_was_kept(registry: Registry, tmp_path: Path) -> None:
+    cell, exhibit = exhibit_of(registry, "vsae", "toy_pictures")
+    assert len(exhibit.samples) == bench.run.snapshot.DRAWS and exhibit.generated is not None
+    shown = exhibit.shown[: bench.run.snapshot.SAMPLED_ROWS]
+    for values in exhibit.samples:
+        seen = exhibit.observed[shown]
+        scalar_seen = seen[:, exhibit.schema.scalar_indices]
+        np.testing.assert_array_equal(values.scalars[scalar_seen], exhibit.truth.scalars[shown][scalar_seen])
+        image = exhibit.schema.names.index("image")
+        np.testing.assert_array_equal(
+            values.blocks["image"][seen[:, image]], exhibit.truth.blocks["image"][: len(shown)][seen[:, image]]
+        )
+    path = exhibit_path(tmp_path, cell)
+    keep_exhibit(exhibit, path)
+    found = kept_exhibit(path)
+    assert found is not None
+    assert_same_exhibit(found, exhibit)
+    with np.load(path, allow_pickle=False) as arrays:
+        assert all(arrays[name].dtype != object for name in arrays.files)
+    assert [path.name] == [other.name for other in path.parent.iterdir()]
+
+
+def test_a_broken_or_older_exhibit_is_made_anew(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell, exhibit = exhibit_of(registry, "column_median", "toy_mixed")
+    path = exhibit_path(tmp_path, cell)
+    assert kept_exhibit(path) is None
+    keep_exhibit(exhibit, path)
+    whole = path.read_bytes()
+    for broken in (b"", whole[:100], whole[: len(whole) // 2], b"PK" + whole[2:200], b"no archive"):
+        path.write_bytes(broken)
+        assert kept_exhibit(path) is None
+    path.write_bytes(whole)
+    assert kept_exhibit(path) is not None
+    monkeypatch.setattr("bench.run.snapshot.VERSION", 2)
+    assert kept_exhibit(path) is None
+
+
+def test_rows_to_show_hide_something_and_take_turns() -> None:
+    observed = np.zeros((40, 2), dtype=bool)
+    observed[:20, 0] = True  # hide the second
+    observed[20:24, 1] = True  # hide the first
+    observed[24:30] = True  # hide nothing
+    present = np.ones((40, 2), dtype=bool)
+    chosen = rows_to_show(observed, present, 100, np.random.default_rng(0))
+    assert sorted(chosen) == list(range(40))
+    assert all((chosen[2 * turn] < 20) != (chosen[2 * turn + 1] < 20) for turn in range(4))
+    assert set(chosen[:24]) == set(range(24)) and set(chosen[24:34]) == set(range(30, 40))
+    again = rows_to_show(observed, present, 7, np.random.default_rng(0))
+    np.testing.assert_array_equal(again, chosen[:7])
+
+
+# What is drawn of them
+
+PICTURED = Schema(
+    (
+        Attribute("label", "categorical", levels=("T-shirt/top", "bag")),
+        Attribute("left", "image", shape=(2, 3)),
+        Attribute("weight", "numeric"),
+        Attribute("right", "image", shape=(2, 2, 3)),
+    )
+)
+
+
+def pictured(labels: list[int], seed: int) -> Values:
+    rng = np.random.default_rng(seed)
+    blocks: dict[str, AnyArray] = {"left": rng.random((2, 6)), "right": rng.random((2, 12))}
+    return Values(np.array([[label, 2.5 + seed] for label in labels], dtype=float), blocks)
+
+
+def shown_rows() -> ShownRows:
+    observed = np.array([[False, True, True, False], [True, False, True, True]])
+    return ShownRows(PICTURED, pictured([0, 1], 0), observed, np.ones((2, 4), dtype=bool))
+
+
+def test_tiles_show_the_truth_what_is_hidden_and_what_is_right() -> None:
+    rows = shown_rows()
+    right, wrong = pictured([0, 1], 1), pictured([1, 0], 2)
+    truth, observed, ours, theirs = imputation_lines(rows, {"ours": right, "theirs": wrong}, 5)
+    assert [line.label for line in (truth, observed, ours, theirs)] == ["truth", "observed", "ours", "theirs"]
+    left, far, label, weight = truth.tiles[0]
+    assert isinstance(left, Picture) and isinstance(far, Picture) and isinstance(label, Words)
+    np.testing.assert_array_equal(left.pixels, rows.truth.blocks["left"][0].reshape(2, 3))
+    assert far.pixels.shape == (2, 2, 3)
+    assert label == Words("T-shirt/top") and weight == Words("2.5")
+    assert observed.tiles[0][1:3] == (Hidden((2, 2, 3)), Words("?"))
+    assert observed.tiles[1][0] == Hidden((2, 3))
+    # Only what was hidden, in its place.
+    assert ours.tiles[0][0] is None and ours.tiles[0][2] == Words("T-shirt/top", True) and ours.tiles[0][3] is None
+    assert theirs.tiles[0][2] == Words("bag", False)
+    assert isinstance(ours.tiles[1][0], Picture) and ours.tiles[1][1:] == (None, None, None)
+    assert Words("T-shirt/top", False).lines == ("✗ T-shirt/", "top")
+    bands = imputation_lines(rows, {"ours": right}, 1)
+    assert [line.label for line in bands] == ["truth", "observed", "ours"] * 2 and bands[3].apart
+
+
+def test_samples_show_what_was_observed_the_truth_and_each_draw() -> None:
+    rows, draws = shown_rows(), [pictured([1, 1], 3), pictured([0, 0], 4)]
+    first, second = sample_lines(rows, draws)
+    assert len(first.tiles) == 4
+    assert [type(part) for part in first.tiles[0]] == [Picture, Words]
+    assert [type(part) for part in first.tiles[1]] == [Picture, Words] and first.tiles[1][1] == Words("T-shirt/top")
+    assert [tile[1] for tile in first.tiles[2:]] == [Words("bag", False), Words("T-shirt/top", True)]
+    assert [len(tile) for tile in second.tiles] == [3, 1, 1, 1]
+    assert tiles_that_fit(PICTURED) < tiles_that_fit(Schema(PICTURED.attributes[1:]))
+
+
+def scored_rows() -> ScoredRows:
+    """Return five rows of a number, a category and a feature vector; features are kept of the rows 3, 0 and 4."""
+    schema = Schema(
+        (
+            Attribute("x", "numeric"),
+            Attribute("c", "categorical", levels=("a", "b", "d")),
+            Attribute("f", "features", shape=(2,)),
+        )
+    )
+    scalars = np.array([[1.0, 0], [2.0, 1], [3.0, 2], [4.0, 1], [5.0, 1]])
+    truth = Values(scalars, {"f": np.array([[3.0, 5.0], [0.0, 1.0], [4.0, 6.0]])})
+    hidden = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 1], [1, 1, 1], [0, 1, 1]], dtype=bool)
+    return ScoredRows(schema, truth, hidden, np.ones((5, 3), dtype=bool), np.array([3, 0, 4]))
+
+
+def test_panels_hold_the_hidden_entries_and_nothing_else() -> None:
+    rows = scored_rows()
+    imputed = Values(rows.truth.scalars + [10.0, 0], {"f": rows.truth.blocks["f"] - 1.0})
+    imputed.scalars[:, 1] = [2, 1, 2, 0, 1]
+    number, features = scatter_panels(rows, {"ours": imputed}, [0, 2])
+    np.testing.assert_array_equal(number.truth, [1.0, 3.0, 4.0])
+    np.testing.assert_array_equal(number.imputed["ours"], [11.0, 13.0, 14.0])
+    assert features.name == "f (mean of 2)"
+    np.testing.assert_array_equal(features.truth, [4.0, 5.0])
+    np.testing.assert_array_equal(features.imputed["ours"], [3.0, 4.0])
+    (confusion,) = confusion_panels(rows, {"ours": imputed}, [1])
+    np.testing.assert_array_equal(confusion.counts, [[0, 0, 0], [1, 2, 0], [0, 0, 1]])
+
+
+def test_draws_stand_beside_the_truth_of_their_own_row() -> None:
+    rows = scored_rows()
+    # The sampled rows are 3, 0 and 4, in this order.
+    samples = [
+        Values(np.array([[40.0 + k, 0], [10.0 + k, 0], [50.0, 1]]), {"f": np.full((3, 2), float(k))}) for k in range(4)
+    ]
+    panels = draws_panels(rows, rows.truth, samples, [0, 1, 2], 9)
+    np.testing.assert_array_equal(panels[0].truth, [4.0, 1.0])
+    np.testing.assert_array_equal(panels[0].draws, [[40.0 + k, 10.0 + k] for k in range(4)])
+    np.testing.assert_array_equal(panels[1].truth, [1.0, 1.0])
+    np.testing.assert_array_equal(panels[1].draws, [[0, 1]] * 4)
+    np.testing.assert_array_equal(panels[2].truth, [4.0, 5.0])
+    np.testing.assert_array_equal(panels[2].draws, [[k, k] for k in range(4)])
+
+
+# The verbs
+
+#: Each data set's verbs, and how the names of the pictures end.
+VERBS = {
+    "toy_pictures": {"imputations": ["", "_numbers", "_categories"], "samples": [""], "generations": [""]},
+    "toy_mixed": {"imputations": ["_numbers", "_categories"], "samples": [""], "generations": [""], "training": [""]},
+}
+
+
+@pytest.mark.parametrize("dataset", VERBS)
+def test_every_verb_writes_three_formats_and_one_training_serves_all(
+    place: Path, call: Call, monkeypatch: pytest.MonkeyPatch, dataset: str
+) -> None:
+    common = f"{dataset} --methods vae --preset smoke --plugins plugins --store rows"
+    for verb, endings in VERBS[dataset].items():
+        seed = "--seeds 0" if verb == "training" else "--seed 0"
+        code, said, told = call(f"plot {verb} {common} {seed} --output first/{verb}")
+        assert code == 0, told
+        files = sorted((place / "first" / verb).iterdir())
+        assert len(files) == 3 * len(endings) == said.count("wrote ")
+        for path in files:
+            assert path.read_bytes().startswith(HEADS[path.suffix[1:]]) and path.stat().st_size > 4000
+            assert any(path.stem.endswith(f"smoke_default{ending}") for ending in endings)
+        # The first verb trains, for all of them.
+        monkeypatch.setattr("bench.cli.plotter.make_exhibit", no_training)
+    assert call(f"plot imputations {common} --output second --formats svg")[0] == 0
+    for path in (place / "second").iterdir():
+        assert path.read_bytes() == (place / "first" / "imputations" / path.name).read_bytes(), path.name
+    assert not list((place / "rows").rglob("*.pt"))
+
+
+def test_training_is_drawn_from_rows_that_hold_it(place: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = "--plugins plugins --datasets toy_mixed --methods vae --preset smoke --store rows"
+    assert call(f"run {grid}")[0] == 0
+    rows = sorted(Store(place / "rows").rows(), key=lambda row: row["cell"]["seed"])
+    monkeypatch.setattr("bench.cli.plotter.make_exhibit", no_training)
+    drawn: list[Sequence[curves.TrainingRun]] = []
+    real = curves.draw_training
+    monkeypatch.setattr(curves, "draw_training", lambda runs, heading: drawn.append(runs) or real(runs, heading))
+    plot_training(request_for("toy_mixed", methods=("vae",), store=place / "rows"), quiet())
+    for run, row in zip(drawn[0], rows, strict=True):
+        facts = row["diagnostics"]
+        assert run.seed == row["cell"]["seed"]
+        assert [list(point) for point in run.loss] == facts["loss_curve"]
+        assert run.loss[0] == (1, pytest.approx(facts["loss_first"], abs=1e-5))
+        assert run.loss[-1] == (facts["epochs"], pytest.approx(facts["loss_last"], abs=1e-5))
+        assert min(error for _, error in run.validation) == pytest.approx(run.best_error, abs=1e-5)
+        assert dict(run.validation)[run.best_epoch] == pytest.approx(run.best_error, abs=1e-5)
+    figure = real(drawn[0], Heading("Training", "details"))
+    stars = [line for line in figure.axes[1].lines if line.get_marker() == "*" and len(line.get_xdata())]
+    assert [(star.get_xdata()[0], star.get_ydata()[0]) for star in stars] == [
+        (run.best_epoch, run.best_error) for run in drawn[0]
+    ]
+
+
+def test_wide_tables_are_cut_and_say_so(place: Path) -> None:
+    wide = DATA.replace('"second": 1.0 - first})', '**{f"c{k}": first + k for k in range(8)}})')
+    write_plugins(place / "plugins", data=wide)
+    request = request_for("toy_numbers", methods=("mean_mode",), formats=("svg",), store=place / "rows")
+    (path,) = plot_imputations(request, quiet())
+    text = words_of(path)
+    assert "first 6 of 9 attributes" in text and " c4 " in text and " c5 " not in text
+    (path,) = plot_imputations(replace(request, attributes=("c7",)), quiet())
+    assert "attributes" not in words_of(path) and " c7 " in words_of(path)
+
+
+def test_headings_are_wrapped_and_files_repeat(tmp_path: Path) -> None:
+    assert max(map(len, wrapped("word " * 60).splitlines())) <= 72
+    panel = RatioPanel("e", (curves.RatioCurve("a $b$", (curves.RatioPoint(0.5, 1.0, 0.1, 3),)),))
+    names = []
+    for folder in ("one", "two"):
+        figure = curves.draw_ratios([panel], Heading("cost $x", "$y$ " * 40))
+        names.append(save_figure(figure, tmp_path / folder / "t.u"))
+    assert [path.name for path in names[0]] == ["t.u.png", "t.u.pdf", "t.u.svg"]
+    for one, two in zip(*names, strict=True):
+        assert one.read_bytes() == two.read_bytes()
+    assert "cost $x" in names[0][2].read_text(encoding="utf-8")
+
+
+def test_ctrl_c_says_so_and_the_next_call_goes_on(tmp_path: Path) -> None:
+    write_plugins(tmp_path / "plugins", data=DATA, mine=method_source("mine", fit="raise KeyboardInterrupt"))
+    words = ("plot", "imputations", "toy_mixed", "--methods", "mine", "--plugins", "plugins")
+    done = run_command(*words, folder=tmp_path)
+    assert done.returncode == 130 and "interrupted" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_method_that_does_not_take_the_data_is_refused(registry: Registry) -> None:
+    (cell,) = cells_for(registry, ("column_median",), "toy_pictures", seeds=(0,))
+    with pytest.raises(BenchError, match="'column_median' on toy_pictures: does not take image attributes"):
+        make_exhibit(cell, registry, Surroundings())

@@ -1,0 +1,268 @@
+"""Rows on disk: appended whole, found by key, safe from a kill in the middle of a line."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.errors import BenchError
+from bench.experiment.expand import Cell
+from bench.run.store import Store
+from bench.seeds import canonical_json
+from tests.toys import make_cell, make_row
+
+
+def only_file(folder: Path) -> Path:
+    (path,) = folder.glob("*/*.jsonl")
+    return path
+
+
+def rows_of(folder: Path) -> dict[str, dict[str, Any]]:
+    return {row["key"]: row for row in Store(folder).rows()}
+
+
+def test_nothing_is_written_before_the_first_row(tmp_path: Path) -> None:
+    store = Store(tmp_path / "new" / "store")
+    assert list(store.rows()) == []
+    assert store.missing([make_cell()]) == {make_cell().key}
+    assert store.frame().empty
+    assert not (tmp_path / "new").exists()
+
+
+def test_rows_come_back_as_they_were_put(tmp_path: Path) -> None:
+    rows = [make_row(make_cell(seed=seed), note="\u00e4\u2028\n\"'\\") for seed in range(3)]
+    Store(tmp_path).put(rows[:2])
+    Store(tmp_path).put(rows[2:])
+    assert list(Store(tmp_path).rows()) == rows
+    assert only_file(tmp_path).read_bytes().count(b"\n") == 3
+
+
+def test_putting_appends_and_never_rewrites(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put([make_row(make_cell())])
+    before = only_file(tmp_path).read_bytes()
+    store.put([make_row(make_cell(seed=1)), make_row(make_cell())])
+    assert only_file(tmp_path).read_bytes().startswith(before)
+
+
+def test_the_last_row_of_a_key_counts(tmp_path: Path) -> None:
+    store, cell = Store(tmp_path), make_cell()
+    store.put([make_row(cell, "failed"), make_row(make_cell(seed=1))])
+    store.put([make_row(cell, "ok", seconds=2.0)])
+    assert len(rows_of(tmp_path)) == 2
+    assert (rows_of(tmp_path)[cell.key]["status"], rows_of(tmp_path)[cell.key]["seconds"]) == ("ok", 2.0)
+
+
+@pytest.mark.parametrize("kept", [1, 40, -1])
+def test_a_torn_last_line_is_ignored_and_does_no_harm(tmp_path: Path, kept: int) -> None:
+    store = Store(tmp_path)
+    store.put([make_row(make_cell())])
+    whole = only_file(tmp_path).read_bytes()
+    torn = json.dumps(make_row(make_cell(seed=1), note="\u00e4" * 30), ensure_ascii=False).encode()[:kept]
+    only_file(tmp_path).write_bytes(whole + torn)
+    assert set(rows_of(tmp_path)) == {make_cell().key}
+    assert make_cell(seed=1).key in store.missing([make_cell(seed=1)])
+    store.put([make_row(make_cell(seed=2))])
+    assert set(rows_of(tmp_path)) == {make_cell().key, make_cell(seed=2).key}
+    assert only_file(tmp_path).read_bytes().endswith(b"}\n")
+
+
+def test_a_line_torn_within_a_letter_is_ignored_too(tmp_path: Path) -> None:
+    Store(tmp_path).put([make_row(make_cell())])
+    with only_file(tmp_path).open("ab") as stream:
+        stream.write('{"key": "\u00e4'.encode()[:-1])
+    assert set(rows_of(tmp_path)) == {make_cell().key}
+
+
+def test_names_do_not_collide_and_stay_inside(tmp_path: Path) -> None:
+    names = ["a", "a/b", "a[1]", "a[-1]", "a b", "a%2Fb", "A.b", "../a", "\u00e4", "a.jsonl"]
+    cells = [make_cell(dataset=dataset, method=method) for dataset in names for method in names]
+    folder = tmp_path / "store"
+    for cell in cells:
+        Store(folder).put([make_row(cell)])
+    assert len(list(folder.glob("*/*.jsonl"))) == len(cells)
+    assert [path for path in tmp_path.iterdir()] == [folder]
+    assert set(rows_of(folder)) == {cell.key for cell in cells}
+    for dataset in names:
+        found = list(Store(folder).rows([dataset], ["a[1]", "a/b"]))
+        assert {(row["cell"]["dataset"], row["cell"]["method"]) for row in found} == {
+            (dataset, "a[1]"),
+            (dataset, "a/b"),
+        }
+
+
+def test_what_is_missing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    by_status: dict[str, Cell] = {
+        status: make_cell(seed=seed) for seed, status in enumerate(("ok", "failed", "skipped", "never run"))
+    }
+    store.put([make_row(cell, status) for status, cell in by_status.items() if status != "never run"])
+    store.put([make_row(make_cell(dataset="other"))])
+
+    def missing(**options: bool) -> set[str]:
+        keys = store.missing(by_status.values(), **options)
+        return {status for status, cell in by_status.items() if cell.key in keys}
+
+    assert missing() == {"skipped", "never run"}
+    assert missing(retry_failed=True) == {"failed", "skipped", "never run"}
+    store.put([make_row(by_status["failed"], "ok"), make_row(by_status["ok"], "failed")])
+    assert missing() == {"skipped", "never run"}
+    assert missing(retry_failed=True) == {"ok", "skipped", "never run"}
+
+
+#: Ways a line may differ from what ``put`` writes, and still be a row: by hand, from another program.
+FORMS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "as put": canonical_json,
+    "with blanks": json.dumps,
+    "with blanks around colons": lambda row: json.dumps(row, separators=(",", "\t : ")),
+    "escaped": lambda row: json.dumps({**row, "note": '\u00e4"key":"x"seed":9,'}, separators=(",", ":")),
+    "key last": lambda row: canonical_json({**row, "key": 0})[:-1] + f',"key":"{row["key"]}"}}',
+    "names used elsewhere": lambda row: canonical_json(
+        {**row, "attributes": {"seed": {"rmse": 1}, "mechanism": "key", "key": "\u00e4"}, "zeta": {"seed": 77}}
+    ),
+    "other numbers": lambda row: canonical_json(row).replace('"seed":1,', '"seed":1.0,'),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_asked_of_a_store_is_what_a_reader_of_all_its_rows_would_choose(tmp_path: Path, form: str) -> None:
+    cells = [make_cell(seed=seed, mechanism=name) for seed in range(4) for name in ("mcar", "m\u00e4r", 'a"b')]
+    path = tmp_path / "rain" / "guess.jsonl"
+    path.parent.mkdir()
+    rows = [make_row(cell, "failed") for cell in cells] + [make_row(cell) for cell in cells[:3]]
+    lines = [FORMS[form](row).encode() for row in rows]
+    torn = [line[: len(line) * part // 7] for part, line in enumerate(lines[:7])]
+    path.write_bytes(b"\n".join([*lines, b"", b"null", b'{"key":1}', *torn]))
+    everything = list(Store(tmp_path).rows())
+    assert [row["key"] for row in everything] == [cell.key for cell in cells]
+    assert [row["status"] for row in everything] == ["ok"] * 3 + ["failed"] * 9
+
+    def asked(**question: Any) -> list[str]:
+        return [row["key"] for row in Store(tmp_path).rows(**question)]
+
+    for keys in ([], [cells[5].key], [cell.key for cell in cells[::2]], ["nobody"]):
+        assert asked(keys=keys) == [row["key"] for row in everything if row["key"] in keys]
+    for chosen in (
+        {"seed": {1}},
+        {"seed": {0, 3}, "mechanism": {"m\u00e4r", 'a"b'}},
+        {"seed": {77}},
+        {"mechanism": {"key"}},
+        {"ratio": {0.5}},
+        {"ratio": {0.7}},
+        {"include_target": {False}, "seed": {2}},
+        {"seed": set()},
+        {},
+    ):
+        kept = [row["key"] for row in everything if all(row["cell"][name] in values for name, values in chosen.items())]
+        assert asked(cell=chosen) == kept, chosen
+        assert asked(cell=chosen, keys=kept[:1]) == kept[:1]
+    assert Store(tmp_path).missing(cells) == set()
+    assert Store(tmp_path).missing(cells, retry_failed=True) == {cell.key for cell in cells[3:]}
+
+
+def test_a_row_that_a_kill_cut_short_hides_none_that_was_whole(tmp_path: Path) -> None:
+    store, cell = Store(tmp_path), make_cell()
+    store.put([make_row(cell)])
+    line = canonical_json(make_row(cell, "failed")).encode()
+    with only_file(tmp_path).open("ab") as stream:
+        stream.write(line[:-1])
+    assert [row["status"] for row in store.rows(keys=[cell.key])] == ["ok"]
+    assert [row["status"] for row in store.newest(["rain"], ["guess"], "smoke")] == ["ok"]
+
+
+def test_only_rows_that_are_asked_for_are_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    store.put([make_row(make_cell(seed=seed)) for seed in range(50)])
+    parsed: list[str] = []
+    read = json.loads
+    monkeypatch.setattr("json.loads", lambda line: parsed.append(line) or read(line))
+    assert len(list(store.rows(keys=[make_cell(seed=7).key]))) == 1
+    assert len(list(store.rows(cell={"seed": {3, 4}, "mechanism": {"mcar"}}))) == 2
+    assert store.missing([make_cell(seed=49), make_cell(seed=50)]) == {make_cell(seed=50).key}
+    assert next(store.newest(["rain"], ["guess"], "smoke"))["cell"]["seed"] == 49
+    assert len(parsed) == 1 + 2 + 1 + 1
+
+
+def test_the_newest_row_is_the_last_that_ran_well_under_the_preset(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put([make_row(make_cell(seed=seed), seconds=float(seed)) for seed in range(3)])
+    store.put([make_row(make_cell(), seconds=9.0), make_row(make_cell(seed=5), "failed")])
+    store.put([make_row(make_cell(preset="quick"), seconds=7.0), make_row(make_cell(dataset="snow"), seconds=8.0)])
+    found = store.newest(["rain", "snow", "hail"], ["guess"], "smoke")
+    assert {row["cell"]["dataset"]: row["seconds"] for row in found} == {"rain": 9.0, "snow": 8.0}
+    assert [row["seconds"] for row in store.newest(["rain"], ["guess"], "quick")] == [7.0]
+    assert list(store.newest(["rain"], ["other"], "quick")) == []
+
+
+def test_a_changed_cell_is_missing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put([make_row(make_cell())])
+    assert store.missing([make_cell()]) == set()
+    assert store.missing([make_cell(method_version=3)]) == {make_cell(method_version=3).key}
+
+
+def test_the_frame_has_a_column_for_each_field_and_metric(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    metrics = {"all": {"nrmse_std": 0.25, "pfc": 0.5}, "nothing_observed": {"pfc": 1.0}}
+    store.put([make_row(make_cell(), metrics=metrics), make_row(make_cell(seed=1), "failed", metrics={})])
+    frame = store.frame().set_index("seed")
+    assert list(frame["status"]) == ["ok", "failed"]
+    assert frame.loc[0, "all.nrmse_std"] == 0.25
+    assert frame.loc[0, "nothing_observed.pfc"] == 1.0
+    assert frame["all.pfc"].isna().tolist() == [False, True]
+    assert frame.loc[1, "parameters.rate"] == 0.1
+    assert set(frame["key"]) == {make_cell().key, make_cell(seed=1).key}
+
+
+def test_nan_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        Store(tmp_path).put([make_row(make_cell(seed=1)), make_row(make_cell(), seconds=float("nan"))])
+    assert rows_of(tmp_path) == {}
+
+
+@pytest.mark.parametrize("place", ["file", "file/store"])
+def test_a_store_that_is_a_file_or_in_one_is_refused(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(BenchError, match=r"the store cannot be .*file.* is a file"):
+        Store(tmp_path / place)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_disk_that_does_not_take_rows_is_one_clear_error(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "rain").write_text("in the way")
+    with pytest.raises(BenchError, match=r"rows cannot be written to .*guess\.jsonl: "):
+        store.put([make_row(make_cell())])
+
+
+def test_two_thousand_rows_are_put_quickly_and_each_as_fast_as_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What the disk takes to flush is its own matter.
+    monkeypatch.setattr("os.fsync", lambda number: None)
+    store = Store(tmp_path)
+    rows = [make_row(make_cell(seed=seed)) for seed in range(2000)]
+    began, taken = time.process_time(), []
+    for start in range(0, 2000, 500):
+        at = time.process_time()
+        for row in rows[start : start + 500]:
+            store.put([row])
+        taken.append(time.process_time() - at)
+    assert time.process_time() - began < 2.0
+    assert taken[-1] < 3 * taken[0] + 0.1
+    at = time.process_time()
+    assert store.missing([make_cell(seed=seed) for seed in range(2001)]) == {make_cell(seed=2000).key}
+    assert time.process_time() - at < 2.0
+
+
+def test_rows_are_flushed_to_the_disk_before_put_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr("os.fsync", lambda number: sizes.append(only_file(tmp_path).stat().st_size))
+    Store(tmp_path).put([make_row(make_cell()), make_row(make_cell(seed=1))])
+    assert sizes == [only_file(tmp_path).stat().st_size]
