@@ -21,7 +21,7 @@ from benchmarks.common import Line, Report, chosen_device, finish, number, parse
 
 if TYPE_CHECKING:
     from bench.api import Budget
-    from bench.experiment.expand import Job
+    from bench.experiment.cell import Job
     from bench.plugins.registry import Registry
     from bench.problem.build import Problem
     from benchmarks.roofline import Machine, Work
@@ -149,7 +149,8 @@ def measure(job: Job, registry: Registry, machine: Machine, device: str, count_o
 
 def nine_replicas(registry: Registry) -> Job:
     """Return a job of nine VSAEs on data of MNIST+SVHN's size: three seeds under three ratios."""
-    from bench.experiment.expand import Job, Selection, cells_of
+    from bench.experiment.cell import Job
+    from bench.experiment.expand import Selection, cells_of
     from bench.run.plan import RunRequest, contents_of, grid_of_your_own
 
     request = RunRequest(preset="paper", methods=("vsae",), datasets=(NINE,), ratios=(0.3, 0.5, 0.7))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.common import Line, Report, alternate, finish, isolated, medians, parsed, parser, spread
 
 if TYPE_CHECKING:
-    from bench.experiment.expand import Cell
+    from bench.experiment.cell import Cell
     from bench.experiment.spec import TableSpec
     from bench.plugins.registry import Registry
 

@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.experiment.expand import Cell, Job, Selection, cells_of, jobs_of
+from bench.experiment.cell import Cell, Job
+from bench.experiment.expand import Selection, cells_of, jobs_of
 from bench.experiment.presets import budget_for
 from bench.experiment.spec import parse_spec
 from bench.files.fetch import content_of

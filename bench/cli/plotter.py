@@ -11,7 +11,8 @@ from urllib.parse import quote
 from bench.data.schema import IntArray, Schema
 from bench.data.table import Values
 from bench.errors import BenchError, closest
-from bench.experiment.expand import Cell, Job, preferred_protocol, sets_of
+from bench.experiment.cell import Cell, Job
+from bench.experiment.expand import preferred_protocol, sets_of
 from bench.experiment.presets import budget_for
 from bench.experiment.spec import Column, Defaults, Row, TableSpec
 from bench.paths import shipped_rows_folder

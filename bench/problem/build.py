@@ -17,7 +17,7 @@ from bench.problem.mechanisms import draw_observed, realised_ratio
 from bench.seeds import canonical_json, generator
 
 if TYPE_CHECKING:
-    from bench.experiment.expand import Cell
+    from bench.experiment.cell import Cell
     from bench.plugins.contracts import Mechanism
 
 TEST_SHARE = 0.2

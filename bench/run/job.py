@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError, Stopped
-from bench.experiment.expand import Cell, Job
+from bench.experiment.cell import Cell, Job
 from bench.plugins.contracts import Budget
 from bench.plugins.registry import PluginInfo, Registry, available, load
 from bench.run.allocator import keep_freed_memory

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, closest
+from bench.experiment.cell import Cell, Job
 from bench.experiment.expand import (
-    Cell,
-    Job,
     Selection,
     cells_of,
     chosen_entries,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from bench.experiment.expand import Job
+from bench.experiment.cell import Job
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

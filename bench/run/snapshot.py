@@ -22,7 +22,7 @@ from bench.data.schema import AnyArray, Attribute, BoolArray, IntArray, Schema
 from bench.data.table import Values, unit_scale
 from bench.data.view import Incomplete
 from bench.errors import BenchError, Stopped
-from bench.experiment.expand import Cell, Job
+from bench.experiment.cell import Cell, Job
 from bench.plugins.contracts import Method
 from bench.plugins.registry import PluginInfo, Registry, load
 from bench.run.job import Surroundings, as_plain_json, fit_and_impute, load_for, reason_to_skip, too_wide

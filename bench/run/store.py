@@ -23,7 +23,7 @@ from bench.seeds import canonical_json
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.experiment.expand import Cell
+    from bench.experiment.cell import Cell
 
 Row = dict[str, Any]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import engine_version
 from bench.errors import BenchError, Stopped, closest
-from bench.experiment.expand import Cell
+from bench.experiment.cell import Cell
 from bench.experiment.presets import budget_for
 from bench.experiment.tuned import TUNED, Tuned, TunedParameters, tuned_folder
 from bench.plugins.contracts import Budget, Context

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.errors import BenchError, Stopped
-from bench.experiment.expand import Job
+from bench.experiment.cell import Job
 from bench.plugins.registry import Registry
 from bench.run.job import THREAD_VARIABLES, Row, Surroundings, failed_rows, job_as_json, run_job, run_job_json
 

@@ -17,10 +17,8 @@ import pytest
 
 from bench import engine_version
 from bench.errors import BenchError
+from bench.experiment.cell import STACKED_OVER, Cell, Job
 from bench.experiment.expand import (
-    STACKED_OVER,
-    Cell,
-    Job,
     Selection,
     cells_of,
     chosen_entries,
@@ -99,7 +97,7 @@ def test_a_fixed_cell_keeps_its_key() -> None:
 
 def test_the_key_knows_no_path_clock_process_or_environment(tmp_path: Path) -> None:
     program = (
-        "import sys, json; from bench.experiment.expand import Cell; print(Cell.from_json(json.load(sys.stdin)).key)"
+        "import sys, json; from bench.experiment.cell import Cell; print(Cell.from_json(json.load(sys.stdin)).key)"
     )
     cell = make_cell()
     told = subprocess.run(

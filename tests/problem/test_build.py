@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bench.api import Attribute, BoolArray, FloatArray, Mechanism, Schema, Table, Values
-from bench.experiment.expand import Cell
+from bench.experiment.cell import Cell
 from bench.problem.build import Problem, build_problem, hold_out, split_rows
 from bench.problem.mechanisms import Mar, Mcar
 from bench.seeds import generator

@@ -22,7 +22,7 @@ from bench.api import Attribute, BenchError, Schema, Values
 from bench.cli.app import main
 from bench.cli.plotter import PlotRequest, plot_imputations, plot_ratios, plot_training, ratio_spec
 from bench.data.schema import AnyArray
-from bench.experiment.expand import Job
+from bench.experiment.cell import Job
 from bench.files.fetch import load_table
 from bench.plugins.registry import Registry, load
 from bench.problem.metrics import reference_of, score

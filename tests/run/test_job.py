@@ -15,7 +15,8 @@ import torch
 from rich.console import Console
 
 from bench.errors import Stopped
-from bench.experiment.expand import Job, Selection, cells_of, jobs_of
+from bench.experiment.cell import Job
+from bench.experiment.expand import Selection, cells_of, jobs_of
 from bench.experiment.spec import parse_spec
 from bench.plugins.registry import Registry
 from bench.report import collect, read_published

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench.experiment.expand import Job
+from bench.experiment.cell import Job
 from bench.run.progress import LINE_SECONDS, RunProgress, cost_of, duration_text, recorded_costs
 from tests.toys import make_cell, make_row
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench.errors import BenchError
-from bench.experiment.expand import Cell
+from bench.experiment.cell import Cell
 from bench.run.store import Store
 from bench.seeds import canonical_json
 from tests.toys import make_cell, make_row

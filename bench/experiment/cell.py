@@ -1,0 +1,97 @@
+"""A cell: one number's worth of work as a frozen value, and the jobs that cells are computed in.
+
+A cell's key is the hash of its canonical JSON, which holds no path, no object and nothing of the environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+from bench.experiment.presets import HIGHEST
+from bench.seeds import digest
+
+#: Fields in which the cells of one stack may differ.
+STACKED_OVER = (
+    "seed",
+    "mechanism",
+    "mechanism_version",
+    "mechanism_parameters",
+    "mechanism_overrides",
+    "ratio",
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One data set, mechanism, method and seed: what a row of the store answers."""
+
+    dataset: str
+    #: Content hash of the table the data set gave.
+    content: str
+    include_target: bool
+    mechanism: str
+    mechanism_version: int
+    mechanism_parameters: Mapping[str, Any] = field(hash=False)
+    #: What the table spec said of them; the field above holds the parameters that result.
+    mechanism_overrides: Mapping[str, Any] = field(hash=False)
+    ratio: float
+    method: str
+    method_version: int
+    parameter_set: str
+    #: What the table spec changed in the parameter set, and the parameters that result.
+    overrides: Mapping[str, Any] = field(hash=False)
+    parameters: Mapping[str, Any] = field(hash=False)
+    seed: int
+    repeat: str
+    protocol: str
+    preset: str
+    budget: Mapping[str, Any] = field(hash=False)
+    engine: int
+    #: Of float32 matrix products (``bench.experiment.presets``); the highest where a method does not use torch.
+    precision: str = HIGHEST
+
+    @cached_property
+    def key(self) -> str:
+        """The SHA-256 of the cell's canonical JSON."""
+        return digest(self.as_json())
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the cell as plain JSON values; the highest precision goes without saying."""
+        value = asdict(self)
+        if self.precision == HIGHEST:
+            del value["precision"]
+        return value
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Cell:
+        """Read a cell back from JSON."""
+        return cls(**value)
+
+    @property
+    def data_seed(self) -> int:
+        """The seed of split and mask: this cell's, or always 0 where repetitions redraw the initialisation only."""
+        return self.seed if self.repeat == "all" else 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """Cells computed together: one stack of a method that stacks, else one cell."""
+
+    cells: tuple[Cell, ...]
+
+    @cached_property
+    def key(self) -> str:
+        """The identity of the job: the hash of its cells' keys."""
+        return digest([cell.key for cell in self.cells])
+
+    @property
+    def label(self) -> str:
+        """The job in words, for progress displays."""
+        first = self.cells[0]
+        changed = "".join(f", {name}={value}" for name, value in first.overrides.items())
+        holes = {f", {cell.mechanism} {cell.ratio:g}" for cell in self.cells}
+        alone = f", seed {first.seed}" if len(self.cells) == 1 else ""
+        return f"{first.method}{changed} on {first.dataset}{holes.pop() if len(holes) == 1 else ''}{alone}"

@@ -1,0 +1,61 @@
+"""A result: what came of a cell, as it is stored; its one reader and one writer of JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from bench.errors import BenchError
+from bench.experiment.cell import Cell
+
+Status = Literal["ok", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a cell: its status and scores, and what it was computed with.
+
+    ``metrics`` maps a scope (``all``, ``something_observed``, ...) to metrics, ``attributes`` an attribute to its own,
+    ``counts`` says how many entries were scored. ``seconds`` and ``peak_memory_mib`` are those of the whole job, whose
+    cells' keys are ``stack``. ``traceback`` is None unless the job failed.
+    """
+
+    cell: Cell
+    key: str
+    status: Status
+    reason: str | None = None
+    variant: str = "full"
+    source: str = ""
+    missing_ratio: float | None = None
+    mask_hash: str | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    counts: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    peak_memory_mib: float | None = None
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    stack: tuple[str, ...] = ()
+    traceback: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the result as plain JSON values; a traceback only where there is one."""
+        value: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        value |= {"cell": self.cell.as_json(), "warnings": list(self.warnings), "stack": list(self.stack)}
+        if self.traceback is None:
+            del value["traceback"]
+        return value
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Result:
+        """Read a stored row, of this version or an older one. Raises BenchError on anything else."""
+        try:
+            known = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
+            known["cell"] = Cell.from_json(value["cell"])
+            for name in ("warnings", "stack"):
+                known[name] = tuple(value.get(name, ()))
+            return cls(**known)
+        except (KeyError, TypeError) as error:
+            raise BenchError(f"a stored row cannot be read: {error}") from None
