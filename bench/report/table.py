@@ -14,7 +14,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from bench.errors import BenchError, closest
+from bench.experiment.cell import Cell
 from bench.experiment.presets import HIGHEST, PRESETS, require_precision
+from bench.experiment.result import Result
 from bench.experiment.spec import Entry, Row, TableSpec
 from bench.experiment.tuned import TUNED
 from bench.report.published import Published, PublishedValue
@@ -25,7 +27,6 @@ from bench.seeds import canonical_json
 #: ``unobtained`` a data set that is not here.
 Status = Literal["ok", "partial", "failed", "skipped", "unscored", "missing", "unavailable", "unobtained"]
 Verdict = Literal["", "floor", "better than floor", "no better than floor"]
-StoredRow = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class ReportTable:
 
 def collect(
     spec: TableSpec,
-    rows: Iterable[StoredRow],
+    rows: Iterable[Result],
     published: Published | None = None,
     preset: str | None = None,
     parameter_set: str = "default",
@@ -149,11 +150,11 @@ def collect(
     require_precision(precision)
     entries = spec.entries()
     lacking = _Lacking(known_methods, unobtained or {})
-    by_preset: dict[str, list[StoredRow]] = defaultdict(list)
+    by_preset: dict[str, list[Result]] = defaultdict(list)
     for row in rows:
-        own = precision if row["cell"]["method"] in torch_methods else HIGHEST
-        if _belongs(row["cell"], spec, parameter_set, own, known_methods or {}):
-            by_preset[row["cell"]["preset"]].append(row)
+        own = precision if row.cell.method in torch_methods else HIGHEST
+        if _belongs(row.cell, spec, parameter_set, own, known_methods or {}):
+            by_preset[row.cell.preset].append(row)
     if preset is None:
         names = sorted(by_preset, key=_preset_rank)
         choices = [(name, _cells(spec, entries, by_preset[name], lacking)) for name in names]
@@ -202,18 +203,18 @@ def asked_of_store(spec: TableSpec, preset: str | None = None) -> dict[str, Any]
 
 
 def _belongs(
-    cell: Mapping[str, Any],
+    cell: Cell,
     spec: TableSpec,
     parameter_set: str,
     precision: str,
     known_methods: Mapping[str, Collection[str]],
 ) -> bool:
     """Return whether a row can be in this table at all, whatever its cell."""
-    parameterless = not cell["parameters"] and not cell.get("overrides")
-    shown_set = parameter_set if parameter_set in known_methods.get(cell["method"], {parameter_set}) else "default"
-    same_set = cell["parameter_set"] == shown_set or parameterless
-    same_way = cell["repeat"] == spec.repeat and cell.get("precision", HIGHEST) == precision
-    return same_set and same_way and cell["seed"] in spec.seeds
+    parameterless = not cell.parameters and not cell.overrides
+    shown_set = parameter_set if parameter_set in known_methods.get(cell.method, {parameter_set}) else "default"
+    same_set = cell.parameter_set == shown_set or parameterless
+    same_way = cell.repeat == spec.repeat and cell.precision == precision
+    return same_set and same_way and cell.seed in spec.seeds
 
 
 def _preset_rank(preset: str) -> tuple[int, str]:
@@ -242,16 +243,16 @@ def _published(entry: Entry, published: Published | None, spec: TableSpec) -> Pu
     return published[entry.published]
 
 
-def _row_key(cell: Mapping[str, Any]) -> Hashable:
+def _row_key(cell: Cell) -> Hashable:
     """Return what a row's cell and a table's entry have to agree in."""
     return (
-        cell["dataset"],
-        cell["include_target"],
-        cell["mechanism"],
-        cell["ratio"],
-        cell["method"],
-        cell["protocol"],
-        canonical_json(cell.get("overrides") or {}),
+        cell.dataset,
+        cell.include_target,
+        cell.mechanism,
+        cell.ratio,
+        cell.method,
+        cell.protocol,
+        canonical_json(dict(cell.overrides)),
     )
 
 
@@ -268,12 +269,12 @@ def _entry_key(entry: Entry) -> Hashable:
     )
 
 
-def _same_mechanism(cell: Mapping[str, Any], entry: Entry) -> bool:
+def _same_mechanism(cell: Cell, entry: Entry) -> bool:
     """Return whether a row's mechanism parameters are those of an entry, which names only the ones it overrides."""
     asked = dict(entry.mechanism_parameters)
-    if "mechanism_overrides" in cell:
-        return bool(cell["mechanism_overrides"] == asked)
-    resolved = cell["mechanism_parameters"]
+    if cell.mechanism_overrides is not None:
+        return bool(cell.mechanism_overrides == asked)
+    resolved = cell.mechanism_parameters
     return all(name in resolved and resolved[name] == value for name, value in asked.items())
 
 
@@ -287,47 +288,47 @@ def _condition(entry: Entry) -> Hashable:
     return (_data(entry), entry.mechanism, canonical_json(dict(entry.mechanism_parameters)), entry.ratio)
 
 
-def _content(row: StoredRow) -> tuple[str, str]:
+def _content(row: Result) -> tuple[str, str]:
     """Return the data of a row: its variant and content hash."""
-    return row["variant"], row["cell"]["content"]
+    return row.variant, row.cell.content
 
 
-def _version(row: StoredRow) -> tuple[int, int, str]:
+def _version(row: Result) -> tuple[int, int, str]:
     """Return the versions a condition's rows share, newer ones larger, and the budget."""
-    cell = row["cell"]
-    return cell["engine"], cell["mechanism_version"], canonical_json(cell["budget"])
+    cell = row.cell
+    return cell.engine, cell.mechanism_version, canonical_json(cell.budget)
 
 
-def _recipe(row: StoredRow) -> tuple[int, str]:
+def _recipe(row: Result) -> tuple[int, str]:
     """Return what the seeds of a cell share: the method's version, newer ones larger, and its resolved parameters.
 
     Tuned parameters are each seed's own.
     """
-    cell = row["cell"]
-    return cell["method_version"], TUNED if cell["parameter_set"] == TUNED else canonical_json(cell["parameters"])
+    cell = row.cell
+    return cell.method_version, TUNED if cell.parameter_set == TUNED else canonical_json(cell.parameters)
 
 
-def _filled(rows: Iterable[StoredRow]) -> int:
+def _filled(rows: Iterable[Result]) -> int:
     """Return the number of different cells that ran well."""
-    return len({row["key"] for row in rows if row["status"] == "ok"})
+    return len({row.key for row in rows if row.status == "ok"})
 
 
-def _cells(spec: TableSpec, entries: Sequence[Entry], rows: Iterable[StoredRow], lacking: _Lacking) -> list[ReportCell]:
+def _cells(spec: TableSpec, entries: Sequence[Entry], rows: Iterable[Result], lacking: _Lacking) -> list[ReportCell]:
     """Return the cells of a table from the rows of one preset."""
-    index: dict[Hashable, list[StoredRow]] = defaultdict(list)
+    index: dict[Hashable, list[Result]] = defaultdict(list)
     for row in rows:
-        index[_row_key(row["cell"])].append(row)
+        index[_row_key(row.cell)].append(row)
     found = [
-        [row for row in index.get(_entry_key(entry), ()) if _same_mechanism(row["cell"], entry)] for entry in entries
+        [row for row in index.get(_entry_key(entry), ()) if _same_mechanism(row.cell, entry)] for entry in entries
     ]
     found = _of_one_content(entries, found)
     found = _of_one_version(spec, entries, found)
     return [_cell(spec, entry, own, lacking) for entry, own in zip(entries, found, strict=True)]
 
 
-def _of_one_content(entries: Sequence[Entry], found: list[list[StoredRow]]) -> list[list[StoredRow]]:
+def _of_one_content(entries: Sequence[Entry], found: list[list[Result]]) -> list[list[Result]]:
     """Keep, for each data set, the rows of one content: one that ran, the full data, then the one with most rows."""
-    pooled: dict[Hashable, dict[tuple[str, str], list[StoredRow]]] = defaultdict(lambda: defaultdict(list))
+    pooled: dict[Hashable, dict[tuple[str, str], list[Result]]] = defaultdict(lambda: defaultdict(list))
     for entry, rows in zip(entries, found, strict=True):
         for row in rows:
             pooled[_data(entry)][_content(row)].append(row)
@@ -341,20 +342,20 @@ def _of_one_content(entries: Sequence[Entry], found: list[list[StoredRow]]) -> l
     ]
 
 
-def _of_one_version(spec: TableSpec, entries: Sequence[Entry], found: list[list[StoredRow]]) -> list[list[StoredRow]]:
+def _of_one_version(spec: TableSpec, entries: Sequence[Entry], found: list[list[Result]]) -> list[list[Result]]:
     """Keep, for each condition, the rows of the newest engine and mechanism, then the budget with most rows."""
-    pooled: dict[Hashable, dict[tuple[int, int, str], list[StoredRow]]] = defaultdict(lambda: defaultdict(list))
+    pooled: dict[Hashable, dict[tuple[int, int, str], list[Result]]] = defaultdict(lambda: defaultdict(list))
     for entry, rows in zip(entries, found, strict=True):
         for row in rows:
             pooled[_condition(entry)][_version(row)].append(row)
     chosen = {}
     for condition, versions in pooled.items():
         best = max(versions, key=lambda v: (v[0], v[1], _filled(versions[v]), v[2]))
-        parameters = {canonical_json(row["cell"]["mechanism_parameters"]) for row in versions[best]}
+        parameters = {canonical_json(row.cell.mechanism_parameters) for row in versions[best]}
         if len(parameters) > 1:
-            cell = versions[best][0]["cell"]
+            cell = versions[best][0].cell
             raise BenchError(
-                f"table spec '{spec.id}': there are rows of '{cell['dataset']}' under '{cell['mechanism']}' with "
+                f"table spec '{spec.id}': there are rows of '{cell.dataset}' under '{cell.mechanism}' with "
                 f"different parameters ({' and '.join(sorted(parameters))}); say which in 'mechanism_parameters'"
             )
         chosen[condition] = best
@@ -364,20 +365,20 @@ def _of_one_version(spec: TableSpec, entries: Sequence[Entry], found: list[list[
     ]
 
 
-def _cell(spec: TableSpec, entry: Entry, rows: Sequence[StoredRow], lacking: _Lacking) -> ReportCell:
+def _cell(spec: TableSpec, entry: Entry, rows: Sequence[Result], lacking: _Lacking) -> ReportCell:
     """Return one cell from the rows that match it, of one content and condition."""
     digits = spec.digits(entry.column)
     if not rows:
         status, reason = lacking.why(entry)
         return ReportCell(entry, status, digits, reason=reason)
-    recipes: dict[tuple[int, str], list[StoredRow]] = defaultdict(list)
+    recipes: dict[tuple[int, str], list[Result]] = defaultdict(list)
     for row in rows:
         recipes[_recipe(row)].append(row)
     best = max(recipes, key=lambda recipe: (recipe[0], _filled(recipes[recipe]), recipe[1]))
-    by_seed: dict[int, StoredRow] = {}
+    by_seed: dict[int, Result] = {}
     for row in recipes[best]:
-        seed = row["cell"]["seed"]
-        if row["status"] == "ok" or by_seed.get(seed, {}).get("status") != "ok":
+        seed = row.cell.seed
+        if row.status == "ok" or seed not in by_seed or by_seed[seed].status != "ok":
             by_seed[seed] = row
     scores = {seed: _score(by_seed[seed], entry) for seed in spec.seeds if seed in by_seed}
     values = {seed: value for seed, value in scores.items() if value is not None}
@@ -385,7 +386,7 @@ def _cell(spec: TableSpec, entry: Entry, rows: Sequence[StoredRow], lacking: _La
     if len(values) == len(spec.seeds):
         status = "ok"
     elif not values:
-        states = {row["status"] for row in by_seed.values()}
+        states = {row.status for row in by_seed.values()}
         status = "failed" if "failed" in states else "skipped" if "skipped" in states else "unscored"
     variant, content = _content(recipes[best][0])
     return ReportCell(
@@ -399,33 +400,33 @@ def _cell(spec: TableSpec, entry: Entry, rows: Sequence[StoredRow], lacking: _La
         content=content,
         subset=variant != "full",
         collapsed=tuple(seed for seed in values if _collapsed(by_seed[seed])),
-        warnings=tuple(dict.fromkeys(text for seed in values for text in by_seed[seed].get("warnings", ()))),
+        warnings=tuple(dict.fromkeys(text for seed in values for text in by_seed[seed].warnings)),
     )
 
 
-def _collapsed(row: StoredRow) -> bool:
+def _collapsed(row: Result) -> bool:
     """Return whether a training's best state was within 1 % of the floor, or worse, on held-out observed entries."""
-    error = row.get("diagnostics", {}).get("best_validation_error")
+    error = row.diagnostics.get("best_validation_error")
     return error is not None and error > 0.99
 
 
-def _score(row: StoredRow, entry: Entry) -> float | None:
+def _score(row: Result, entry: Entry) -> float | None:
     """Return the entry's metric in a row, None where the row failed or has nothing to score by it."""
-    if row["status"] != "ok":
+    if row.status != "ok":
         return None
-    scopes, attributes = row.get("metrics") or {}, row.get("attributes") or {}
+    scopes, attributes = row.metrics, row.attributes
     scores = scopes[entry.attribute] if entry.attribute in scopes else attributes.get(entry.attribute, {})
     value = scores.get(entry.metric)
     return float(value) if value is not None and math.isfinite(value) else None
 
 
-def _entries(row: StoredRow, entry: Entry) -> int | None:
+def _entries(row: Result, entry: Entry) -> int | None:
     """Return how many entries of the cell's attribute, or of all, were scored in a row; None where it does not say."""
-    counts = row.get("counts") if entry.attribute == "all" else (row.get("attributes") or {}).get(entry.attribute)
+    counts = row.counts if entry.attribute == "all" else row.attributes.get(entry.attribute)
     return (counts or {}).get("entries")
 
 
-def _reason(spec: TableSpec, entry: Entry, by_seed: Mapping[int, StoredRow], values: Mapping[int, float]) -> str:
+def _reason(spec: TableSpec, entry: Entry, by_seed: Mapping[int, Result], values: Mapping[int, float]) -> str:
     """Return why a cell lacks seeds, or an empty text where it lacks none."""
     lacking: dict[str, list[int]] = defaultdict(list)
     for seed in spec.seeds:
@@ -434,11 +435,11 @@ def _reason(spec: TableSpec, entry: Entry, by_seed: Mapping[int, StoredRow], val
         row = by_seed.get(seed)
         if row is None:
             lacking["not run"].append(seed)
-        elif row["status"] == "ok":
+        elif row.status == "ok":
             lacking[f"no '{entry.metric}' of '{entry.attribute}' to score"].append(seed)
         else:
-            told = " ".join(str(row.get("reason") or "no reason given").split())
-            lacking[f"{row['status']}: {told}"].append(seed)
+            told = " ".join(str(row.reason or "no reason given").split())
+            lacking[f"{row.status}: {told}"].append(seed)
     if not lacking:
         return ""
     if len(lacking) == 1 and not values:

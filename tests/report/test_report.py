@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 from bench.errors import BenchError
+from bench.experiment.result import Result
 from bench.experiment.spec import PublishedKey, TableSpec, load_spec, parse_spec, table_ids
 from bench.paths import shipped_rows_folder
-from bench.report import ReportCell, ReportTable, asked_of_store, collect, read_published, write_report
+import bench.report
+from bench.report import ReportCell, ReportTable, asked_of_store, read_published, write_report
 from bench.report.csv import csv_table
 from bench.report.figures.table_dots import draw_table, plot_table
 from bench.report.latex import escape, latex_document, latex_table
@@ -169,6 +171,12 @@ PUBLISHED = {
 }
 
 
+def collect(spec: TableSpec, rows: Iterable[Any], *arguments: Any, **options: Any) -> ReportTable:
+    """Build a table from results, or from rows as they are stored."""
+    results = [row if isinstance(row, Result) else Result.from_json(row) for row in rows]
+    return bench.report.collect(spec, results, *arguments, **options)
+
+
 def stored(
     method: str, dataset: str, seed: int, metrics: dict[str, float] | None = None, **changes: Any
 ) -> dict[str, Any]:
@@ -308,7 +316,7 @@ def test_what_a_store_is_asked_for_gives_the_table_that_all_of_its_rows_give(nam
         question = asked_of_store(asking, preset)
         asked, every = list(store.rows(**question)), store.rows(question["datasets"], question["methods"])
         assert collect(asking, asked, None, preset) == collect(asking, every, None, preset)
-    assert {row["cell"]["seed"] for row in store.rows(**asked_of_store(one_seed))} <= {1}
+    assert {row.cell.seed for row in store.rows(**asked_of_store(one_seed))} <= {1}
     if name == "table06" and preset != "paper":
         assert 0 < len(asked) < len(list(store.rows())) / 2
 
