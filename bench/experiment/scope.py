@@ -8,7 +8,7 @@ from bench.errors import BenchError
 from bench.experiment.presets import HIGHEST, budget_for, require_precision
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scope:
     """What was asked for. An empty tuple stands for everything, or for what the verb takes by default.
 

@@ -318,9 +318,7 @@ def _cells(spec: TableSpec, entries: Sequence[Entry], rows: Iterable[Result], la
     index: dict[Hashable, list[Result]] = defaultdict(list)
     for row in rows:
         index[_row_key(row.cell)].append(row)
-    found = [
-        [row for row in index.get(_entry_key(entry), ()) if _same_mechanism(row.cell, entry)] for entry in entries
-    ]
+    found = [[row for row in index.get(_entry_key(entry), ()) if _same_mechanism(row.cell, entry)] for entry in entries]
     found = _of_one_content(entries, found)
     found = _of_one_version(spec, entries, found)
     return [_cell(spec, entry, own, lacking) for entry, own in zip(entries, found, strict=True)]

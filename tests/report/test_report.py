@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+import bench.report
 from bench.errors import BenchError
 from bench.experiment.result import Result
 from bench.experiment.spec import PublishedKey, TableSpec, load_spec, parse_spec, table_ids
 from bench.paths import shipped_rows_folder
-import bench.report
 from bench.report import ReportCell, ReportTable, asked_of_store, read_published, write_report
 from bench.report.csv import csv_table
 from bench.report.figures.table_dots import draw_table, plot_table
