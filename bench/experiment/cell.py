@@ -71,6 +71,8 @@ class Cell:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Cell:
         """Read a cell back from JSON; raises TypeError on anything else."""
+        if "mechanism_overrides" in value:
+            return cls(**value)
         return cls(**{"mechanism_overrides": None, "overrides": {}, **value})
 
     @property

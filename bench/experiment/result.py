@@ -52,7 +52,7 @@ class Result:
     def from_json(cls, value: Mapping[str, Any]) -> Result:
         """Read a stored row, of this version or an older one. Raises BenchError on anything else."""
         try:
-            known = {name: item for name, item in value.items() if name in _FIELDS}
+            known = dict(value) if value.keys() <= _FIELDS else {name: value[name] for name in _FIELDS & value.keys()}
             known["cell"] = Cell.from_json(value["cell"])
             known["warnings"] = tuple(value.get("warnings", ()))
             known["stack"] = tuple(value.get("stack", ()))
