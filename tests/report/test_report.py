@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from bench.errors import BenchError
-from bench.experiment.spec import PublishedKey, TableSpec, load_spec, parse_spec, table_ids
+from bench.experiment.reader import load_spec, parse_spec, table_ids
+from bench.experiment.specs import PublishedKey, TableSpec
 from bench.paths import shipped_rows_folder
 from bench.report import ReportCell, ReportTable, asked_of_store, collect, read_published, write_report
 from bench.report.csv import csv_table
@@ -47,7 +48,7 @@ attribute = "all"
 [format]
 digits = 3
 delta = 0.0005
-stub = "Attribute type"
+row_heading = "Attribute type"
 
 [[rows]]
 label = "Forest"
@@ -548,7 +549,7 @@ def test_a_stand_in_is_marked_in_every_column_and_compares_with_nothing() -> Non
 def test_data_that_is_not_here_is_said_where_there_are_no_rows(spec: TableSpec) -> None:
     rows = seeds_of("vsae", "yeast", "nrmse_rel", [0.3] * 3)
     table = collect(spec, rows, unobtained={"yeast": "put it there", "mushroom": "ask for it"})
-    assert {cell.status for cell in table.cells if cell.entry.dataset == "mushroom"} == {"unobtained"}
+    assert {cell.status for cell in table.cells if cell.spec.dataset == "mushroom"} == {"unobtained"}
     assert table.cell(0, 1, 0).values == (0.3,) * 3 and table.cell(0, 1, 0).mark == ""
     text = markdown_table(table)
     assert "| no data<sup>b</sup> |" in text
@@ -627,7 +628,7 @@ def test_hostile_text_is_escaped() -> None:
 def filled(spec: TableSpec) -> list[dict[str, Any]]:
     """Return rows for all cells of a table, one of them failed and one data set a subset."""
     level = {"pfc": 0.4, "nrmse_rel": 0.37, "nrmse_std": 0.95, "mse": 0.07, "mse_sum": 0.13}
-    entries = spec.entries()
+    entries = spec.cells()
     rows: dict[str, dict[str, Any]] = {}
     for index, entry in enumerate(entries):
         for seed in spec.seeds:
@@ -668,7 +669,7 @@ def test_a_real_latex_compiles_every_table_empty_filled_and_hostile(tmp_path: Pa
             "title": HOSTILE,
             "caption": HOSTILE,
             "notes": (HOSTILE, HOSTILE),
-            "blocks": tuple(block.model_copy(update={"label": f"[{HOSTILE}"}) for block in spec.blocks),
+            "sections": tuple(section.model_copy(update={"label": f"[{HOSTILE}"}) for section in spec.sections),
             "rows": tuple(row.model_copy(update={"label": f"*{HOSTILE}"}) for row in spec.rows),
             "columns": tuple(c.model_copy(update={"label": HOSTILE, "group": f"[{HOSTILE}"}) for c in spec.columns),
         }
@@ -769,9 +770,9 @@ def test_the_terminal_shows_every_number_at_any_width(golden: ReportTable, width
 
 def test_rendering_loads_no_heavy_package() -> None:
     code = (
-        "import sys, bench.experiment.spec, bench.report as r, bench.report.latex as l, bench.report.markdown as m\n"
+        "import sys, bench.experiment.reader, bench.report as r, bench.report.latex as l, bench.report.markdown as m\n"
         "import bench.report.csv as c, bench.report.terminal as t\n"
-        "table = r.collect(bench.experiment.spec.load_spec('6'), [], r.read_published())\n"
+        "table = r.collect(bench.experiment.reader.load_spec('6'), [], r.read_published())\n"
         "l.latex_table(table), m.markdown_table(table), c.csv_table(table), t.print_table(table)\n"
         "heavy = {'torch', 'pandas', 'matplotlib', 'sklearn', 'scipy'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
@@ -782,5 +783,5 @@ def test_rendering_loads_no_heavy_package() -> None:
 
 
 def test_a_cell_without_values_has_no_mean(spec: TableSpec) -> None:
-    cell = ReportCell(spec.entries()[0], "missing", 3)
+    cell = ReportCell(spec.cells()[0], "missing", 3)
     assert cell.mean is None and cell.sd is None and cell.n == 0 and cell.difference is None
