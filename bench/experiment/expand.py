@@ -87,7 +87,7 @@ def columns_for(info: PluginInfo, **fields: Any) -> list[ColumnSpec]:
     """Return the columns a data set gets in a table: one per family of metrics its kinds call for."""
     wanted = []
     if "numeric" in info.kinds:
-        wanted += [("nrmse_rel", "numerical"), ("nrmse_std", "in sd")]
+        wanted += [("nrmse_rel", "numerical"), ("nrmse_std", "RMSE / SD")]
     if "categorical" in info.kinds:
         wanted.append(("pfc", "categorical"))
     if {"image", "features"} & set(info.kinds):

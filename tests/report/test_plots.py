@@ -27,9 +27,17 @@ from bench.files.fetch import load_table
 from bench.plugins.registry import Registry, load
 from bench.problem.metrics import reference_of, score
 from bench.report import collect
-from bench.report.figures.attribute import ScoredRows, confusion_panels, draws_panels, scatter_panels
 from bench.report.figures.curves import RatioPanel, ratio_panels
-from bench.report.figures.grid import Hidden, Picture, ShownRows, Words, imputation_lines, sample_lines, tiles_that_fit
+from bench.report.figures.grid import (
+    Hidden,
+    Picture,
+    ShownRows,
+    Words,
+    imputation_lines,
+    sample_lines,
+    thumbnails_that_fit,
+)
+from bench.report.figures.panels import ScoredRows, confusion_panels, draws_panels, scatter_panels
 from bench.report.figures.style import Heading, save_figure, series_style, wrapped
 from bench.run.job import Surroundings, run_job
 from bench.run.snapshot import Exhibit, exhibit_path, keep_exhibit, kept_exhibit, make_exhibit, rows_to_show
@@ -133,7 +141,7 @@ def test_curves_are_mean_and_deviation_as_pandas_has_them(place: Path, call: Cal
     )
     panels = ratio_panels(collect(spec, store.rows()))
     frame = store.frame()
-    assert [panel.label for panel in panels] == ["NRMSE (in sd)", "PFC (share of entries)"]
+    assert [panel.label for panel in panels] == ["RMSE / SD", "PFC (share of entries)"]
     for panel, metric in zip(panels, ("all.nrmse_std", "all.pfc"), strict=True):
         assert [(curve.label, curve.floor) for curve in panel.curves] == [
             ("mean_mode (floor)", True),
@@ -361,22 +369,26 @@ def shown_rows() -> ShownRows:
     return ShownRows(PICTURED, pictured([0, 1], 0), observed, np.ones((2, 4), dtype=bool))
 
 
-def test_tiles_show_the_truth_what_is_hidden_and_what_is_right() -> None:
+def test_thumbnails_show_the_truth_what_is_hidden_and_what_is_right() -> None:
     rows = shown_rows()
     right, wrong = pictured([0, 1], 1), pictured([1, 0], 2)
     truth, observed, ours, theirs = imputation_lines(rows, {"ours": right, "theirs": wrong}, 5)
     assert [line.label for line in (truth, observed, ours, theirs)] == ["truth", "observed", "ours", "theirs"]
-    left, far, label, weight = truth.tiles[0]
+    left, far, label, weight = truth.thumbnails[0]
     assert isinstance(left, Picture) and isinstance(far, Picture) and isinstance(label, Words)
     np.testing.assert_array_equal(left.pixels, rows.truth.blocks["left"][0].reshape(2, 3))
     assert far.pixels.shape == (2, 2, 3)
     assert label == Words("T-shirt/top") and weight == Words("2.5")
-    assert observed.tiles[0][1:3] == (Hidden((2, 2, 3)), Words("?"))
-    assert observed.tiles[1][0] == Hidden((2, 3))
+    assert observed.thumbnails[0][1:3] == (Hidden((2, 2, 3)), Words("?"))
+    assert observed.thumbnails[1][0] == Hidden((2, 3))
     # Only what was hidden, in its place.
-    assert ours.tiles[0][0] is None and ours.tiles[0][2] == Words("T-shirt/top", True) and ours.tiles[0][3] is None
-    assert theirs.tiles[0][2] == Words("bag", False)
-    assert isinstance(ours.tiles[1][0], Picture) and ours.tiles[1][1:] == (None, None, None)
+    assert (
+        ours.thumbnails[0][0] is None
+        and ours.thumbnails[0][2] == Words("T-shirt/top", True)
+        and ours.thumbnails[0][3] is None
+    )
+    assert theirs.thumbnails[0][2] == Words("bag", False)
+    assert isinstance(ours.thumbnails[1][0], Picture) and ours.thumbnails[1][1:] == (None, None, None)
     assert Words("T-shirt/top", False).lines == ("✗ T-shirt/", "top")
     bands = imputation_lines(rows, {"ours": right}, 1)
     assert [line.label for line in bands] == ["truth", "observed", "ours"] * 2 and bands[3].apart
@@ -385,12 +397,14 @@ def test_tiles_show_the_truth_what_is_hidden_and_what_is_right() -> None:
 def test_samples_show_what_was_observed_the_truth_and_each_draw() -> None:
     rows, draws = shown_rows(), [pictured([1, 1], 3), pictured([0, 0], 4)]
     first, second = sample_lines(rows, draws)
-    assert len(first.tiles) == 4
-    assert [type(part) for part in first.tiles[0]] == [Picture, Words]
-    assert [type(part) for part in first.tiles[1]] == [Picture, Words] and first.tiles[1][1] == Words("T-shirt/top")
-    assert [tile[1] for tile in first.tiles[2:]] == [Words("bag", False), Words("T-shirt/top", True)]
-    assert [len(tile) for tile in second.tiles] == [3, 1, 1, 1]
-    assert tiles_that_fit(PICTURED) < tiles_that_fit(Schema(PICTURED.attributes[1:]))
+    assert len(first.thumbnails) == 4
+    assert [type(part) for part in first.thumbnails[0]] == [Picture, Words]
+    assert [type(part) for part in first.thumbnails[1]] == [Picture, Words] and first.thumbnails[1][1] == Words(
+        "T-shirt/top"
+    )
+    assert [part[1] for part in first.thumbnails[2:]] == [Words("bag", False), Words("T-shirt/top", True)]
+    assert [len(parts) for parts in second.thumbnails] == [3, 1, 1, 1]
+    assert thumbnails_that_fit(PICTURED) < thumbnails_that_fit(Schema(PICTURED.attributes[1:]))
 
 
 def scored_rows() -> ScoredRows:

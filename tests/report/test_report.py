@@ -81,7 +81,7 @@ published = { dataset = "Yeast", metric = "nrmse" }
 
 [[columns]]
 group = "Yeast"
-label = "in sd"
+label = "RMSE / SD"
 dataset = "yeast"
 metric = "nrmse_std"
 
@@ -104,7 +104,7 @@ GOLDEN_LATEX = r"""\begin{table}[t]
 \toprule
  & \multicolumn{2}{c}{Yeast} & \multicolumn{1}{c}{Mushroom} \\
 \cmidrule(lr){2-3}\cmidrule(lr){4-4}
-Attribute type & numerical & in sd & categorical\textsuperscript{\textdagger{}} \\
+Attribute type & numerical & RMSE / SD & categorical\textsuperscript{\textdagger{}} \\
 \midrule
 Forest\textsuperscript{\textdaggerdbl{}} & 0.400 $\pm$ 0.010 & 0.900 $\pm$ 0.010 & ---\textsuperscript{a} \\
 \quad published & 0.424 $\pm$ $\Delta$ &  & 0.419 $\pm$ 0.002 \\
@@ -138,7 +138,7 @@ GOLDEN_MARKDOWN = r"""### Table 3: Golden &amp; small.
 
 Lower is better. Mean ± sample standard deviation over n = 3 seeds (0, 1, 2), each with its own split, mask and initialisation. Here: preset quick, parameter set default, protocol inductive, in rows marked ‡ transductive. Δ: below 0.0005. Bold: best of all rows, the floor included.
 
-| Attribute type | Yeast<br>numerical | Yeast<br>in sd | Mushroom<br>categorical<sup>†</sup> |
+| Attribute type | Yeast<br>numerical | Yeast<br>RMSE / SD | Mushroom<br>categorical<sup>†</sup> |
 | --- | :---: | :---: | :---: |
 | Forest<sup>‡</sup> | 0.400 ± 0.010 | 0.900 ± 0.010 | —<sup>a</sup> |
 | VSAE\_x | **0.350 ± Δ** | **0.850 ± Δ** | 0.390 ± 0.014<sup>b</sup> |
@@ -523,7 +523,7 @@ def test_a_note_says_how_many_entries_were_scored() -> None:
     rows += [{**row, "counts": {"entries": 70}} for row in seeds_of("vsae", "mushroom", "pfc", [0.1])]
     table = collect(parse_spec(text, "t"), rows)
     assert entry_notes(table) == [
-        "Scored entries of Yeast in sd: 12 (seed 0), 9 (seed 1), 14 (seed 2).",
+        "Scored entries of Yeast RMSE / SD: 12 (seed 0), 9 (seed 1), 14 (seed 2).",
         "Scored entries of Mushroom categorical: 70 (seed 0).",
     ]
     assert entry_notes(table)[0] in markdown_table(table)

@@ -143,7 +143,7 @@ def _draw_curve(axes: Axes, curve: RatioCurve, index: int, offset: float) -> Any
 
 
 def draw_training(runs: Sequence[TrainingRun], heading: Heading) -> Figure:
-    """Return the figure: the loss above, the validation error over the floor's below, one line a seed.
+    """Return the figure: the loss above, the validation error over the floor's below, one line per seed.
 
     A star marks the epoch whose state was kept; the dashed line is the floor.
     """
@@ -198,7 +198,7 @@ def draw_training(runs: Sequence[TrainingRun], heading: Heading) -> Figure:
 
 
 def _range_without_the_first_fall(runs: Sequence[TrainingRun]) -> tuple[float, float]:
-    """Return limits that leave out what only the first tenth of the epochs reaches, where that dwarfs the rest."""
+    """Return limits that leave out what only the first tenth of the epochs reaches, if that dwarfs the rest."""
     every = np.array([value for run in runs for _, value in run.loss])
     later = np.array([value for run in runs for _, value in run.loss[len(run.loss) // 10 :]])
     span = np.ptp(later) or abs(later[0]) or 1.0

@@ -135,7 +135,7 @@ def _shown(cell: ReportCell) -> PublishedValue | None:
 
 
 def _write_status(axes: Axes, row: int, cell: ReportCell) -> None:
-    """Write why a method has no dot, on the side of the panel where its published mark is not."""
+    """Write why a method has no dot, on the side of the panel away from its published mark."""
     published = _shown(cell)
     left, right = axes.get_xlim()
     at_left = published is not None and published.mean > (left + right) / 2
