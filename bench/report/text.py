@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from bench.experiment.presets import HIGHEST
 from bench.experiment.specs import ColumnSpec
 from bench.report.cell import ReportCell
+from bench.report.prose import Judged, judged
 from bench.report.published import PublishedValue
 from bench.report.table import ReportTable
 
@@ -225,35 +226,37 @@ def verdict_notes(table: ReportTable) -> list[str]:
         f"Our values no better than the floor ({floor})",
     )
     return [
-        *_verdict_note(table, theirs, lambda cell: cell.published_verdict),
-        *_verdict_note(table, ours, lambda cell: cell.verdict),
+        *_verdict_note(table, theirs, judged(table.cells, published=True)),
+        *_verdict_note(table, ours, judged(table.cells)),
     ]
 
 
-def _verdict_note(table: ReportTable, opening: str, verdict: Callable[[ReportCell], str]) -> Iterator[str]:
-    """Yield one sentence that lists, row by row, the cells with a bad verdict; nothing if none was judged."""
-    judged = [cell for cell in table.cells if verdict(cell) not in ("", "floor")]
-    if not judged:
+def _verdict_note(table: ReportTable, opening: str, found: Judged) -> Iterator[str]:
+    """Yield one sentence that lists, row by row, the cells that are no better; nothing if none was judged."""
+    if not found.cells:
         return
-    worse = [cell for cell in judged if verdict(cell) == "no better than floor"]
-    counted = f"{opening}: {len(worse)} of {len(judged)}"
+    counted = f"{opening}: {found}"
     by_row = {
-        row: _where(table, [c for c in worse if c.spec.row == row], [c for c in judged if c.spec.row == row])
+        row: _where(
+            table,
+            [cell for cell in found.no_better if cell.spec.row == row],
+            [cell for cell in found.cells if cell.spec.row == row],
+        )
         for row in range(len(table.spec.rows))
     }
     named = "; ".join(f"{table.spec.rows[row].label} on {', '.join(where)}" for row, where in by_row.items() if where)
     yield f"{counted} ({named})." if named else f"{counted}."
 
 
-def _where(table: ReportTable, cells: Sequence[ReportCell], judged: Sequence[ReportCell]) -> list[str]:
-    """Return short names for cells of one row: all that was judged, whole sections, whole groups, or single columns."""
-    if len(cells) == len(judged) > 1:
+def _where(table: ReportTable, cells: Sequence[ReportCell], compared: Sequence[ReportCell]) -> list[str]:
+    """Return short names for cells of a row: all that were compared, whole sections or groups, or single columns."""
+    if len(cells) == len(compared) > 1:
         return ["every compared column"]
     spec = table.spec
     names: list[str] = []
     for section, label in enumerate(part.label for part in spec.sections):
         worse = [cell for cell in cells if cell.spec.section == section]
-        within = [cell for cell in judged if cell.spec.section == section]
+        within = [cell for cell in compared if cell.spec.section == section]
         if label and worse and len(worse) == len(within):
             names.append(label)
             continue

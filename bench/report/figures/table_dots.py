@@ -60,7 +60,7 @@ def _reading(table: ReportTable) -> str:
     return (
         f"mean ± sample standard deviation over up to {len(table.spec.seeds)} seeds, {preset}, "
         f"parameter set {table.parameter_set}{precision_words(table)}; {direction}; "
-        f"† subset of the data, ‡ transductive"
+        "†\u00a0subset of the data, ‡\u00a0transductive"
     )
 
 
