@@ -137,8 +137,8 @@ def golden_rows() -> list[Result]:
             for seed, (rel, std) in enumerate(pairs)
         ]
 
-    subset = {"variant": "subset", "content": "mushroom-part"}
-    failed = {"status": "failed", "reason": "out of memory & time"}
+    subset: dict[str, Any] = {"variant": "subset", "content": "mushroom-part"}
+    failed: dict[str, Any] = {"status": "failed", "reason": "out of memory & time"}
     return [
         *yeast("forest", (0.39, 0.89), (0.40, 0.90), (0.41, 0.91), protocol="transductive"),
         *yeast("vsae", (0.35, 0.85), (0.35, 0.85), (0.3501, 0.8501)),

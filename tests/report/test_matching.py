@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -51,15 +52,16 @@ def test_precisions_are_never_mixed_and_a_method_without_torch_is_in_all(spec: T
 def test_a_row_shows_only_rows_with_exactly_its_overrides_protocol_and_repetition(spec: TableSpec) -> None:
     odd = seeds_of("odd", "mushroom", "pfc", [0.2] * 3, overrides={"posterior": "draw"})
     assert collect(spec, odd).cell(0, 2, 2).mean == pytest.approx(0.2)
-    for changes in ({"posterior": "draw", "sweeps": 2}, {}):
-        rows = seeds_of("odd", "mushroom", "pfc", [0.2] * 3, overrides=changes)
+    for overrides in ({"posterior": "draw", "sweeps": 2}, {}):
+        rows = seeds_of("odd", "mushroom", "pfc", [0.2] * 3, overrides=overrides)
         assert collect(spec, rows).cell(0, 2, 2).status == "missing"
-    for changes in (
+    others: list[dict[str, Any]] = [
         {"protocol": "transductive"},
         {"repeat": "initialisation"},
         {"include_target": True},
         {"ratio": 0.3},
-    ):
+    ]
+    for changes in others:
         rows = seeds_of("vsae", "mushroom", "pfc", [0.2] * 3, **changes)
         assert collect(spec, rows).cell(0, 1, 2).status == "missing"
 
@@ -108,7 +110,7 @@ def test_mechanism_parameters_that_the_spec_does_not_tell_apart_are_an_error(spe
         collect(spec, rows)
     named = parse_spec(SPEC.replace("ratio = 0.5\n", "ratio = 0.5\nmechanism_parameters = { share = 0.5 }\n", 1), "t")
     assert collect(named, rows).cell(0, 1, 2).mean == pytest.approx(0.2)
-    overrides = [{}] * 3 + [{"share": 0.5}] * 3
+    overrides: list[dict[str, float]] = [{}] * 3 + [{"share": 0.5}] * 3
     rows = [
         replace(row, cell=replace(row.cell, mechanism_overrides=own)) for row, own in zip(rows, overrides, strict=True)
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib.container import ErrorbarContainer
 
 import bench.report.figures.curves as curves
 from bench.report.figures.curves import RatioPanel
@@ -16,6 +17,7 @@ def test_the_picture_draws_the_points_and_their_bars() -> None:
     panel = RatioPanel("error", (curves.RatioCurve("floor", alone, True), curves.RatioCurve("ours", points)))
     axes = curves.draw_ratios([panel], Heading("Title", "details")).axes[0]
     floor, ours = axes.containers
+    assert isinstance(floor, ErrorbarContainer) and isinstance(ours, ErrorbarContainer)
     assert ours.lines[0].get_ydata() == pytest.approx([1.1, 1.5, 1.9])
     assert ours.lines[0].get_xdata() == pytest.approx([0.1, 0.5, 0.9], abs=0.01)
     bars = [segment[:, 1] for segment in ours.lines[2][0].get_segments()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench.experiment.reader import load_spec, table_ids
@@ -17,8 +18,8 @@ from tests.report.golden import PUBLISHED, golden_rows
 def panel_points(table: ReportTable, panel: int) -> tuple[set[float], set[float]]:
     """Return the x positions of the dots in a panel, and those of its vertical lines."""
     axes = draw_table(table).axes[panel]
-    dots = {float(line.get_xdata()[0]) for line in axes.lines if line.get_marker() in ("o", "s", "D")}
-    vertical = {float(line.get_xdata()[0]) for line in axes.lines if line.get_marker() in ("None", None, "")}
+    dots = {float(np.ravel(line.get_xdata())[0]) for line in axes.lines if line.get_marker() in ("o", "s", "D")}
+    vertical = {float(np.ravel(line.get_xdata())[0]) for line in axes.lines if line.get_marker() in ("None", None, "")}
     return dots, vertical
 
 
