@@ -41,8 +41,8 @@ def neural_jobs(tables: Sequence[str], datasets: Sequence[str], registry: Regist
     """Return the jobs of the tables' neural methods under ``paper``; raises BenchError if data cannot be had."""
     from rich.console import Console
 
+    from bench.experiment.reader import load_spec
     from bench.experiment.scope import Scope
-    from bench.experiment.spec import load_spec
     from bench.run.plan import plan_jobs
     from bench.run.request import DEFAULT_STORE
 
@@ -156,7 +156,7 @@ def nine_replicas(registry: Registry) -> Job:
     scope = Scope(preset="paper", methods=("vsae",), datasets=(NINE,), ratios=(0.3, 0.5, 0.7))
     spec = grid_spec(scope, registry)
     contents, _ = contents_of({(NINE, False)}, registry)
-    (job,) = jobs_of(cells_of(spec.entries(), spec, scope, registry, contents), registry)
+    (job,) = jobs_of(cells_of(spec.cells(), spec, scope, registry, contents), registry)
     return job
 
 

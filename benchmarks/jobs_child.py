@@ -88,7 +88,7 @@ def _present_stack(dataset: str, asked: dict[str, Any]) -> Stack:
     if problems:
         raise SystemExit(problems[dataset])
     spec = grid_spec(scope, registry)
-    (job,) = jobs_of(cells_of(spec.entries(), spec, scope, registry, contents), registry)
+    (job,) = jobs_of(cells_of(spec.cells(), spec, scope, registry, contents), registry)
     table = load_table(load(job.plugins.dataset)(), include_target=False).table
     return Stack(load(job.plugins.method), job.cells, problem_of(job, table))
 

@@ -15,9 +15,9 @@ from typing import Any
 from bench.experiment.cell import Cell, Job, Plugins
 from bench.experiment.expand import cells_of, jobs_of
 from bench.experiment.presets import budget_for
+from bench.experiment.reader import parse_spec
 from bench.experiment.result import Result, Status
 from bench.experiment.scope import Scope
-from bench.experiment.spec import parse_spec
 from bench.files.fetch import content_of
 from bench.plugins.registry import PluginInfo, Registry, load
 from bench.run.job import run_job
@@ -217,7 +217,7 @@ def cells_for(registry: Registry, methods: tuple[str, ...], dataset: str = "toy_
     """Return the cells of methods on a data set under MCAR at 0.5, preset smoke, three seeds."""
     spec = parse_spec(table_text(methods, (dataset,)), "toy.toml")
     chosen = Scope(**{"preset": "smoke", **scope})
-    return cells_of(spec.entries(), spec, chosen, registry, contents_for(registry, dataset))
+    return cells_of(spec.cells(), spec, chosen, registry, contents_for(registry, dataset))
 
 
 def jobs_for(registry: Registry, methods: tuple[str, ...], dataset: str = "toy_mixed", **scope: Any) -> list[Job]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @takes("plugins", "load")
 def list_plugins(place: Place, load: bool) -> int:
     """List methods, data sets, mechanisms and tables."""
-    from bench.experiment.spec import table_ids
+    from bench.experiment.reader import table_ids
     from bench.plugins.registry import Registry
 
     registry = Registry.scan(place.plugins)

@@ -21,7 +21,7 @@ from bench.experiment.expand import (
 from bench.experiment.presets import PRESETS
 from bench.experiment.result import Result
 from bench.experiment.scope import Scope
-from bench.experiment.spec import TableSpec
+from bench.experiment.specs import TableSpec
 from bench.experiment.tuned import TunedParameters
 from bench.paths import shipped_rows_folder
 from bench.plugins.registry import Registry, available, load

@@ -17,9 +17,9 @@ from rich.console import Console
 from bench.errors import BenchError, Stopped
 from bench.experiment.cell import Job
 from bench.experiment.expand import cells_of, jobs_of
+from bench.experiment.reader import parse_spec
 from bench.experiment.result import Result
 from bench.experiment.scope import Scope
-from bench.experiment.spec import parse_spec
 from bench.plugins.registry import Registry
 from bench.report import collect, read_published
 from bench.report.text import warning_notes
@@ -516,7 +516,7 @@ class Blank(Mechanism):
     registry = registry_with(tmp_path, blank=mechanism)
     text = table_text(("mean_mode",), ("toy_mixed",)).replace('"mcar"', '"blank"').replace("0.5", "0.25")
     spec = parse_spec(text, "toy.toml")
-    cells = cells_of(spec.entries(), spec, Scope(preset="smoke"), registry, contents_for(registry, "toy_mixed"))
+    cells = cells_of(spec.cells(), spec, Scope(preset="smoke"), registry, contents_for(registry, "toy_mixed"))
     (job, *_) = jobs_of(cells, registry)
     results = run_job(job, Machine())
     assert [result.status for result in results] == ["ok"], results[0].reason

@@ -21,7 +21,7 @@ from bench.cli.plot.drawing import (
 from bench.errors import BenchError
 from bench.experiment.expand import preferred_protocol, sets_of
 from bench.experiment.scope import Scope
-from bench.experiment.spec import Column, Defaults, Row, TableSpec
+from bench.experiment.specs import ColumnSpec, Defaults, RowSpec, TableSpec
 from bench.plugins.registry import PluginInfo, Registry
 from bench.problem.metrics import find_metric
 from bench.report.figures.style import Heading
@@ -117,14 +117,14 @@ def ratio_spec(
     registry: Registry,
 ) -> TableSpec:
     """Return a table with one row per method, the floor first, and one column per metric and ratio."""
-    rows = [Row(label=f"{FLOOR} (floor)", method=FLOOR, protocol="inductive", floor=True)]
+    rows = [RowSpec(label=f"{FLOOR} (floor)", method=FLOOR, protocol="inductive", floor=True)]
     rows += [
-        Row(label=name, method=name, protocol=preferred_protocol(registry.method(name)))
+        RowSpec(label=name, method=name, protocol=preferred_protocol(registry.method(name)))
         for name in methods
         if name != FLOOR
     ]
     columns = [
-        Column(label=f"{ratio:g}", group=metric, dataset=dataset, metric=metric, mechanism=mechanism, ratio=ratio)
+        ColumnSpec(label=f"{ratio:g}", group=metric, dataset=dataset, metric=metric, mechanism=mechanism, ratio=ratio)
         for metric in metrics
         for ratio in ratios
     ]
@@ -164,12 +164,12 @@ def _ratio_table(
 
 def _lacking(table: ReportTable, scope: Scope, place: Place, methods: Sequence[str]) -> str:
     """Return how many points lack rows and the command that makes them, or nothing; the floor may be left out."""
-    cells = [cell for cell in table.cells if cell.entry.method in methods]
-    points = {(cell.entry.method, cell.entry.ratio): cell for cell in cells}
+    cells = [cell for cell in table.cells if cell.spec.method in methods]
+    points = {(cell.spec.method, cell.spec.ratio): cell for cell in cells}
     lacking = [point for point, cell in points.items() if "not run" in cell.reason or cell.status == "missing"]
     if not lacking:
         return ""
-    entry = cells[0].entry
+    entry = cells[0].spec
     names = [*dict.fromkeys(method for method, _ in lacking)]
     words = [
         "vsae-bench run",
@@ -193,7 +193,7 @@ def _ratio_heading(table: ReportTable, scope: Scope, dataset: str, mechanism: st
     over = f"n\u00a0=\u00a0{len(seeds)}" if counts == {len(seeds)} else f"n\u00a0=\u00a0{min(counts)} to {max(counts)}"
     bars = "no bars" if counts == {1} else "bars: ± sample standard deviation"
     subset = "; only a subset of the data" if any(cell.subset for cell in table.cells) else ""
-    failed = sorted({cell.entry.method for cell in table.cells if cell.status in ("failed", "skipped", "unscored")})
+    failed = sorted({cell.spec.method for cell in table.cells if cell.status in ("failed", "skipped", "unscored")})
     marked = any(table.transductive(row) for row in range(len(table.spec.rows)))
     protocol = f"; {TRANSDUCTIVE_MARK} transductive" if marked else ""
     nothing = f"; without a result somewhere: {', '.join(failed)}" if failed else ""

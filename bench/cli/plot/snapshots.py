@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Console
 
-    from bench.report.figures.attribute import ScoredRows
     from bench.report.figures.grid import ShownRows
+    from bench.report.figures.panels import ScoredRows
 
 #: What a figure of numbers or categories holds at most, unless attributes are named.
 MOST_PANELS = 6
 #: Lines of a figure of draws or of rows sampled from the prior, and lines of draws in a panel of a table's attribute.
 LINES, PANEL_LINES = 6, 8
 #: The words on what marks mean.
-TILE_MARKS = "hatched or ?: hidden; ✓ right, ✗ wrong"
+GRID_MARKS = "hatched or ?: hidden; ✓ right, ✗ wrong"
 
 
 def plot_imputations(scope: Scope, place: Place, drawing: Drawing, console: Console) -> list[Path]:
@@ -48,32 +48,33 @@ def _imputations(
     found: Sequence[tuple[Cell, Snapshot]], scope: Scope, drawing: Drawing
 ) -> Iterator[tuple[list[str], Figure]]:
     """Yield the figures of images, of numbers and of categories, each with the end of its file's name."""
-    from bench.report.figures import attribute as drawn
-    from bench.report.figures.grid import draw_tiles, imputation_lines, tiles_that_fit
+    from bench.report.figures.attribute import POINTS, draw_confusion, draw_scatter
+    from bench.report.figures.grid import draw_grid, imputation_lines, thumbnails_that_fit
+    from bench.report.figures.panels import confusion_panels, scatter_panels
 
     cell, first = found[0]
     schema, imputed = first.schema, {cell.method: snapshot.imputed for cell, snapshot in found}
     if schema.of_kind("image").size:
-        fitting = tiles_that_fit(schema, max(len("observed"), *(len(name) for name in imputed)))
+        fitting = thumbnails_that_fit(schema, max(len("observed"), *(len(name) for name in imputed)))
         rows = _shown(first).take(slice(0, drawing.rows or fitting))
         on_shown = {name: _at(values, first.shown) for name, values in imputed.items()}
         lines = imputation_lines(rows, on_shown, fitting)
-        yield [], draw_tiles(lines, heading_of("Imputations", scope, cell, TILE_MARKS))
+        yield [], draw_grid(lines, heading_of("Imputations", scope, cell, GRID_MARKS))
     numbers = _chosen(drawing, schema, ("numeric", "features"))
     if numbers:
         most = numbers if drawing.attributes else numbers[:MOST_PANELS]
-        note = _cut(len(most), len(numbers), f"hidden test entries, at most {drawn.POINTS} per panel and method")
-        panels = drawn.scatter_panels(_scored(first), imputed, most)
+        note = _cut(len(most), len(numbers), f"hidden test entries, at most {POINTS} per panel and method")
+        panels = scatter_panels(_scored(first), imputed, most)
         if panels:
-            yield ["numbers"], drawn.draw_scatter(panels, heading_of("Imputed numbers", scope, cell, note))
+            yield ["numbers"], draw_scatter(panels, heading_of("Imputed numbers", scope, cell, note))
     categories = _chosen(drawing, schema, ("categorical",))
     if categories:
         most = categories if drawing.attributes else categories[: max(1, MOST_PANELS // len(found))]
         note = _cut(len(most), len(categories), "all hidden test entries")
-        confusions = drawn.confusion_panels(_scored(first), imputed, most)
+        confusions = confusion_panels(_scored(first), imputed, most)
         if confusions:
             heading = heading_of("Imputed categories", scope, cell, note)
-            yield ["categories"], drawn.draw_confusion(confusions, heading)
+            yield ["categories"], draw_confusion(confusions, heading)
 
 
 def plot_samples(scope: Scope, place: Place, drawing: Drawing, console: Console) -> list[Path]:
@@ -89,16 +90,17 @@ def plot_samples(scope: Scope, place: Place, drawing: Drawing, console: Console)
 
 
 def _samples(cell: Cell, snapshot: Snapshot, scope: Scope, drawing: Drawing) -> Figure:
-    from bench.report.figures.attribute import draw_draws, draws_panels
-    from bench.report.figures.grid import draw_tiles, sample_lines, tiles_that_fit
+    from bench.report.figures.attribute import draw_draws
+    from bench.report.figures.grid import draw_grid, sample_lines, thumbnails_that_fit
+    from bench.report.figures.panels import draws_panels
 
     schema, title = snapshot.schema, f"Draws from {cell.method}"
     if schema.of_kind("image").size:
-        count = min(drawing.draws or tiles_that_fit(schema, headed=True) - 2, len(snapshot.samples))
+        count = min(drawing.draws or thumbnails_that_fit(schema, headed=True) - 2, len(snapshot.samples))
         rows = _shown(snapshot).take(slice(0, drawing.rows or LINES))
         lines = sample_lines(rows, snapshot.samples[:count])
-        heading = heading_of(title, scope, cell, f"{TILE_MARKS}; draws of the hidden part, each on its own")
-        return draw_tiles(lines, heading, ["observed", "truth", *(str(draw + 1) for draw in range(count))])
+        heading = heading_of(title, scope, cell, f"{GRID_MARKS}; draws of the hidden part, each on its own")
+        return draw_grid(lines, heading, ["observed", "truth", *(str(draw + 1) for draw in range(count))])
     chosen = _chosen(drawing, schema, ("numeric", "categorical", "features"))
     most = chosen if drawing.attributes else chosen[:MOST_PANELS]
     samples = snapshot.samples[: drawing.draws]
@@ -122,15 +124,16 @@ def plot_generations(scope: Scope, place: Place, drawing: Drawing, console: Cons
 
 
 def _generations(cell: Cell, snapshot: Snapshot, generated: Values, scope: Scope, drawing: Drawing) -> Figure:
-    from bench.report.figures.attribute import draw_marginals, marginal_panels
-    from bench.report.figures.grid import draw_tiles, generation_lines, tiles_that_fit
+    from bench.report.figures.attribute import draw_marginals
+    from bench.report.figures.grid import draw_grid, generation_lines, thumbnails_that_fit
+    from bench.report.figures.panels import marginal_panels
 
     schema, title = snapshot.schema, f"Rows sampled from the prior of {cell.method}"
     if schema.of_kind("image").size:
-        fitting = tiles_that_fit(schema)
+        fitting = thumbnails_that_fit(schema)
         count = drawing.rows or fitting * min(LINES, len(generated.scalars) // fitting)
         lines = generation_lines(schema, generated, count, fitting)
-        return draw_tiles(lines, heading_of(title, scope, cell, "nothing observed"))
+        return draw_grid(lines, heading_of(title, scope, cell, "nothing observed"))
     chosen = _chosen(drawing, schema, ("numeric", "categorical", "features"))
     most = chosen if drawing.attributes else chosen[:MOST_PANELS]
     panels = marginal_panels(_scored(snapshot), generated, most)
@@ -171,7 +174,7 @@ def _shown(snapshot: Snapshot) -> ShownRows:
 
 
 def _scored(snapshot: Snapshot) -> ScoredRows:
-    from bench.report.figures.attribute import ScoredRows
+    from bench.report.figures.panels import ScoredRows
 
     return ScoredRows(snapshot.schema, snapshot.truth, snapshot.hidden, snapshot.present, snapshot.shown)
 
