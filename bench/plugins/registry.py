@@ -10,7 +10,7 @@ be read stays listed with its error. This module must not import NumPy, so never
 
 **Loading** executes the one file, under a module name made of a hash of its path and source. A plug-in is one file: the
 folder it lies in is not importable, so it cannot import the files beside it, nor use relative imports. An instance of
-its class cannot be pickled into another process: send names and ``Registry.locations()``, and let it scan for itself.
+its class cannot be pickled into another process: send ``PluginInfo.as_json()``, and load it there.
 """
 
 from __future__ import annotations
@@ -40,12 +40,11 @@ DISTRIBUTION = "vsae-bench"
 
 @dataclass(frozen=True)
 class Registry:
-    """The plug-ins by name, and the user's folders they came from."""
+    """The plug-ins by name."""
 
     methods: Mapping[str, PluginInfo]
     datasets: Mapping[str, PluginInfo]
     mechanisms: Mapping[str, PluginInfo]
-    plugin_folders: tuple[Path, ...] = ()
 
     @classmethod
     def scan(cls, plugin_folders: Sequence[str | Path] = ()) -> Registry:
@@ -74,7 +73,7 @@ class Registry:
             category: _by_name(info for info in found if info.category == category)
             for category in ("method", "dataset", "mechanism")
         }
-        return cls(by_category["method"], by_category["dataset"], by_category["mechanism"], folders)
+        return cls(by_category["method"], by_category["dataset"], by_category["mechanism"])
 
     def method(self, name: str) -> PluginInfo:
         """Return a method, which may carry an ``error``. Raises BenchError with the closest name if not there."""
@@ -92,19 +91,6 @@ class Registry:
     def plugins(self) -> tuple[PluginInfo, ...]:
         """All plug-ins: methods, data sets, mechanisms, each in order of name."""
         return (*self.methods.values(), *self.datasets.values(), *self.mechanisms.values())
-
-    def locations(self) -> list[str]:
-        """Return the user's folders as JSON values: ``Registry.scan`` of them in another process finds the same."""
-        return [str(folder) for folder in self.plugin_folders]
-
-    def verify(self, name: str, source_hash: str) -> None:
-        """Raise BenchError unless a plug-in of this name has this source: another process may have found another."""
-        named = [info for info in self.plugins if info.name == name]
-        if not named:
-            raise BenchError(f"this process finds no plug-in '{name}'; does it see the folder the plug-in is in?")
-        if all(info.source_hash != source_hash for info in named):
-            places = ", ".join(str(info.path) for info in named)
-            raise BenchError(f"plug-in '{name}' in {places} is not the source this run began with; start the run again")
 
 
 def available(info: PluginInfo) -> tuple[bool, str]:

@@ -96,7 +96,7 @@ def _compute(job: Job, machine: Machine) -> list[Result]:
             results.append(_result(job, cell, "failed", machine, seconds, reason=reason, traceback="", **origin))
             continue
         test = problem.splits[replica].test
-        imputed, warnings = fitted.imputed(replica)
+        imputed, warnings = fitted.completed(replica)
         shown, present = problem.masks[replica][test], table.present[test]
         scores = score(table.take(test), imputed, shown, present, table.schema, reference)
         result = _result(
@@ -133,7 +133,7 @@ class Fitted:
     diagnostics: list[dict[str, Any]]
     failures: dict[int, str]
 
-    def imputed(self, replica: int) -> tuple[Values, tuple[str, ...]]:
+    def completed(self, replica: int) -> tuple[Values, tuple[str, ...]]:
         """Return the complete test rows of a replica, and what to warn of.
 
         They are made again each time, so that a stack is held once, as its method gave it. Raises BenchError if they

@@ -157,7 +157,7 @@ def _made(job: Job, table: Table, machine: Machine) -> Snapshot:
         present,
         shown,
         _with_blocks_of(truth, shown),
-        _with_blocks_of(fitted.imputed(0)[0], shown),
+        _with_blocks_of(fitted.completed(0)[0], shown),
         tuple(samples),
         generated,
         as_plain_json(fitted.diagnostics[0]),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
-from bench.cli.app import main
+from bench.cli.app import app, main
 from bench.errors import BenchError
 from bench.run.machine import choose_device, choose_workers
 from bench.run.request import parse_duration
@@ -77,6 +80,48 @@ def test_help_and_list_are_instant(tmp_path: Path, words: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "HEAVY []"
     # 0.4 s is the aim on an idle machine.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.8
+
+
+def test_the_version_is_shown_by_the_command_and_by_the_module(tmp_path: Path, call: Call) -> None:
+    from bench import __version__
+
+    assert call("--version") == (0, f"vsae-bench {__version__}\n", "")
+    assert run_command("--version", folder=tmp_path).stdout == f"vsae-bench {__version__}\n"
+
+
+def test_every_option_is_taken_and_fills_a_field_that_there_is() -> None:
+    from dataclasses import fields
+
+    from bench.cli.options import OPTIONS
+    from bench.cli.plot.drawing import Drawing
+    from bench.experiment.scope import Scope
+    from bench.run.request import Place
+
+    filled = {option.fills for option in OPTIONS.values()} - {""}
+    nouns = {"scope": Scope, "place": Place, "drawing": Drawing}
+    assert filled == {f"{noun}.{field.name}" for noun, made in nouns.items() for field in fields(made)}
+    taken = {name for command in commands(app) for name in inspect.signature(command).parameters}
+    assert taken == {*OPTIONS, "version"}
+
+
+def test_options_have_the_defaults_of_what_they_fill() -> None:
+    from bench.cli.options import OPTIONS
+    from bench.experiment.scope import Scope
+    from bench.run.request import Place
+
+    for noun, made in (("scope", Scope()), ("place", Place())):
+        for name in ("preset", "parameters", "precision", "store", "shipped", "device", "threads", "time_budget"):
+            option = OPTIONS[name]
+            if option.fills.startswith(noun):
+                assert getattr(made, option.fills.partition(".")[2]) == option.default
+
+
+def commands(group: typer.Typer) -> list[Callable[..., Any]]:
+    """Return the functions behind a group's commands, those of its groups and its own."""
+    own = [command.callback for command in group.registered_commands if command.callback is not None]
+    if group.registered_callback is not None and group.registered_callback.callback is not None:
+        own.append(group.registered_callback.callback)
+    return own + [one for inner in group.registered_groups for one in commands(inner.typer_instance or group)]
 
 
 def test_no_arguments_show_the_help(call: Call) -> None:

@@ -319,32 +319,32 @@ def test_load_refuses_what_the_source_did_not_say(tmp_path: Path) -> None:
         load(info)
 
 
-def test_verify_compares_sources(tmp_path: Path) -> None:
+def test_another_process_loads_a_plugin_from_json_and_nothing_heavy_is_imported(tmp_path: Path) -> None:
     write(tmp_path, "toy.py", TOY)
     registry = Registry.scan([tmp_path])
-    registry.verify("toy", registry.method("toy").source_hash)
-    with pytest.raises(BenchError, match="not the source this run began with"):
-        registry.verify("toy", "0" * 64)
-    with pytest.raises(BenchError, match="finds no plug-in 'absent'"):
-        registry.verify("absent", "0" * 64)
-
-
-def test_another_process_rebuilds_the_registry_from_json_and_scanning_imports_nothing_heavy(tmp_path: Path) -> None:
-    write(tmp_path, "toy.py", TOY)
-    registry = Registry.scan([tmp_path])
-    message = json.dumps([registry.locations(), "toy", registry.method("toy").source_hash])
+    message = json.dumps(registry.method("toy").as_json())
     script = """
         import json, sys
-        from bench.plugins.registry import Registry, load
-        folders, name, source_hash = json.loads(sys.argv[1])
-        registry = Registry.scan(folders)
-        registry.verify(name, source_hash)
+        from bench.plugins.registry import PluginInfo, load
+        info = PluginInfo.from_json(json.loads(sys.argv[1]))
         heavy = sorted({"numpy", "torch", "pandas", "sklearn", "matplotlib"} & set(sys.modules))
-        print(heavy, load(registry.method(name)).name)
+        print(heavy, load(info).name)
     """
     command = [sys.executable, "-c", textwrap.dedent(script), message]
     result = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[] toy"
+
+
+def test_every_plugin_of_the_suite_survives_json_and_loads_only_from_the_same_source(tmp_path: Path) -> None:
+    for info in Registry.scan().plugins:
+        there = PluginInfo.from_json(json.loads(json.dumps(info.as_json())))
+        assert json.dumps(there.as_json()) == json.dumps(info.as_json())
+        if available(info)[0]:
+            assert load(there) is load(info)
+    write(tmp_path, "toy.py", TOY)
+    info = Registry.scan([tmp_path]).method("toy")
+    with pytest.raises(BenchError, match="has changed since it was listed"):
+        load(PluginInfo.from_json({**info.as_json(), "source_hash": "0" * 64}))
 
 
 def test_entry_points_are_read_without_importing_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
