@@ -59,6 +59,35 @@ class Numbers(Dataset):
         return pd.DataFrame({"first": first, "second": 1.0 - first})
 '''
 
+#: Rows of an image and a label that says which half of it is bright.
+PICTURES = '''
+import numpy as np
+
+from bench.api import Attribute, Dataset, Schema, Table
+
+
+class Pictures(Dataset):
+    """Images of 4 by 5 pixels with a label and a number."""
+
+    name = "toy_pictures"
+    kinds = ("image", "categorical", "numeric")
+
+    def load(self, files):
+        rng = np.random.default_rng(3)
+        label = rng.integers(0, 2, 80)
+        images = rng.integers(0, 60, (80, 4, 5)).astype(np.uint8)
+        images[label == 0, :2] += 150
+        images[label == 1, 2:] += 150
+        attributes = (
+            Attribute("half", "categorical", levels=("upper half", "lower/half")),
+            Attribute("image", "image", shape=(4, 5)),
+            Attribute("light", "numeric"),
+        )
+        scalars = np.stack([label, images.mean(axis=(1, 2))], axis=1).astype(float)
+        blocks = {"image": images.reshape(80, -1)}
+        return Table(Schema(attributes), scalars, blocks, np.ones((80, 3), dtype=bool))
+'''
+
 MECHANISM = '''
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The command ``vsae-bench``: list, data, run, tune, table, plot, check, env; the one place where errors end.
+"""The command ``vsae-bench``: list, data, run, tune, table, plot, check, env; the one place that reports errors.
 
 Heavy packages are imported inside the verbs that need them, so that ``--help`` and ``list`` are instant.
 """

@@ -53,7 +53,7 @@ class Cell:
     preset: str
     budget: Mapping[str, Any] = field(hash=False)
     engine: int
-    #: Of float32 matrix products (``bench.experiment.presets``); the highest where a method does not use torch.
+    #: Of float32 matrix products (``bench.experiment.presets``); the highest if a method does not use torch.
     precision: str = HIGHEST
 
     @cached_property
@@ -77,7 +77,7 @@ class Cell:
 
     @property
     def data_seed(self) -> int:
-        """The seed of split and mask: this cell's, or always 0 where repetitions redraw the initialisation only."""
+        """The seed of split and mask: this cell's, or always 0 if repetitions redraw the initialisation only."""
         return self.seed if self.repeat == "all" else 0
 
     @property

@@ -105,7 +105,7 @@ def _in_proportion(total: int, available: IntArray) -> IntArray:
 def hold_out(observed: BoolArray, rng: np.random.Generator) -> BoolArray:
     """Choose the observed validation entries [n, M] to hide for model selection.
 
-    Each observed entry is chosen with probability 0.2, in rows that keep another observed attribute: where all would
+    Each observed entry is chosen with probability 0.2, in rows that keep another observed attribute: if all would
     go, the one with the highest draw stays.
     """
     draw = np.where(observed, rng.random(observed.shape), -1.0)

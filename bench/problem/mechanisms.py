@@ -19,7 +19,7 @@ from bench.plugins.contracts import Mechanism
 if TYPE_CHECKING:
     from bench.data.schema import IntArray
 
-#: Bisection stops where a column's mean probability is this close to the ratio.
+#: Bisection of a column stops if its mean probability is this close to the ratio.
 CALIBRATION_TOLERANCE = 1e-6
 
 
@@ -110,8 +110,8 @@ class NmarCensor(Mechanism):
     ) -> FloatArray:
         """Return [n, M]: 1 above a column's threshold, 0 below it and in the columns that are left alone.
 
-        ``columns`` is ``all`` or ``half`` (the first half, at least one). ``threshold`` is ``quantile``, where ties at
-        the (1 - ratio) quantile share what is left of the ratio, or ``mean``, which ignores the ratio as not-MIWAE
+        ``columns`` is ``all`` or ``half`` (the first half, at least one). ``threshold`` is ``quantile`` (ties at
+        the (1 - ratio) quantile share what is left of the ratio) or ``mean``, which ignores the ratio as not-MIWAE
         does and hides nothing in a constant column. Raises BenchError on blocks, on a ratio outside (0, 1) and on
         any other choice.
         """
@@ -140,8 +140,8 @@ def draw_observed(
 ) -> tuple[BoolArray, FloatArray]:
     """Draw a mask: return ``observed`` and the probability of being missing it was drawn from, both [n, M].
 
-    ``values`` are the complete ones; cells that are not ``present`` [n, M] inform nobody and are never observed. The
-    mechanism draws from ``rng`` first, the mask after it, one number per cell. Raises BenchError on a ratio outside
+    ``values`` are the complete ones; cells that are not ``present`` [n, M] are not used and are never observed. The
+    mechanism draws from ``rng`` first, then the mask, one number per cell. Raises BenchError on a ratio outside
     [0, 1], an unknown parameter, an attribute kind the mechanism does not take, or unusable probabilities.
     """
     _require_ratio(ratio)
@@ -191,8 +191,8 @@ def realised_ratio(observed: BoolArray, present: BoolArray, probability: FloatAr
 def calibrated_probability(logits: FloatArray, counted: BoolArray, ratio: float) -> FloatArray:
     """Return ``sigmoid(logits + b)`` [n, C] with one b per column so that its mean over ``counted`` cells is ``ratio``.
 
-    Bisection of all columns at once. A column that has met the tolerance stands still, so that its probabilities do not
-    depend on how long the others take. Where no cell of a column counts, all do.
+    Bisection of all columns at once. A column that has met the tolerance is left alone, so that its probabilities do
+    not depend on how long the others take. If no cell of a column counts, all do.
     """
     if logits.size == 0:
         return np.zeros(logits.shape)
@@ -219,8 +219,8 @@ def _driven(
 ) -> tuple[FloatArray, IntArray]:
     """Return probabilities [n, M] that are logistic in randomly chosen driving columns, and those columns (0 there).
 
-    The logit of each other column has unit standard deviation over the rows; driving columns without variance say
-    nothing, which leaves the ratio itself as probability.
+    The logit of each other column has unit standard deviation over the rows. Driving columns without variance carry no
+    information: the probability is then the ratio itself.
     """
     _require_inner_ratio(name, ratio)
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
@@ -244,8 +244,8 @@ def _standardised(name: str, values: Values, schema: Schema, rng: np.random.Gene
     """Return the columns with mean 0 and standard deviation 1 over their present cells, and where they are present.
 
     Categories become numbers by one N(0, 1) draw per level, constants and cells that are not present become 0 (the
-    mean). Takes the draws from ``rng`` for every level of the schema, occurring or not, so that the stream of what
-    follows depends on no value. Raises BenchError on image and feature attributes.
+    mean). Draws from ``rng`` for every level of the schema, whether it occurs or not, so that later draws depend on
+    no value. Raises BenchError on image and feature attributes.
     """
     schema.require_scalar(f"mechanism '{name}'")
     numbers = np.array(values.scalars, dtype=np.float64)

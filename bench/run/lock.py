@@ -12,9 +12,9 @@ from bench.errors import BenchError
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold a store's folder until the end of the block; the system lets go of it if the process dies.
+    """Hold a store's folder until the end of the block; the system releases it if the process dies.
 
-    Raises BenchError where another process holds it. Where the system has no such locks, nothing is held.
+    Raises BenchError if another process holds it. If the system has no such locks, nothing is held.
     """
     try:
         import fcntl

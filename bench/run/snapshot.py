@@ -36,7 +36,7 @@ from bench.seeds import canonical_json, generator
 if TYPE_CHECKING:
     from rich.console import Console
 
-#: Rows of which images are kept, and of which features are (where there are no images).
+#: Rows of which images are kept, and of which features are (if there are no images).
 IMAGE_ROWS, FEATURE_ROWS = 24, 500
 #: Rows that draws are kept of, and how many draws of each.
 SAMPLED_ROWS, DRAWS = 24, 16
@@ -52,7 +52,7 @@ class Snapshot:
 
     ``observed`` and ``present`` are [n, M], ``shown`` [k] the test rows, of n, that blocks are kept of: ``truth`` and
     ``imputed`` hold the scalars of all n rows and the blocks of these k. Each of ``samples`` has the first rows of
-    ``shown``. ``generated`` is None where the method has no prior. ``diagnostics`` are the row's.
+    ``shown``. ``generated`` is None if the method has no prior. ``diagnostics`` are the row's.
     """
 
     schema: Schema

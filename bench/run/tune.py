@@ -239,7 +239,7 @@ def _single_error(
 def validation_error(imputed: Any, problem: Problem) -> float | None:
     """Return the selection rule's error of imputed validation rows of a problem with one replica.
 
-    ``imputed`` is Values or a DataFrame. None where it is not finite.
+    ``imputed`` is Values or a DataFrame. None if it is not finite.
     """
     import numpy as np
 

@@ -14,9 +14,6 @@ import pytest
 import typer
 
 from bench.cli.app import app, main
-from bench.errors import BenchError
-from bench.run.machine import choose_device, choose_workers
-from bench.run.request import parse_duration
 from tests.toys import (
     DATA,
     MEDIAN,
@@ -211,19 +208,6 @@ def test_bad_input_is_one_clear_line_and_writes_nothing(place: Path, call: Call,
     assert BAD_INPUT[words] in err
     assert "Traceback" not in out
     assert snapshot(place.parent) == before
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("9m", 540), ("90s", 90), ("90", 90), ("1h30m", 5400), ("1.5h", 5400), (" 2m30s ", 150)]
-)
-def test_durations(text: str, seconds: float) -> None:
-    assert parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "m", "5 m", "1m2h", "-1", "1d", "0m", "inf"])
-def test_bad_durations(text: str) -> None:
-    with pytest.raises(BenchError, match="--time-budget takes a duration"):
-        parse_duration(text)
 
 
 # Plug-ins
@@ -479,28 +463,6 @@ def test_data_that_is_not_here_is_said_and_its_stand_in_runs_only_when_asked_for
     assert "no data" in call("table", "gone.toml", *common)[1]
     code, _, err = call("table", "6", "--stand-in")
     assert (code, err) == (2, "vsae-bench: --stand-in: no data set of table06 has a stand-in\n")
-
-
-def test_choosing_workers_and_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda number: set(range(8)), raising=False)
-    assert choose_workers(None, "cpu", 100) == 8
-    assert choose_workers(None, "cpu", 3) == 3
-    assert choose_workers(None, "cuda", 100) == 1
-    assert choose_workers(2, "cuda", 100) == 2
-    assert choose_workers(5, "cpu", 0) == 1
-    assert choose_device("auto", needs_torch=False) == "cpu"
-    assert choose_device("cpu", needs_torch=True) == "cpu"
-
-
-def test_cuda_that_is_not_there_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choose_device("auto", needs_torch=True) == "cpu"
-    with pytest.raises(BenchError, match="torch finds no CUDA device here"):
-        choose_device("cuda", needs_torch=True)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose_device("auto", needs_torch=True) == "cuda"
 
 
 def test_a_pipe_that_closes_is_no_traceback(tmp_path: Path) -> None:

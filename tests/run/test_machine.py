@@ -1,4 +1,4 @@
-"""Freed memory stays in the process once the allocator is told to keep it."""
+"""Workers and devices as asked or as there are, and freed memory that stays in the process."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.errors import BenchError
+from bench.run.machine import Machine, choose_device, choose_workers
 from tests.toys import command_environment
 
 FAULTS = """
@@ -38,3 +40,38 @@ def test_freed_memory_is_kept_for_the_next_arrays(tmp_path: Path) -> None:
 
     # Without it at least the largest array is mapped anew each turn: twenty huge pages.
     assert page_faults("keep_freed_memory()") < 20 < 100 < page_faults("")
+
+
+def test_choosing_workers_and_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda number: set(range(8)), raising=False)
+    assert choose_workers(None, "cpu", 100) == 8
+    assert choose_workers(None, "cpu", 3) == 3
+    assert choose_workers(None, "cuda", 100) == 1
+    assert choose_workers(2, "cuda", 100) == 2
+    assert choose_workers(5, "cpu", 0) == 1
+    assert choose_device("auto", needs_torch=False) == "cpu"
+    assert choose_device("cpu", needs_torch=True) == "cpu"
+
+
+def test_cuda_that_is_not_there_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto", needs_torch=True) == "cpu"
+    with pytest.raises(BenchError, match="torch finds no CUDA device here"):
+        choose_device("cuda", needs_torch=True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto", needs_torch=True) == "cuda"
+
+
+def test_a_machine_survives_json_and_names_checkpoints_in_its_folder(tmp_path: Path) -> None:
+    import json
+
+    from bench.api import Budget
+
+    machine = Machine("cpu", threads=2, checkpoints=tmp_path, deadline=12.5)
+    there = Machine.from_json(json.loads(json.dumps(machine.as_json())))
+    assert there == machine
+    assert there.context(Budget(), "a.pt").checkpoint == tmp_path / "a.pt"
+    assert Machine().context(Budget(), "a.pt").checkpoint is None
+    assert {"device", "threads", "suite", "processor"} <= set(machine.description())

@@ -1,4 +1,4 @@
-"""What the figures of all verbs share: what to draw of it and where to, the jobs behind it, words and files."""
+"""What all figures share: what to draw and into which files, the jobs behind a figure, headings and file names."""
 
 from __future__ import annotations
 
