@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analytic import Holes
-
     from bench.api import Budget
     from bench.plugins.registry import Registry
+    from tests.analytic import Holes
 
 #: The models that are to come within ``BOUND`` of the optimum, and the references that frame them.
 LATENT_VARIABLE_METHODS = ("vsae", "vae", "cvae", "miwae", "hivae", "vaeac")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from bench.api import (
     Dataset,
     FloatArray,
     Incomplete,
+    Kind,
     Mechanism,
     Method,
     Schema,
@@ -43,7 +44,7 @@ from bench.conformance.suite import (
 from bench.data.statistics import fill_hidden, observed_statistics
 from bench.experiment.presets import budget_for
 from bench.plugins.contracts import Budget
-from bench.plugins.registry import Registry, available
+from bench.plugins.registry import PluginInfo, Registry, available
 from bench.run.job import Surroundings, run_job
 from tests.toys import jobs_for
 
@@ -101,7 +102,7 @@ def test_generated_tables_hold_what_the_checks_rely_on(name: str) -> None:
     assert example_of(name).table.content_hash == table.content_hash
     scalars = table.scalars[table.present[:, table.schema.scalar_indices].all(axis=1)]
     if scalars.shape[1] > 1 and "categorical" not in kinds:
-        assert abs(np.corrcoef(scalars.T)[0, 1]) > 0.5
+        assert abs(np.atleast_2d(np.corrcoef(scalars.T))[0, 1]) > 0.5
     for column, index in enumerate(table.schema.scalar_indices):
         levels = table.schema.attributes[index].levels
         if levels:
@@ -134,7 +135,7 @@ class Sound(Method):
     """Mean, mode and mean image: it has nothing wrong with it, and the toys below one thing each."""
 
     name = "sound"
-    kinds = ("numeric", "categorical", "image", "features")
+    kinds: ClassVar[tuple[Kind, ...]] = ("numeric", "categorical", "image", "features")
 
     def fit(self, train: Incomplete, validation: Incomplete, seed: int) -> None:
         self.statistics = observed_statistics(train)
@@ -371,7 +372,9 @@ class HasABadSet(LeavesNaN):
     parameter_sets = {"default": {"fill": True}, "bad": {"fill": False}}
 
     def impute(self, data: Incomplete, draws: int) -> Values:
-        return super().impute(data, draws) if not self.parameters["fill"] else Sound.impute(self, data, draws)
+        values = super().impute(data, draws) if not self.parameters["fill"] else Sound.impute(self, data, draws)
+        assert isinstance(values, Values)
+        return values
 
 
 class DropsARow(SoundFrame):
@@ -524,7 +527,7 @@ def test_a_transductive_method_is_not_asked_what_only_an_inductive_one_can_do() 
 class TakesFifty(Sound):
     """Takes fifty columns and says so."""
 
-    max_attributes = 50
+    max_attributes: ClassVar[int | None] = 50
 
     def fit(self, train: Incomplete, validation: Incomplete, seed: int) -> None:
         super().fit(train, validation, seed)
@@ -688,8 +691,8 @@ class Good(Dataset):
     """Numbers and a category, with a target and a cell without a value."""
 
     name = "good"
-    kinds = ("numeric", "categorical")
-    target = "kind"
+    kinds: ClassVar[tuple[Kind, ...]] = ("numeric", "categorical")
+    target: ClassVar[str | None] = "kind"
 
     def load(self, files: Mapping[str, Any]) -> pd.DataFrame | Table:
         size = np.arange(20.0)
@@ -977,7 +980,12 @@ def test_names_are_looked_up_and_none_means_the_users_own(users: Path) -> None:
 
 def test_everything_means_all_that_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    monkeypatch.setattr(check, "check_plugin", lambda info, large, write: seen.append(info.name) or "ok")
+
+    def passes(info: PluginInfo, large: bool, write: Callable[[str], None]) -> str:
+        seen.append(info.name)
+        return "ok"
+
+    monkeypatch.setattr(check, "check_plugin", passes)
     assert check_named([], everything=True, write=lambda line: None)
     assert seen == [info.name for info in Registry.scan().plugins]
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from bench.api import Dataset
+from bench.data.source import Fetched, Source
 from bench.data.table import Table, scalars_to_frame
 from bench.files import fetch
 from bench.files.fetch import LoadedTable
@@ -58,7 +60,7 @@ def dataset(name: str) -> Dataset:
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Use an empty cache and refuse every download."""
 
-    def refuse(source: fetch.Source, target: Path) -> None:
+    def refuse(source: Source, target: Path) -> None:
         raise AssertionError(f"{source.label} must not be downloaded in this test")
 
     monkeypatch.setenv("VSAE_BENCH_CACHE", str(tmp_path / "cache"))
@@ -78,7 +80,9 @@ def relabelled(name: str, tmp_path: Path, text: str, file_format: str, subset: b
     path.write_text(text)
     file = data.files[0]
     source = next(s for s in file.sources if s.format == file_format and s.subset == subset)
-    return Table.from_frame(data.load({file.name: fetch.Fetched(path, source)}))  # type: ignore[arg-type]
+    frame = data.load({file.name: Fetched(path, source)})
+    assert isinstance(frame, pd.DataFrame)
+    return Table.from_frame(frame)
 
 
 @pytest.mark.parametrize("name", EXPECTED)

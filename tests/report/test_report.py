@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bench.errors import BenchError
@@ -219,8 +220,8 @@ def golden_rows() -> list[dict[str, Any]]:
             for seed, (rel, std) in enumerate(pairs)
         ]
 
-    subset = {"variant": "subset", "content": "mushroom-part"}
-    failed = {"status": "failed", "reason": "out of memory & time"}
+    subset: dict[str, Any] = {"variant": "subset", "content": "mushroom-part"}
+    failed: dict[str, Any] = {"status": "failed", "reason": "out of memory & time"}
     return [
         *yeast("forest", (0.39, 0.89), (0.40, 0.90), (0.41, 0.91), protocol="transductive"),
         *yeast("vsae", (0.35, 0.85), (0.35, 0.85), (0.3501, 0.8501)),
@@ -347,15 +348,16 @@ def test_precisions_are_never_mixed_and_a_method_without_torch_is_in_all(spec: T
 def test_a_row_shows_only_rows_with_exactly_its_overrides_protocol_and_repetition(spec: TableSpec) -> None:
     odd = seeds_of("odd", "mushroom", "pfc", [0.2] * 3, overrides={"posterior": "draw"})
     assert collect(spec, odd).cell(0, 2, 2).mean == pytest.approx(0.2)
-    for changes in ({"posterior": "draw", "sweeps": 2}, {}):
-        rows = seeds_of("odd", "mushroom", "pfc", [0.2] * 3, overrides=changes)
+    for overrides in ({"posterior": "draw", "sweeps": 2}, {}):
+        rows = seeds_of("odd", "mushroom", "pfc", [0.2] * 3, overrides=overrides)
         assert collect(spec, rows).cell(0, 2, 2).status == "missing"
-    for changes in (
+    others: tuple[dict[str, Any], ...] = (
         {"protocol": "transductive"},
         {"repeat": "initialisation"},
         {"include_target": True},
         {"ratio": 0.3},
-    ):
+    )
+    for changes in others:
         rows = seeds_of("vsae", "mushroom", "pfc", [0.2] * 3, **changes)
         assert collect(spec, rows).cell(0, 1, 2).status == "missing"
 
@@ -704,8 +706,9 @@ def test_every_table_is_rendered_in_every_form(name: str) -> None:
 def panel_points(table: ReportTable, panel: int) -> tuple[set[float], set[float]]:
     """Return the x positions of the dots in a panel, and those of its vertical lines."""
     axes = draw_table(table).axes[panel]
-    dots = {float(line.get_xdata()[0]) for line in axes.lines if line.get_marker() in ("o", "s", "D")}
-    vertical = {float(line.get_xdata()[0]) for line in axes.lines if line.get_marker() in ("None", None, "")}
+    first = [(float(np.asarray(line.get_xdata())[0]), line.get_marker()) for line in axes.lines]
+    dots = {x for x, marker in first if marker in ("o", "s", "D")}
+    vertical = {x for x, marker in first if marker in ("None", None, "")}
     return dots, vertical
 
 

@@ -147,7 +147,7 @@ def test_what_is_asked_of_a_store_is_what_a_reader_of_all_its_rows_would_choose(
 
     for keys in ([], [cells[5].key], [cell.key for cell in cells[::2]], ["nobody"]):
         assert asked(keys=keys) == [row["key"] for row in everything if row["key"] in keys]
-    for chosen in (
+    questions: list[dict[str, set[Any]]] = [
         {"seed": {1}},
         {"seed": {0, 3}, "mechanism": {"m\u00e4r", 'a"b'}},
         {"seed": {77}},
@@ -157,7 +157,8 @@ def test_what_is_asked_of_a_store_is_what_a_reader_of_all_its_rows_would_choose(
         {"include_target": {False}, "seed": {2}},
         {"seed": set()},
         {},
-    ):
+    ]
+    for chosen in questions:
         kept = [row["key"] for row in everything if all(row["cell"][name] in values for name, values in chosen.items())]
         assert asked(cell=chosen) == kept, chosen
         assert asked(cell=chosen, keys=kept[:1]) == kept[:1]
@@ -180,7 +181,12 @@ def test_only_rows_that_are_asked_for_are_parsed(tmp_path: Path, monkeypatch: py
     store.put([make_row(make_cell(seed=seed)) for seed in range(50)])
     parsed: list[str] = []
     read = json.loads
-    monkeypatch.setattr("json.loads", lambda line: parsed.append(line) or read(line))
+
+    def counted(line: str) -> Any:
+        parsed.append(line)
+        return read(line)
+
+    monkeypatch.setattr("json.loads", counted)
     assert len(list(store.rows(keys=[make_cell(seed=7).key]))) == 1
     assert len(list(store.rows(cell={"seed": {3, 4}, "mechanism": {"mcar"}}))) == 2
     assert store.missing([make_cell(seed=49), make_cell(seed=50)]) == {make_cell(seed=50).key}
