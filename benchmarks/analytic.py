@@ -1,9 +1,9 @@
 """How far each latent-variable model stays from the best possible imputation, on data where that is known.
 
 ``python -m benchmarks.analytic`` trains every method on a linear-Gaussian model and on a mixture of categoricals with
-half of the entries missing completely at random, and prints its error relative to the optimum: RMSE of the exact conditional
-mean, PFC of the Bayes classifier. VSAE also runs without its term of the unobserved attributes, and
-with part of the observed entries hidden from its encoder. Needs the checkout.
+half of the entries missing completely at random, and prints its error relative to the optimum: RMSE of the exact
+conditional mean, PFC of the Bayes classifier. VSAE also runs without its term of the unobserved attributes, and with
+part of the observed entries hidden from its encoder. Needs the checkout.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A whole run with one worker and with two, one thread each, and the job that took longest.
 
 ``python -m benchmarks.grid --preset quick`` runs ``vsae-bench run table6`` from an empty store, with each number of
-workers in turn. Two workers cannot be faster than the longest job: the target is judged only if there are enough jobs for it.
+workers in turn. Two workers cannot be faster than the longest job: the target is judged only if there are enough jobs
+for it.
 """
 
 from __future__ import annotations
