@@ -41,7 +41,7 @@ def neural_jobs(tables: Sequence[str], datasets: Sequence[str], registry: Regist
     """Return the jobs of the tables' neural methods under ``paper``; raises BenchError where data cannot be had."""
     from rich.console import Console
 
-    from bench.experiment.spec import load_spec
+    from bench.experiment.reader import load_spec
     from bench.run.plan import RunRequest, plan_jobs
 
     specs = [load_spec(name) for name in tables]
@@ -156,7 +156,7 @@ def nine_replicas(registry: Registry) -> Job:
     request = RunRequest(preset="paper", methods=("vsae",), datasets=(NINE,), ratios=(0.3, 0.5, 0.7))
     spec = grid_of_your_own(request, registry)
     contents, _ = contents_of({(NINE, False)}, registry)
-    return Job(tuple(cells_of(spec.entries(), spec, Selection(preset="paper"), registry, contents)))
+    return Job(tuple(cells_of(spec.cells(), spec, Selection(preset="paper"), registry, contents)))
 
 
 def machine_of(name: str) -> Machine:

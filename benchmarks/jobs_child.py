@@ -38,7 +38,7 @@ def measure(method: str, dataset: str, preset: str, steps: int, replicas: int, p
     contents, problems = contents_of({(dataset, False)}, registry)
     if problems:
         raise SystemExit(problems[dataset])
-    cells = cells_of(spec.entries(), spec, Selection(preset=preset), registry, contents)
+    cells = cells_of(spec.cells(), spec, Selection(preset=preset), registry, contents)
     table = load_table(load(registry.dataset(dataset))(), include_target=False).table
     problem = build_problem(table, cells, [load(registry.mechanism(cell.mechanism))() for cell in cells])
     whole = Budget(**cells[0].budget)

@@ -20,7 +20,7 @@ from benchmarks.common import Line, Report, alternate, finish, isolated, medians
 
 if TYPE_CHECKING:
     from bench.experiment.cell import Cell
-    from bench.experiment.spec import TableSpec
+    from bench.experiment.specs import TableSpec
     from bench.plugins.registry import Registry
 
 TABLES = tuple(f"table{number:02d}" for number in range(5, 12))
@@ -37,7 +37,7 @@ MEMORY_SLACK = 32.0
 
 def specs() -> list[TableSpec]:
     """Return the seven tables of the paper."""
-    from bench.experiment.spec import load_spec
+    from bench.experiment.reader import load_spec
 
     return [load_spec(name) for name in TABLES]
 
@@ -49,7 +49,7 @@ def table_cells(registry: Registry) -> list[Cell]:
 
     cells: dict[str, Cell] = {}
     for spec in specs():
-        entries = spec.entries()
+        entries = spec.cells()
         contents = {(e.dataset, e.include_target): digest([e.dataset, e.include_target]) for e in entries}
         cells.update((cell.key, cell) for cell in cells_of(entries, spec, Selection(), registry, contents))
     return list(cells.values())

@@ -15,7 +15,7 @@ from typing import Any
 from bench.experiment.cell import Cell, Job
 from bench.experiment.expand import Selection, cells_of, jobs_of
 from bench.experiment.presets import budget_for
-from bench.experiment.spec import parse_spec
+from bench.experiment.reader import parse_spec
 from bench.files.fetch import content_of
 from bench.plugins.registry import Registry, load
 from bench.run.workers import Plan, execute
@@ -213,7 +213,7 @@ def cells_for(registry: Registry, methods: tuple[str, ...], dataset: str = "toy_
     """Return the cells of methods on a data set under MCAR at 0.5, preset smoke, three seeds."""
     spec = parse_spec(table_text(methods, (dataset,)), "toy.toml")
     chosen = Selection(**{"preset": "smoke", **selection})
-    return cells_of(spec.entries(), spec, chosen, registry, contents_for(registry, dataset))
+    return cells_of(spec.cells(), spec, chosen, registry, contents_for(registry, dataset))
 
 
 def jobs_for(registry: Registry, methods: tuple[str, ...], dataset: str = "toy_mixed", **selection: Any) -> list[Job]:

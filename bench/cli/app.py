@@ -74,7 +74,7 @@ def list_plugins(
     load: Annotated[bool, typer.Option("--load", help="Import every plug-in and show what fails.")] = False,
 ) -> None:
     """List methods, data sets, mechanisms and tables."""
-    from bench.experiment.spec import table_ids
+    from bench.experiment.reader import table_ids
     from bench.plugins.registry import Registry
 
     registry = Registry.scan(plugins or ())
@@ -266,7 +266,7 @@ def table(
 ) -> None:
     """Print tables from stored rows, and write them as LaTeX, Markdown, CSV and a plot."""
     from bench.experiment.expand import sets_of, with_stand_ins, with_user_plugins
-    from bench.experiment.spec import load_spec
+    from bench.experiment.reader import load_spec
     from bench.paths import shipped_rows_folder
     from bench.plugins.registry import Registry
     from bench.report import asked_of_store, collect, read_published, write_report
@@ -284,7 +284,7 @@ def table(
         specs = with_stand_ins(specs, registry)
     for name, spec in zip(tables, specs, strict=True):
         stored = list(rows.rows(**asked_of_store(spec, preset or None)))
-        rowless = {entry.dataset for entry in spec.entries()} - {row["cell"]["dataset"] for row in stored}
+        rowless = {entry.dataset for entry in spec.cells()} - {row["cell"]["dataset"] for row in stored}
         report = collect(
             spec,
             stored,

@@ -14,7 +14,7 @@ from bench.errors import BenchError, closest
 from bench.experiment.cell import Cell, Job
 from bench.experiment.expand import preferred_protocol, sets_of
 from bench.experiment.presets import budget_for
-from bench.experiment.spec import Column, Defaults, Row, TableSpec
+from bench.experiment.specs import ColumnSpec, Defaults, RowSpec, TableSpec
 from bench.paths import shipped_rows_folder
 from bench.plugins.registry import PluginInfo, Registry
 from bench.problem.metrics import find_metric
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Console
 
-    from bench.report.figures.attribute import ScoredRows
     from bench.report.figures.curves import TrainingRun
     from bench.report.figures.grid import ShownRows
+    from bench.report.figures.panels import ScoredRows
 
 FLOOR = "mean_mode"
 DEFAULT_METHOD = "vsae"
@@ -111,8 +111,9 @@ def plot_ratios(request: PlotRequest, console: Console) -> list[Path]:
 
 def plot_imputations(request: PlotRequest, console: Console) -> list[Path]:
     """Draw test rows as they are, as they were shown and as each method imputed them; returns the files."""
-    from bench.report.figures import attribute as drawn
-    from bench.report.figures.grid import draw_tiles, imputation_lines, tiles_that_fit
+    from bench.report.figures.attribute import POINTS, draw_confusion, draw_scatter
+    from bench.report.figures.grid import draw_grid, imputation_lines, thumbnails_that_fit
+    from bench.report.figures.panels import confusion_panels, scatter_panels
 
     registry = _ready(request)
     written: list[Path] = []
@@ -122,37 +123,38 @@ def plot_imputations(request: PlotRequest, console: Console) -> list[Path]:
         schema, imputed = first.schema, {cell.method: exhibit.imputed for cell, exhibit in found}
         place = _place(request, found[0][0])
         if schema.of_kind("image").size:
-            fitting = tiles_that_fit(schema, max(len("observed"), *(len(name) for name in imputed)))
+            fitting = thumbnails_that_fit(schema, max(len("observed"), *(len(name) for name in imputed)))
             rows = _shown(first).take(slice(0, request.rows or fitting))
             on_shown = {name: _at(values, first.shown) for name, values in imputed.items()}
             lines = imputation_lines(rows, on_shown, fitting)
             heading = _heading("Imputations", request, found[0][0], TILE_MARKS)
-            written += _save(draw_tiles(lines, heading), request, console, ["imputations", *place])
+            written += _save(draw_grid(lines, heading), request, console, ["imputations", *place])
         numbers = _chosen(request, schema, ("numeric", "features"))
         if numbers:
             most = numbers if request.attributes else numbers[:MOST_PANELS]
-            note = _cut(len(most), len(numbers), f"hidden test entries, at most {drawn.POINTS} a panel and method")
-            panels = drawn.scatter_panels(_scored(first), imputed, most)
+            note = _cut(len(most), len(numbers), f"hidden test entries, at most {POINTS} a panel and method")
+            panels = scatter_panels(_scored(first), imputed, most)
             heading = _heading("Imputed numbers", request, found[0][0], note)
             if panels:
-                figure = drawn.draw_scatter(panels, heading)
+                figure = draw_scatter(panels, heading)
                 written += _save(figure, request, console, ["imputations", *place, "numbers"])
         categories = _chosen(request, schema, ("categorical",))
         if categories:
             most = categories if request.attributes else categories[: max(1, MOST_PANELS // len(found))]
             note = _cut(len(most), len(categories), "all hidden test entries")
-            confusions = drawn.confusion_panels(_scored(first), imputed, most)
+            confusions = confusion_panels(_scored(first), imputed, most)
             heading = _heading("Imputed categories", request, found[0][0], note)
             if confusions:
-                figure = drawn.draw_confusion(confusions, heading)
+                figure = draw_confusion(confusions, heading)
                 written += _save(figure, request, console, ["imputations", *place, "categories"])
     return written
 
 
 def plot_samples(request: PlotRequest, console: Console) -> list[Path]:
     """Draw several imputations of the same rows, one figure a method; returns the files."""
-    from bench.report.figures.attribute import draw_draws, draws_panels
-    from bench.report.figures.grid import draw_tiles, sample_lines, tiles_that_fit
+    from bench.report.figures.attribute import draw_draws
+    from bench.report.figures.grid import draw_grid, sample_lines, thumbnails_that_fit
+    from bench.report.figures.panels import draws_panels
 
     registry = _ready(request)
     _require_that_show("sample", "draws no samples: it gives one imputation of a row", request, registry)
@@ -163,12 +165,12 @@ def plot_samples(request: PlotRequest, console: Console) -> list[Path]:
             place = _place(request, cell, method=True)
             title = f"Draws from {cell.method}"
             if schema.of_kind("image").size:
-                count = min(request.draws or tiles_that_fit(schema, headed=True) - 2, len(exhibit.samples))
+                count = min(request.draws or thumbnails_that_fit(schema, headed=True) - 2, len(exhibit.samples))
                 rows = _shown(exhibit).take(slice(0, request.rows or LINES))
                 lines = sample_lines(rows, exhibit.samples[:count])
                 heading = _heading(title, request, cell, f"{TILE_MARKS}; draws of the hidden part, each on its own")
                 columns = ["observed", "truth", *(str(draw + 1) for draw in range(count))]
-                figure = draw_tiles(lines, heading, columns)
+                figure = draw_grid(lines, heading, columns)
             else:
                 chosen = _chosen(request, schema, ("numeric", "categorical", "features"))
                 most = chosen if request.attributes else chosen[:MOST_PANELS]
@@ -183,8 +185,9 @@ def plot_samples(request: PlotRequest, console: Console) -> list[Path]:
 
 def plot_generations(request: PlotRequest, console: Console) -> list[Path]:
     """Draw rows made up from the prior, one figure a method; returns the files."""
-    from bench.report.figures.attribute import draw_marginals, marginal_panels
-    from bench.report.figures.grid import draw_tiles, generation_lines, tiles_that_fit
+    from bench.report.figures.attribute import draw_marginals
+    from bench.report.figures.grid import draw_grid, generation_lines, thumbnails_that_fit
+    from bench.report.figures.panels import marginal_panels
 
     registry = _ready(request)
     _require_that_show("generate", "has no prior to generate rows from", request, registry)
@@ -195,10 +198,10 @@ def plot_generations(request: PlotRequest, console: Console) -> list[Path]:
             schema, generated = exhibit.schema, exhibit.generated
             title = f"Rows made up by {cell.method}"
             if schema.of_kind("image").size:
-                fitting = tiles_that_fit(schema)
+                fitting = thumbnails_that_fit(schema)
                 count = request.rows or fitting * min(LINES, len(generated.scalars) // fitting)
                 lines = generation_lines(schema, generated, count, fitting)
-                figure = draw_tiles(lines, _heading(title, request, cell, "from the prior, nothing observed"))
+                figure = draw_grid(lines, _heading(title, request, cell, "from the prior, nothing observed"))
             else:
                 chosen = _chosen(request, schema, ("numeric", "categorical", "features"))
                 most = chosen if request.attributes else chosen[:MOST_PANELS]
@@ -263,14 +266,14 @@ def ratio_spec(
     registry: Registry,
 ) -> TableSpec:
     """Return a table with one row a method, the floor first, and one column a metric and ratio."""
-    rows = [Row(label=f"{FLOOR} (floor)", method=FLOOR, protocol="inductive", floor=True)]
+    rows = [RowSpec(label=f"{FLOOR} (floor)", method=FLOOR, protocol="inductive", floor=True)]
     rows += [
-        Row(label=name, method=name, protocol=preferred_protocol(registry.method(name)))
+        RowSpec(label=name, method=name, protocol=preferred_protocol(registry.method(name)))
         for name in methods
         if name != FLOOR
     ]
     columns = [
-        Column(label=f"{ratio:g}", group=metric, dataset=dataset, metric=metric, mechanism=mechanism, ratio=ratio)
+        ColumnSpec(label=f"{ratio:g}", group=metric, dataset=dataset, metric=metric, mechanism=mechanism, ratio=ratio)
         for metric in metrics
         for ratio in ratios
     ]
@@ -309,12 +312,12 @@ def _ratio_table(request: PlotRequest, dataset: str, registry: Registry) -> tupl
 
 def _lacking(table: ReportTable, request: PlotRequest, methods: Sequence[str]) -> str:
     """Return how many points lack rows and the command that makes them, or nothing; the floor may be left out."""
-    cells = [cell for cell in table.cells if cell.entry.method in methods]
-    points = {(cell.entry.method, cell.entry.ratio): cell for cell in cells}
+    cells = [cell for cell in table.cells if cell.spec.method in methods]
+    points = {(cell.spec.method, cell.spec.ratio): cell for cell in cells}
     lacking = [point for point, cell in points.items() if "not run" in cell.reason or cell.status == "missing"]
     if not lacking:
         return ""
-    entry = cells[0].entry
+    entry = cells[0].spec
     names = [*dict.fromkeys(method for method, _ in lacking)]
     words = [
         "vsae-bench run",
@@ -338,7 +341,7 @@ def _ratio_heading(table: ReportTable, request: PlotRequest, dataset: str) -> He
     over = f"n\u00a0=\u00a0{len(seeds)}" if counts == {len(seeds)} else f"n\u00a0=\u00a0{min(counts)} to {max(counts)}"
     bars = "no bars" if counts == {1} else "bars: ± sample standard deviation"
     subset = "; only a subset of the data" if any(cell.subset for cell in table.cells) else ""
-    failed = sorted({cell.entry.method for cell in table.cells if cell.status in ("failed", "skipped", "unscored")})
+    failed = sorted({cell.spec.method for cell in table.cells if cell.status in ("failed", "skipped", "unscored")})
     marked = any(table.transductive(row) for row in range(len(table.spec.rows)))
     protocol = f"; {TRANSDUCTIVE_MARK} transductive" if marked else ""
     nothing = f"; without a result somewhere: {', '.join(failed)}" if failed else ""
@@ -450,7 +453,7 @@ def _shown(exhibit: Exhibit) -> ShownRows:
 
 
 def _scored(exhibit: Exhibit) -> ScoredRows:
-    from bench.report.figures.attribute import ScoredRows
+    from bench.report.figures.panels import ScoredRows
 
     return ScoredRows(exhibit.schema, exhibit.truth, exhibit.hidden, exhibit.present, exhibit.shown)
 

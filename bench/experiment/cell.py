@@ -35,8 +35,8 @@ class Cell:
     mechanism: str
     mechanism_version: int
     mechanism_parameters: Mapping[str, Any] = field(hash=False)
-    #: What the table spec said of them; the field above holds the parameters that result.
-    mechanism_overrides: Mapping[str, Any] = field(hash=False)
+    #: What the table spec said of them; the field above holds the parameters that result. None: an old row, unknown.
+    mechanism_overrides: Mapping[str, Any] | None = field(hash=False)
     ratio: float
     method: str
     method_version: int
@@ -67,8 +67,8 @@ class Cell:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Cell:
-        """Read a cell back from JSON."""
-        return cls(**value)
+        """Read a cell back from JSON, also of a version that kept no overrides."""
+        return cls(**{"mechanism_overrides": None, "overrides": {}, **value})
 
     @property
     def data_seed(self) -> int:

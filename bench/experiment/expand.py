@@ -14,7 +14,7 @@ from bench import engine_version
 from bench.errors import BenchError, closest
 from bench.experiment.cell import STACKED_OVER, Cell, Job
 from bench.experiment.presets import HIGHEST, budget_for
-from bench.experiment.spec import Column, Entry, Row, TableSpec
+from bench.experiment.specs import ColumnSpec, RowSpec, TableCell, TableSpec
 from bench.experiment.tuned import TUNED, TunedParameters
 from bench.plugins.registry import PluginInfo, Registry
 from bench.seeds import canonical_json
@@ -35,16 +35,17 @@ class Selection:
 def with_user_plugins(spec: TableSpec, registry: Registry) -> TableSpec:
     """Return the spec with the user's methods as further rows and the user's data sets as further columns."""
     named_rows = {row.method for row in spec.rows}
-    named_columns = {column.dataset for column in spec.columns} | {block.dataset for block in spec.blocks}
+    named_columns = {column.dataset for column in spec.columns} | {section.dataset for section in spec.sections}
     methods = [info for info in registry.methods.values() if info.origin != "suite" and info.name not in named_rows]
     datasets = [
         info for info in registry.datasets.values() if info.origin != "suite" and info.name not in named_columns
     ]
     rows = tuple(
-        Row(label=info.name, method=info.name, reference=True, protocol=preferred_protocol(info)) for info in methods
+        RowSpec(label=info.name, method=info.name, reference=True, protocol=preferred_protocol(info))
+        for info in methods
     )
-    columns: list[Column] = []
-    if not any(block.dataset for block in spec.blocks):
+    columns: list[ColumnSpec] = []
+    if not any(section.dataset for section in spec.sections):
         for info in datasets:
             columns.extend(columns_for(info))
     return spec.model_copy(update={"rows": (*spec.rows, *rows), "columns": (*spec.columns, *columns)})
@@ -59,7 +60,7 @@ def with_stand_ins(specs: Sequence[TableSpec], registry: Registry) -> list[Table
     known = stand_ins(registry)
     changed: list[TableSpec] = []
     for spec in specs:
-        used = {entry.dataset: known[entry.dataset] for entry in spec.entries() if entry.dataset in known}
+        used = {entry.dataset: known[entry.dataset] for entry in spec.cells() if entry.dataset in known}
         update = {
             "id": f"{spec.id}_stand_in",
             "label": f"{spec.label}-stand-in",
@@ -82,19 +83,19 @@ def preferred_protocol(info: PluginInfo) -> Any:
     return "inductive" if "inductive" in info.protocols or not info.protocols else info.protocols[0]
 
 
-def columns_for(info: PluginInfo, **fields: Any) -> list[Column]:
+def columns_for(info: PluginInfo, **fields: Any) -> list[ColumnSpec]:
     """Return the columns a data set gets in a table: one per family of metrics its kinds call for."""
     wanted = []
     if "numeric" in info.kinds:
-        wanted += [("nrmse_rel", "numerical"), ("nrmse_std", "in sd")]
+        wanted += [("nrmse_rel", "numerical"), ("nrmse_std", "RMSE / SD")]
     if "categorical" in info.kinds:
         wanted.append(("pfc", "categorical"))
     if {"image", "features"} & set(info.kinds):
         wanted.append(("mse", "image or features"))
     return [
-        Column(label=label, group=info.name, dataset=info.name, metric=metric, mechanism="mcar", ratio=0.5)
+        ColumnSpec(label=label, group=info.name, dataset=info.name, metric=metric, mechanism="mcar", ratio=0.5)
         if not fields
-        else Column(label=label, group=info.name, dataset=info.name, metric=metric, **fields)
+        else ColumnSpec(label=label, group=info.name, dataset=info.name, metric=metric, **fields)
         for metric, label in wanted
     ]
 
@@ -102,7 +103,7 @@ def columns_for(info: PluginInfo, **fields: Any) -> list[Column]:
 def require_known_filters(specs: Sequence[TableSpec], selection: Selection, registry: Registry) -> None:
     """Raise BenchError where a filter names a method, data set or seed that none of the specs has."""
     where = " and ".join(spec.id for spec in specs)
-    entries = [entry for spec in specs for entry in spec.entries()]
+    entries = [entry for spec in specs for entry in spec.cells()]
     for what, wanted, own, registered in (
         ("method", selection.methods, {entry.method for entry in entries}, registry.methods),
         ("data set", selection.datasets, {entry.dataset for entry in entries}, registry.datasets),
@@ -122,26 +123,26 @@ def require_known_filters(specs: Sequence[TableSpec], selection: Selection, regi
             raise BenchError(f"{where} has no seed {seed}; its seeds are {', '.join(map(str, sorted(seeds)))}")
 
 
-def chosen_entries(spec: TableSpec, selection: Selection) -> list[Entry]:
+def chosen_entries(spec: TableSpec, selection: Selection) -> list[TableCell]:
     """Return the entries of a spec that the preset runs and the filters let through.
 
     A row of other presets is let through where a filter names its method.
     """
 
-    def wanted(entry: Entry) -> bool:
+    def wanted(entry: TableCell) -> bool:
         if selection.methods:
             return entry.method in selection.methods
         return spec.rows[entry.row].runs_under(selection.preset)
 
     return [
         entry
-        for entry in spec.entries()
+        for entry in spec.cells()
         if wanted(entry) and (not selection.datasets or entry.dataset in selection.datasets)
     ]
 
 
 def cells_of(
-    entries: Iterable[Entry],
+    entries: Iterable[TableCell],
     spec: TableSpec,
     selection: Selection,
     registry: Registry,

@@ -10,21 +10,21 @@ from bench.plugins.contracts import Budget
 PRESETS: dict[str, str] = {
     "smoke": "30 optimiser steps: does it run",
     "quick": "at most 1500 steps, 100 draws, 30 trees: minutes, and close to what more training gives on tables",
-    "long": "ten times the steps of quick, 100 draws, every test row: what images need, half an hour and more a job",
+    "long": "ten times the steps of quick, 100 draws, every test row: what images need, half an hour and more per job",
     "paper": "the appendix's epochs and 1000 draws",
 }
 
 #: Precision of float32 matrix products, as ``torch.set_float32_matmul_precision`` takes it, and what each allows.
 PRECISIONS: dict[str, str] = {
     "highest": "float32",
-    "high": "TF32, where the device has it",
-    "medium": "bfloat16 inside the products, where the device gains by it",
+    "high": "TF32, if the device has it",
+    "medium": "bfloat16 inside the products, if the device gains by it",
 }
 HIGHEST = "highest"
 
 
 def require_precision(name: str) -> None:
-    """Raise BenchError, with the closest one, on a precision there is not."""
+    """Raise BenchError, with the closest name, on an unknown precision."""
     if name not in PRECISIONS:
         raise BenchError(f"unknown precision '{name}'.{closest(name, PRECISIONS)}")
 

@@ -22,8 +22,8 @@ class Tuned:
     """The trials of a method on a data set, and the parameters they led to, for each seed.
 
     A trial is ``{"parameters": {...}, "error": number or None}``; its error is that of the selection rule, in units of
-    the floor's, None where the training diverged. The first are the defaults, so that by this rule a choice is never
-    worse than they are. Where the data have official test rows, which no seed's training and validation rows overlap,
+    the floor's, None if the training diverged. The first are the defaults, so that by this rule a choice is never
+    worse than they are. If the data have official test rows, which no seed's training and validation rows overlap,
     the trials of one seed serve ``every_seed``.
     """
 
@@ -38,7 +38,7 @@ class Tuned:
     trials: Mapping[str, Sequence[Mapping[str, Any]]]
 
     def chosen(self, seed: int) -> dict[str, Any] | None:
-        """Return the parameters chosen for a seed, None where it was not tuned; ties go to the earlier trial."""
+        """Return the parameters chosen for a seed, None if it was not tuned; ties go to the earlier trial."""
         trials = self.trials.get(str(seed))
         if trials is None and self.every_seed and self.trials:
             trials = next(iter(self.trials.values()))
@@ -58,7 +58,7 @@ class Tuned:
 
 
 def best_trial(trials: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return the trial with the lowest error, the earliest of equals; None where all diverged."""
+    """Return the trial with the lowest error, the earliest of equals; None if all diverged."""
     finished = [trial for trial in trials if trial["error"] is not None]
     return min(finished, key=lambda trial: float(trial["error"])) if finished else None
 
@@ -82,7 +82,7 @@ class TunedParameters:
         return cls([tuned_folder(store)])
 
     def record(self, method: PluginInfo, dataset: str) -> Tuned | None:
-        """Return the record of a method, in its present version, on a data set; None where there is none.
+        """Return the record of a method, in its present version, on a data set; None if there is none.
 
         Raises BenchError on a record that cannot be read.
         """
@@ -107,7 +107,7 @@ class TunedParameters:
     def chosen(self, method: PluginInfo, dataset: str, seed: int, content: str) -> dict[str, Any]:
         """Return the parameters tuning chose for a method on a data set under a seed.
 
-        Raises BenchError, with the command that mends it, where there are none for these data.
+        Raises BenchError, with the command that mends it, if there are none for these data.
         """
         record = self.record(method, dataset)
         command = f"run `vsae-bench tune {method.name} {dataset}"

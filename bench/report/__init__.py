@@ -1,11 +1,12 @@
-"""From stored rows to tables, pictures and the comparison with the published numbers. Knows no runner and no method."""
+"""From results to tables, pictures and the comparison with the published numbers. Knows no runner and no method."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from bench.report.cell import ReportCell
 from bench.report.published import PublishedValue, read_published
-from bench.report.table import ReportCell, ReportTable, asked_of_store, collect
+from bench.report.table import ReportTable, asked_of_store, collect
 
 __all__ = [
     "PublishedValue",

@@ -1,16 +1,17 @@
-"""A table as CSV, one line a cell, with full precision: what a reader computes with."""
+"""A table as CSV, one line per cell, with full precision: what a reader computes with."""
 
 from __future__ import annotations
 
 import csv
 import io
 
-from bench.report.table import ReportCell, ReportTable
+from bench.report.cell import ReportCell
+from bench.report.table import ReportTable
 from bench.seeds import canonical_json
 
 FIELDS = (
     "table",
-    "block",
+    "section",
     "row",
     "column",
     "dataset",
@@ -57,24 +58,24 @@ def csv_table(table: ReportTable) -> str:
 
 def record(table: ReportTable, cell: ReportCell) -> dict[str, object]:
     """Return one cell as a flat record."""
-    spec, entry, published = table.spec, cell.entry, cell.published
+    spec, own, published = table.spec, cell.spec, cell.published
     return {
         "table": spec.id,
-        "block": spec.row_blocks[entry.block].label,
-        "row": spec.rows[entry.row].label,
-        "column": spec.columns[entry.column].name,
-        "dataset": entry.dataset,
+        "section": spec.sections[own.section].label,
+        "row": spec.rows[own.row].label,
+        "column": spec.columns[own.column].name,
+        "dataset": own.dataset,
         "content": cell.content,
         "variant": ("subset" if cell.subset else "full") if cell.content else "",
-        "include_target": str(entry.include_target).lower(),
-        "mechanism": entry.mechanism,
-        "mechanism_parameters": canonical_json(dict(entry.mechanism_parameters)),
-        "ratio": entry.ratio,
-        "method": entry.method,
-        "parameters": canonical_json(dict(entry.parameters)),
-        "protocol": entry.protocol,
-        "attribute": entry.attribute,
-        "metric": entry.metric,
+        "include_target": str(own.include_target).lower(),
+        "mechanism": own.mechanism,
+        "mechanism_parameters": canonical_json(dict(own.mechanism_parameters)),
+        "ratio": own.ratio,
+        "method": own.method,
+        "parameters": canonical_json(dict(own.parameters)),
+        "protocol": own.protocol,
+        "attribute": own.attribute,
+        "metric": own.metric,
         "preset": table.preset,
         "parameter_set": table.parameter_set,
         "precision": table.precision,

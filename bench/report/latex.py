@@ -11,15 +11,14 @@ from bench.report.table import ReportTable
 from bench.report.text import (
     PUBLISHED_LABEL,
     CellText,
-    block_label,
     caption,
     cell_text,
     column_groups,
     column_label,
-    has_blocks,
     notes,
     published_line,
     row_label,
+    section_label,
 )
 
 if TYPE_CHECKING:
@@ -153,21 +152,21 @@ def _template() -> Template:
 def latex_table(table: ReportTable, published: bool = False) -> str:
     """Return the table as a LaTeX float; with ``published``, the paper's numbers stand under each row of ours."""
     spec = table.spec
-    stubs = 2 if has_blocks(spec) else 1
+    label_columns = 2 if spec.has_section_labels else 1
     return _template().render(
         environment="table*" if spec.format.wide else "table",
         title=escape(spec.title),
         caption=escape(caption(table)),
         label=spec.label,
-        alignment="l" * stubs + "c" * len(spec.columns),
-        head=_head(table, stubs),
-        body=_body(table, stubs, published),
+        alignment="l" * label_columns + "c" * len(spec.columns),
+        head=_head(table, label_columns),
+        body=_body(table, label_columns, published),
         notes=[_note(note) for note in notes(table)],
     )
 
 
 def latex_document(tables: Sequence[ReportTable], published: bool = False) -> str:
-    """Return a LaTeX document that holds the tables under the paper's numbers (S where it has none), one a page."""
+    """Return a LaTeX document that holds the tables under the paper's numbers (S if it has none), one per page."""
     pages = []
     for table in tables:
         number = table.spec.number
@@ -192,15 +191,15 @@ def _line(cells: Sequence[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
-def _head(table: ReportTable, stubs: int) -> list[str]:
+def _head(table: ReportTable, label_columns: int) -> list[str]:
     """Return the header: the shared headers with their rules, if there are any, and the columns' own."""
     spec = table.spec
-    stub_labels = ([escape(spec.format.block_stub)] if stubs == 2 else []) + [escape(spec.format.stub)]
-    own = _line(stub_labels + [_text(column_label(table, column)) for column in range(len(spec.columns))])
+    headings = ([escape(spec.format.section_heading)] if label_columns == 2 else []) + [escape(spec.format.row_heading)]
+    own = _line(headings + [_text(column_label(table, column)) for column in range(len(spec.columns))])
     groups = column_groups(spec.columns)
     if not any(name for name, _ in groups):
         return [own]
-    shared, rules, position = [""] * stubs, [], stubs + 1
+    shared, rules, position = [""] * label_columns, [], label_columns + 1
     for name, size in groups:
         shared.append(rf"\multicolumn{{{size}}}{{c}}{{{escape(name)}}}")
         if name:
@@ -209,22 +208,22 @@ def _head(table: ReportTable, stubs: int) -> list[str]:
     return [_line(shared), "".join(rules), own]
 
 
-def _body(table: ReportTable, stubs: int, published: bool) -> list[str]:
-    """Return the lines of all blocks."""
+def _body(table: ReportTable, label_columns: int, published: bool) -> list[str]:
+    """Return the lines of all sections."""
     spec = table.spec
     lines: list[str] = []
-    for block in range(len(spec.row_blocks)):
-        if block:
+    for section in range(len(spec.sections)):
+        if section:
             lines.append(r"\midrule")
         for row in range(len(spec.rows)):
-            first = [_text(block_label(table, block)) if row == 0 else ""] if stubs == 2 else []
+            first = [_text(section_label(table, section)) if row == 0 else ""] if label_columns == 2 else []
             italic = spec.rows[row].reference or spec.rows[row].floor
-            cells = table.line(block, row)
+            cells = table.line(section, row)
             label = _text(row_label(table, row), italic)
             lines.append(_line([*first, label, *(_text(cell_text(table, cell)) for cell in cells)]))
             if published and any(cell.published for cell in cells):
                 theirs = [escape(text) for text in published_line(table, cells)]
-                lines.append(_line([*[""] * (stubs - 1), rf"\quad {PUBLISHED_LABEL}", *theirs]))
+                lines.append(_line([*[""] * (label_columns - 1), rf"\quad {PUBLISHED_LABEL}", *theirs]))
             if published and row < len(spec.rows) - 1:
                 lines.append(r"\addlinespace")
     return lines

@@ -9,15 +9,14 @@ from bench.report.table import ReportTable
 from bench.report.text import (
     PUBLISHED_LABEL,
     CellText,
-    block_label,
     caption,
     cell_text,
     column_label,
-    has_blocks,
     heading,
     notes,
     published_line,
     row_label,
+    section_label,
 )
 
 
@@ -30,23 +29,23 @@ def escape(text: str) -> str:
 def markdown_table(table: ReportTable, published: bool = False) -> str:
     """Return the table with heading, caption and notes; with ``published``, a line with the paper's numbers as well."""
     spec = table.spec
-    blocks = has_blocks(spec)
-    stubs = ([spec.format.block_stub] if blocks else []) + [spec.format.stub]
-    headers = [escape(stub) for stub in stubs]
+    labelled = spec.has_section_labels
+    headings = ([spec.format.section_heading] if labelled else []) + [spec.format.row_heading]
+    headers = [escape(heading) for heading in headings]
     for index, column in enumerate(spec.columns):
         group = f"{escape(column.group)}<br>" if column.group else ""
         headers.append(group + _text(column_label(table, index)))
-    lines = [_line(headers), _line(["---"] * len(stubs) + [":---:"] * len(spec.columns))]
-    for block in range(len(spec.row_blocks)):
+    lines = [_line(headers), _line(["---"] * len(headings) + [":---:"] * len(spec.columns))]
+    for section in range(len(spec.sections)):
         for row in range(len(spec.rows)):
-            first = [_text(block_label(table, block)) if row == 0 else ""] if blocks else []
+            first = [_text(section_label(table, section)) if row == 0 else ""] if labelled else []
             italic = spec.rows[row].reference or spec.rows[row].floor
-            cells = table.line(block, row)
+            cells = table.line(section, row)
             ours = [_text(cell_text(table, cell)) for cell in cells]
             lines.append(_line([*first, _text(row_label(table, row), italic), *ours]))
             if published and any(cell.published for cell in cells):
                 theirs = [escape(text) for text in published_line(table, cells)]
-                lines.append(_line([*[""] * (len(stubs) - 1), f"&nbsp;&nbsp;{PUBLISHED_LABEL}", *theirs]))
+                lines.append(_line([*[""] * (len(headings) - 1), f"&nbsp;&nbsp;{PUBLISHED_LABEL}", *theirs]))
     below = [f"- {_mark(note)}{escape(note.text)}" for note in notes(table)]
     head = [f"### {escape(heading(table))}", "", escape(caption(table)), ""]
     return "\n".join([*head, *lines, *(["", *below] if below else [])]) + "\n"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import BenchError
-from bench.experiment.spec import PublishedKey
+from bench.experiment.specs import PublishedKey
 from bench.paths import published_folder
 
 COLUMNS = ("table", "method", "dataset", "attribute", "mechanism", "ratio", "metric", "mean", "std", "std_below")
@@ -29,7 +29,7 @@ class PublishedValue:
 
     @property
     def sd(self) -> float | None:
-        """The standard deviation as a number, None where the paper only bounds it."""
+        """The standard deviation as a number, None if the paper only bounds it."""
         return float(self.sd_text) if self.sd_text else None
 
     @property
@@ -42,9 +42,9 @@ Published = Mapping[PublishedKey, PublishedValue]
 
 
 def read_published(path: Path | None = None) -> dict[PublishedKey, PublishedValue]:
-    """Read the published numbers (the suite's own file where ``path`` is None).
+    """Read the published numbers (the suite's own file if ``path`` is None).
 
-    Raises BenchError where the file is missing, a column is, a number is not one, or two lines are the same cell.
+    Raises BenchError if the file is missing, a column is, a number is not one, or two lines are the same cell.
     """
     path = published_folder() / "published.csv" if path is None else path
     found: dict[PublishedKey, PublishedValue] = {}

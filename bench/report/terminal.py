@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.report.table import ReportCell, ReportTable
+from bench.report.cell import ReportCell
+from bench.report.table import ReportTable
 from bench.report.text import (
     CellText,
-    block_label,
     caption,
     cell_text,
     column_label,
-    has_blocks,
     heading,
     notes,
     published_text,
     row_label,
+    section_label,
 )
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _PADDING = 3
 
 
 def print_table(table: ReportTable, console: Console | None = None, published: bool = True) -> None:
-    """Print a table with its caption and notes; a column goes to the next part where the console is too narrow."""
+    """Print a table with its caption and notes; a column goes to the next part if the console is too narrow."""
     from rich.console import Console
     from rich.text import Text
 
@@ -58,24 +58,24 @@ def _header(table: ReportTable, column: int) -> list[str]:
     return ([group] if group else []) + [column_label(table, column).plain]
 
 
-def _stub_width(table: ReportTable) -> int:
-    """Return the width of the row labels, and of the block labels where there are any."""
+def _label_width(table: ReportTable) -> int:
+    """Return the width of the row labels, and of the section labels if there are any."""
     spec = table.spec
     width = max(len(row_label(table, row).plain) for row in range(len(spec.rows))) + _PADDING
-    if has_blocks(spec):
-        width += max(len(block_label(table, block).plain) for block in range(len(spec.row_blocks))) + _PADDING
+    if spec.has_section_labels:
+        width += max(len(section_label(table, section).plain) for section in range(len(spec.sections))) + _PADDING
     return width
 
 
 def _parts(table: ReportTable, width: int, published: bool) -> list[list[int]]:
     """Return the columns of each part, as many as fit into ``width`` beside the labels and at least one."""
     parts: list[list[int]] = [[]]
-    room = width - _stub_width(table) - 1
+    room = width - _label_width(table) - 1
     left = room
     for column in range(len(table.spec.columns)):
         texts = _header(table, column)
         for cell in table.cells:
-            if cell.entry.column == column:
+            if cell.spec.column == column:
                 texts = texts + _lines(table, cell, published)
         need = max(len(text) for text in texts) + _PADDING
         if need > left and parts[-1]:
@@ -92,18 +92,18 @@ def _rich_table(table: ReportTable, columns: list[int], published: bool) -> Tabl
     from rich.text import Text
 
     spec = table.spec
-    blocks = has_blocks(spec)
+    labelled = spec.has_section_labels
     rich = Table(show_lines=False)
-    if blocks:
-        rich.add_column(Text(spec.format.block_stub), no_wrap=True)
-    rich.add_column(Text(spec.format.stub), no_wrap=True)
+    if labelled:
+        rich.add_column(Text(spec.format.section_heading), no_wrap=True)
+    rich.add_column(Text(spec.format.row_heading), no_wrap=True)
     for column in columns:
         rich.add_column(Text("\n".join(_header(table, column))), justify="right", no_wrap=True)
-    for block in range(len(spec.row_blocks)):
+    for section in range(len(spec.sections)):
         for row in range(len(spec.rows)):
-            first = [Text(block_label(table, block).plain if row == 0 else "")] if blocks else []
+            first = [Text(section_label(table, section).plain if row == 0 else "")] if labelled else []
             style = "italic" if spec.rows[row].reference or spec.rows[row].floor else ""
-            cells = [_rich_text(table, table.cell(block, row, column), published) for column in columns]
+            cells = [_rich_text(table, table.cell(section, row, column), published) for column in columns]
             last = row == len(spec.rows) - 1
             rich.add_row(*first, Text(row_label(table, row).plain, style=style), *cells, end_section=last)
     return rich

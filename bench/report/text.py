@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from bench.experiment.presets import HIGHEST
-from bench.experiment.spec import Column, TableSpec
+from bench.experiment.specs import ColumnSpec
+from bench.report.cell import ReportCell
+from bench.report.prose import Judged, judged
 from bench.report.published import PublishedValue
-from bench.report.table import ReportCell, ReportTable
+from bench.report.table import ReportTable
 
-#: What is printed where there is no number.
+#: What is printed if there is no number.
 DASHES = {
     "missing": "–",
     "unavailable": "n/a",
@@ -41,7 +43,7 @@ class CellText:
 
 
 def number_text(value: float, digits: int) -> str:
-    """Return a number with a fixed number of decimals, in powers of ten where it is very large."""
+    """Return a number with a fixed number of decimals, in powers of ten if it is very large."""
     return f"{value:.{digits}f}" if abs(value) < 10_000 else f"{value:.3g}"
 
 
@@ -52,8 +54,7 @@ def decimal_text(value: float) -> str:
 
 def cell_text(table: ReportTable, cell: ReportCell) -> CellText:
     """Return what a cell prints: mean ± standard deviation, or the dash of its status, and its marks."""
-    entry = cell.entry
-    covered = table.column_is_subset(entry.column) or table.block_is_subset(entry.block)
+    covered = table.column_is_subset(cell.spec.column) or table.section_is_subset(cell.spec.section)
     marks = "".join([SUBSET_MARK if cell.subset and not covered else "", cell.mark])
     if cell.mean is None:
         return CellText(DASHES[cell.status], marks)
@@ -66,7 +67,7 @@ def cell_text(table: ReportTable, cell: ReportCell) -> CellText:
 
 
 def published_text(value: PublishedValue, delta: float | None) -> str:
-    """Return a published cell as printed there; its Δ as a bound where it stands for another one than ours."""
+    """Return a published cell as printed there; its Δ as a bound if it stands for another one than ours."""
     if value.sd_text:
         return f"{value.mean_text} ± {value.sd_text}"
     if value.sd_below is None:
@@ -75,35 +76,30 @@ def published_text(value: PublishedValue, delta: float | None) -> str:
 
 
 def published_line(table: ReportTable, cells: Iterable[ReportCell]) -> list[str]:
-    """Return the published numbers of some cells, an empty text where there is none."""
+    """Return the published numbers of some cells, an empty text if there is none."""
     delta = table.spec.format.delta
     return [published_text(cell.published, delta) if cell.published else "" for cell in cells]
 
 
 def row_label(table: ReportTable, row: int) -> CellText:
-    """Return a row's label, marked where the row is transductive."""
+    """Return a row's label, marked if the row is transductive."""
     return CellText(table.spec.rows[row].label, TRANSDUCTIVE_MARK if table.transductive(row) else "")
 
 
 def column_label(table: ReportTable, column: int) -> CellText:
-    """Return a column's own label, marked where the column shows a subset of its data set, or a stand-in for it."""
+    """Return a column's own label, marked if the column shows a subset of its data set, or a stand-in for it."""
     marks = SUBSET_MARK if table.column_is_subset(column) else ""
-    if any(cell.entry.stands_in_for for cell in table.cells if cell.entry.column == column):
+    if any(cell.spec.stands_in_for for cell in table.cells if cell.spec.column == column):
         marks += STAND_IN_MARK
     return CellText(table.spec.columns[column].label, marks)
 
 
-def block_label(table: ReportTable, block: int) -> CellText:
-    """Return a block's label, marked where the block shows subsets."""
-    return CellText(table.spec.row_blocks[block].label, SUBSET_MARK if table.block_is_subset(block) else "")
+def section_label(table: ReportTable, section: int) -> CellText:
+    """Return a section's label, marked if the section shows subsets."""
+    return CellText(table.spec.sections[section].label, SUBSET_MARK if table.section_is_subset(section) else "")
 
 
-def has_blocks(spec: TableSpec) -> bool:
-    """Return whether a table has a column for the labels of its blocks."""
-    return any(block.label for block in spec.row_blocks)
-
-
-def column_groups(columns: Iterable[Column]) -> list[tuple[str, int]]:
+def column_groups(columns: Iterable[ColumnSpec]) -> list[tuple[str, int]]:
     """Return the headers that neighbouring columns share and how many columns each spans."""
     groups: list[tuple[str, int]] = []
     for name, members in groupby(columns, key=lambda column: column.group):
@@ -119,7 +115,7 @@ def heading(table: ReportTable) -> str:
 
 
 def precision_words(table: ReportTable) -> str:
-    """Return what is to be said of the precision of products, nothing where it is the highest."""
+    """Return what is to be said of the precision of products, nothing if it is the highest."""
     return f", products of precision {table.precision}" if table.precision != HIGHEST else ""
 
 
@@ -129,7 +125,7 @@ def caption(table: ReportTable) -> str:
     seeds = ", ".join(str(seed) for seed in spec.seeds)
     redrawn = "split, mask and initialisation" if spec.repeat == "all" else "initialisation only"
     preset = f"preset {table.preset}" if table.preset is not None else "no stored rows yet"
-    protocols = sorted({cell.entry.protocol for cell in table.cells})
+    protocols = sorted({cell.spec.protocol for cell in table.cells})
     if len(protocols) > 1:
         protocol = f"protocol inductive, in rows marked {TRANSDUCTIVE_MARK} transductive"
     else:
@@ -176,13 +172,13 @@ def notes(table: ReportTable) -> list[CellText]:
 
 def warning_notes(table: ReportTable) -> list[str]:
     """Return what the rows warn of, once for each data set."""
-    seen = dict.fromkeys((cell.entry.dataset, text) for cell in table.cells for text in cell.warnings)
+    seen = dict.fromkeys((cell.spec.dataset, text) for cell in table.cells for text in cell.warnings)
     return [f"{dataset}: {text}." for dataset, text in seen]
 
 
 def stand_in_notes(table: ReportTable) -> list[str]:
     """Return which synthetic data sets take the place of others."""
-    pairs = dict.fromkeys((cell.entry.dataset, cell.entry.stands_in_for) for cell in table.cells)
+    pairs = dict.fromkeys((cell.spec.dataset, cell.spec.stands_in_for) for cell in table.cells)
     return [
         f"SYNTHETIC: {dataset} takes the place of {real}. It says nothing about that data set, and is never compared"
         " with the published numbers."
@@ -195,10 +191,10 @@ def entry_notes(table: ReportTable) -> list[str]:
     """Return how many entries were scored in the columns that ask for it, seed by seed; masks know no method."""
     said: list[str] = []
     for index, column in enumerate(table.spec.columns):
-        for block, part in enumerate(table.spec.row_blocks):
+        for section, part in enumerate(table.spec.sections):
             counted: dict[int, int] = {}
             for cell in table.cells:
-                if column.count_entries and (cell.entry.block, cell.entry.column) == (block, index):
+                if column.count_entries and (cell.spec.section, cell.spec.column) == (section, index):
                     pairs = zip(cell.seeds, cell.entries, strict=True)
                     counted |= {seed: count for seed, count in pairs if count is not None}
             if counted:
@@ -211,7 +207,7 @@ def collapse_notes(table: ReportTable) -> list[str]:
     """Return which trainings ended at the floor by the selection rule, which looks at nothing hidden."""
     seen: dict[str, set[int]] = {}
     for cell in table.cells:
-        where = f"{table.spec.rows[cell.entry.row].label} on {cell.entry.dataset} ({cell.entry.mechanism})"
+        where = f"{table.spec.rows[cell.spec.row].label} on {cell.spec.dataset} ({cell.spec.mechanism})"
         if cell.collapsed:
             seen.setdefault(where, set()).update(cell.collapsed)
     if not seen:
@@ -230,41 +226,43 @@ def verdict_notes(table: ReportTable) -> list[str]:
         f"Our values no better than the floor ({floor})",
     )
     return [
-        *_verdict_note(table, theirs, lambda cell: cell.published_verdict),
-        *_verdict_note(table, ours, lambda cell: cell.verdict),
+        *_verdict_note(table, theirs, judged(table.cells, published=True)),
+        *_verdict_note(table, ours, judged(table.cells)),
     ]
 
 
-def _verdict_note(table: ReportTable, opening: str, verdict: Callable[[ReportCell], str]) -> Iterator[str]:
-    """Yield one sentence that lists, row by row, the cells with a bad verdict; nothing where none was judged."""
-    judged = [cell for cell in table.cells if verdict(cell) not in ("", "floor")]
-    if not judged:
+def _verdict_note(table: ReportTable, opening: str, found: Judged) -> Iterator[str]:
+    """Yield one sentence that lists, row by row, the cells that are no better; nothing if none was judged."""
+    if not found.cells:
         return
-    worse = [cell for cell in judged if verdict(cell) == "no better than floor"]
-    counted = f"{opening}: {len(worse)} of {len(judged)}"
+    counted = f"{opening}: {found}"
     by_row = {
-        row: _where(table, [c for c in worse if c.entry.row == row], [c for c in judged if c.entry.row == row])
+        row: _where(
+            table,
+            [cell for cell in found.no_better if cell.spec.row == row],
+            [cell for cell in found.cells if cell.spec.row == row],
+        )
         for row in range(len(table.spec.rows))
     }
     named = "; ".join(f"{table.spec.rows[row].label} on {', '.join(where)}" for row, where in by_row.items() if where)
     yield f"{counted} ({named})." if named else f"{counted}."
 
 
-def _where(table: ReportTable, cells: Sequence[ReportCell], judged: Sequence[ReportCell]) -> list[str]:
-    """Return short names for cells of one row: all that was judged, whole blocks, whole groups, or single columns."""
-    if len(cells) == len(judged) > 1:
+def _where(table: ReportTable, cells: Sequence[ReportCell], compared: Sequence[ReportCell]) -> list[str]:
+    """Return short names for cells of a row: all that were compared, whole sections or groups, or single columns."""
+    if len(cells) == len(compared) > 1:
         return ["every compared column"]
     spec = table.spec
     names: list[str] = []
-    for block, label in enumerate(part.label for part in spec.row_blocks):
-        worse = [cell for cell in cells if cell.entry.block == block]
-        within = [cell for cell in judged if cell.entry.block == block]
+    for section, label in enumerate(part.label for part in spec.sections):
+        worse = [cell for cell in cells if cell.spec.section == section]
+        within = [cell for cell in compared if cell.spec.section == section]
         if label and worse and len(worse) == len(within):
             names.append(label)
             continue
-        for group, members in groupby(worse, key=lambda cell: spec.columns[cell.entry.column].group):
+        for group, members in groupby(worse, key=lambda cell: spec.columns[cell.spec.column].group):
             own = list(members)
-            whole = group and len(own) == sum(spec.columns[cell.entry.column].group == group for cell in within)
-            columns = [group] if whole else [spec.columns[cell.entry.column].name for cell in own]
+            whole = group and len(own) == sum(spec.columns[cell.spec.column].group == group for cell in within)
+            columns = [group] if whole else [spec.columns[cell.spec.column].name for cell in own]
             names += [f"{label} {column}".strip() for column in columns]
     return names

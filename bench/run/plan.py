@@ -25,7 +25,8 @@ from bench.experiment.expand import (
     with_user_plugins,
 )
 from bench.experiment.presets import HIGHEST, PRESETS, budget_for, require_precision
-from bench.experiment.spec import Column, Defaults, Row, TableSpec, load_spec
+from bench.experiment.reader import load_spec
+from bench.experiment.specs import ColumnSpec, Defaults, RowSpec, TableSpec
 from bench.experiment.tuned import TunedParameters
 from bench.paths import shipped_rows_folder
 from bench.plugins.registry import Registry, available, load
@@ -207,14 +208,14 @@ def grid_of_your_own(request: RunRequest, registry: Registry) -> TableSpec:
     for seed in request.seeds:
         if seed < 0:
             raise BenchError(f"--seeds: {seed} is negative")
-    columns: list[Column] = []
+    columns: list[ColumnSpec] = []
     for name in request.datasets:
         for mechanism in request.mechanisms or ("mcar",):
             registry.mechanism(mechanism)
             for ratio in request.ratios or (0.5,):
                 columns += columns_for(registry.dataset(name), mechanism=mechanism, ratio=ratio)
     rows = [
-        Row(label=name, method=name, protocol=preferred_protocol(registry.method(name))) for name in request.methods
+        RowSpec(label=name, method=name, protocol=preferred_protocol(registry.method(name))) for name in request.methods
     ]
     return TableSpec(
         id="grid",

@@ -27,7 +27,7 @@ from bench.data.schema import AnyArray
 from bench.data.source import Fetched, File, Source
 from bench.data.statistics import observed_statistics
 from bench.data.view import _device_store
-from bench.experiment.spec import load_spec
+from bench.experiment.reader import load_spec
 from bench.files import arrays, fetch
 from bench.files.fetch import DataUnavailable, LoadedTable
 from bench.files.images import IDX_NAMES, SVHN_FILES, idx_files, paired_rows, read_idx, read_images, read_svhn
@@ -153,7 +153,7 @@ def test_stand_in_says_that_it_is_synthetic(registry: Registry) -> None:
     assert info.summary.startswith("SYNTHETIC") and "not SVHN" in info.summary
     assert "stand_in" in info.name
     for number in range(7, 12):
-        assert "stand_in" not in {entry.dataset for entry in load_spec(f"table{number:02d}").entries()}
+        assert "stand_in" not in {entry.dataset for entry in load_spec(f"table{number:02d}").cells()}
 
 
 def test_no_file_is_ever_unpickled() -> None:
@@ -453,7 +453,7 @@ def test_label_sets_name_their_levels(registry: Registry, tmp_path: Path) -> Non
 @pytest.mark.parametrize("number", range(7, 12))
 def test_attributes_of_the_tables_exist(number: int) -> None:
     """The attribute names of the table specs are those that the tests above find in the data sets."""
-    entries = load_spec(f"table{number:02d}").entries()
+    entries = load_spec(f"table{number:02d}").cells()
     scopes = {"all", "something_observed", "nothing_observed"}
     named = {(entry.dataset, entry.attribute) for entry in entries if entry.attribute not in scopes}
     known = {

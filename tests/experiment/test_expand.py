@@ -29,7 +29,8 @@ from bench.experiment.expand import (
     with_user_plugins,
 )
 from bench.experiment.presets import PRESETS, budget_for
-from bench.experiment.spec import TableSpec, load_spec, parse_spec
+from bench.experiment.reader import load_spec, parse_spec
+from bench.experiment.specs import TableSpec
 from bench.plugins.registry import Registry
 from bench.run.plan import waiting_jobs
 from bench.run.store import Store
@@ -394,7 +395,7 @@ def test_the_users_plugins_join_every_table(registry: Registry) -> None:
     assert all(row.reference for row in spec.rows[2:])
     assert [column.dataset for column in spec.columns] == ["toy_mixed", "toy_numbers", "toy_numbers"]
     # Where the blocks of a table are data sets, a further one is no column.
-    assert load_spec("table5").row_blocks[0].dataset is not None
+    assert load_spec("table5").sections[0].dataset is not None
     assert with_user_plugins(load_spec("table5"), registry).columns == load_spec("table5").columns
 
 
@@ -404,10 +405,10 @@ def test_a_stand_in_takes_the_place_of_a_data_set_and_compares_with_no_paper() -
     for name in ("8", "9"):
         spec = load_spec(name)
         (changed,) = with_stand_ins([spec], suite)
-        assert {entry.dataset for entry in spec.entries()} == {"mnist_svhn"}
-        assert any(entry.published for entry in spec.entries())
-        assert not any(entry.stands_in_for for entry in spec.entries())
-        for before, entry in zip(spec.entries(), changed.entries(), strict=True):
+        assert {entry.dataset for entry in spec.cells()} == {"mnist_svhn"}
+        assert any(entry.published for entry in spec.cells())
+        assert not any(entry.stands_in_for for entry in spec.cells())
+        for before, entry in zip(spec.cells(), changed.cells(), strict=True):
             assert (entry.dataset, entry.stands_in_for) == ("mnist_svhn_stand_in", "mnist_svhn")
             assert entry.published is None
             assert dataclasses.replace(before, dataset="", published=None) == dataclasses.replace(
@@ -425,7 +426,7 @@ def test_a_plugin_that_cannot_be_read_stops_nobody(tmp_path: Path) -> None:
     registry = Registry.scan([tmp_path])
     spec = with_user_plugins(spec_of(("mean_mode",)), registry)
     assert [row.method for row in spec.rows] == ["mean_mode", "broken", "column_median"]
-    cells = cells_of(spec.entries(), spec, Selection("smoke"), registry, contents_for(registry, "toy_mixed"))
+    cells = cells_of(spec.cells(), spec, Selection("smoke"), registry, contents_for(registry, "toy_mixed"))
     assert {cell.method for cell in cells} == {"mean_mode", "broken", "column_median"}
 
 

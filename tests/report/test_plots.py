@@ -13,25 +13,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.container import ErrorbarContainer
 from rich.console import Console
 
 import bench.cli.plotter
 import bench.report.figures.curves as curves
 import bench.run.snapshot
-from bench.api import Attribute, BenchError, Schema, Values
+from bench.api import BenchError
 from bench.cli.app import main
 from bench.cli.plotter import PlotRequest, plot_imputations, plot_ratios, plot_training, ratio_spec
-from bench.data.schema import AnyArray
 from bench.experiment.cell import Job
 from bench.files.fetch import load_table
 from bench.plugins.registry import Registry, load
 from bench.problem.metrics import reference_of, score
 from bench.report import collect
-from bench.report.figures.attribute import ScoredRows, confusion_panels, draws_panels, scatter_panels
-from bench.report.figures.curves import RatioPanel, ratio_panels
-from bench.report.figures.grid import Hidden, Picture, ShownRows, Words, imputation_lines, sample_lines, tiles_that_fit
-from bench.report.figures.style import Heading, save_figure, series_style, wrapped
+from bench.report.figures.curves import ratio_panels
+from bench.report.figures.style import Heading
 from bench.run.job import Surroundings, run_job
 from bench.run.snapshot import Exhibit, exhibit_path, keep_exhibit, kept_exhibit, make_exhibit, rows_to_show
 from bench.run.store import Store
@@ -147,7 +143,7 @@ def test_curves_are_mean_and_deviation_as_pandas_has_them(place: Path, call: Cal
     )
     panels = ratio_panels(collect(spec, store.rows()))
     frame = store.frame()
-    assert [panel.label for panel in panels] == ["NRMSE (in sd)", "PFC (share of entries)"]
+    assert [panel.label for panel in panels] == ["RMSE / SD", "PFC (share of entries)"]
     for panel, metric in zip(panels, ("all.nrmse_std", "all.pfc"), strict=True):
         assert [(curve.label, curve.floor) for curve in panel.curves] == [
             ("mean_mode (floor)", True),
@@ -160,29 +156,6 @@ def test_curves_are_mean_and_deviation_as_pandas_has_them(place: Path, call: Cal
             np.testing.assert_allclose([point.mean for point in curve.points], expected["mean"], rtol=1e-12)
             np.testing.assert_allclose([point.sd or -1 for point in curve.points], expected["std"], rtol=1e-9)
             assert [point.n for point in curve.points] == list(expected["count"])
-
-
-def test_the_picture_draws_the_points_and_their_bars() -> None:
-    points = tuple(curves.RatioPoint(ratio, ratio + 1, 0.1, 3) for ratio in (0.1, 0.5, 0.9))
-    alone = (curves.RatioPoint(0.5, 2.0, None, 1),)
-    panel = RatioPanel("error", (curves.RatioCurve("floor", alone, True), curves.RatioCurve("ours", points)))
-    axes = curves.draw_ratios([panel], Heading("Title", "details")).axes[0]
-    floor, ours = (container for container in axes.containers if isinstance(container, ErrorbarContainer))
-    assert len(axes.containers) == 2
-    assert ours.lines[0] is not None
-    assert ours.lines[0].get_ydata() == pytest.approx([1.1, 1.5, 1.9])
-    assert ours.lines[0].get_xdata() == pytest.approx([0.1, 0.5, 0.9], abs=0.01)
-    bars = [segment[:, 1] for segment in ours.lines[2][0].get_segments()]
-    assert np.ravel(bars) == pytest.approx([1.0, 1.2, 1.4, 1.6, 1.8, 2.0])
-    assert np.ptp(floor.lines[2][0].get_segments()[0][:, 1]) == 0
-    assert axes.get_xlabel() == "missing ratio (share of entries hidden)" and axes.get_ylabel() == "error"
-
-
-def test_every_series_has_its_own_look() -> None:
-    looks = [series_style(index) for index in range(20)]
-    assert len({(look.colour, look.marker) for look in looks}) == 20
-    # Without colour, marks and line styles still differ.
-    assert len({(look.marker, str(look.dash)) for look in looks}) == 20
 
 
 def test_the_command_it_names_makes_the_missing_rows(place: Path, call: Call) -> None:
@@ -352,105 +325,6 @@ def test_rows_to_show_hide_something_and_take_turns() -> None:
     np.testing.assert_array_equal(again, chosen[:7])
 
 
-# What is drawn of them
-
-PICTURED = Schema(
-    (
-        Attribute("label", "categorical", levels=("T-shirt/top", "bag")),
-        Attribute("left", "image", shape=(2, 3)),
-        Attribute("weight", "numeric"),
-        Attribute("right", "image", shape=(2, 2, 3)),
-    )
-)
-
-
-def pictured(labels: list[int], seed: int) -> Values:
-    rng = np.random.default_rng(seed)
-    blocks: dict[str, AnyArray] = {"left": rng.random((2, 6)), "right": rng.random((2, 12))}
-    return Values(np.array([[label, 2.5 + seed] for label in labels], dtype=float), blocks)
-
-
-def shown_rows() -> ShownRows:
-    observed = np.array([[False, True, True, False], [True, False, True, True]])
-    return ShownRows(PICTURED, pictured([0, 1], 0), observed, np.ones((2, 4), dtype=bool))
-
-
-def test_tiles_show_the_truth_what_is_hidden_and_what_is_right() -> None:
-    rows = shown_rows()
-    right, wrong = pictured([0, 1], 1), pictured([1, 0], 2)
-    truth, observed, ours, theirs = imputation_lines(rows, {"ours": right, "theirs": wrong}, 5)
-    assert [line.label for line in (truth, observed, ours, theirs)] == ["truth", "observed", "ours", "theirs"]
-    left, far, label, weight = truth.tiles[0]
-    assert isinstance(left, Picture) and isinstance(far, Picture) and isinstance(label, Words)
-    np.testing.assert_array_equal(left.pixels, rows.truth.blocks["left"][0].reshape(2, 3))
-    assert far.pixels.shape == (2, 2, 3)
-    assert label == Words("T-shirt/top") and weight == Words("2.5")
-    assert observed.tiles[0][1:3] == (Hidden((2, 2, 3)), Words("?"))
-    assert observed.tiles[1][0] == Hidden((2, 3))
-    # Only what was hidden, in its place.
-    assert ours.tiles[0][0] is None and ours.tiles[0][2] == Words("T-shirt/top", True) and ours.tiles[0][3] is None
-    assert theirs.tiles[0][2] == Words("bag", False)
-    assert isinstance(ours.tiles[1][0], Picture) and ours.tiles[1][1:] == (None, None, None)
-    assert Words("T-shirt/top", False).lines == ("✗ T-shirt/", "top")
-    bands = imputation_lines(rows, {"ours": right}, 1)
-    assert [line.label for line in bands] == ["truth", "observed", "ours"] * 2 and bands[3].apart
-
-
-def test_samples_show_what_was_observed_the_truth_and_each_draw() -> None:
-    rows, draws = shown_rows(), [pictured([1, 1], 3), pictured([0, 0], 4)]
-    first, second = sample_lines(rows, draws)
-    assert len(first.tiles) == 4
-    assert [type(part) for part in first.tiles[0]] == [Picture, Words]
-    assert [type(part) for part in first.tiles[1]] == [Picture, Words] and first.tiles[1][1] == Words("T-shirt/top")
-    assert [tile[1] for tile in first.tiles[2:]] == [Words("bag", False), Words("T-shirt/top", True)]
-    assert [len(tile) for tile in second.tiles] == [3, 1, 1, 1]
-    assert tiles_that_fit(PICTURED) < tiles_that_fit(Schema(PICTURED.attributes[1:]))
-
-
-def scored_rows() -> ScoredRows:
-    """Return five rows of a number, a category and a feature vector; features are kept of the rows 3, 0 and 4."""
-    schema = Schema(
-        (
-            Attribute("x", "numeric"),
-            Attribute("c", "categorical", levels=("a", "b", "d")),
-            Attribute("f", "features", shape=(2,)),
-        )
-    )
-    scalars = np.array([[1.0, 0], [2.0, 1], [3.0, 2], [4.0, 1], [5.0, 1]])
-    truth = Values(scalars, {"f": np.array([[3.0, 5.0], [0.0, 1.0], [4.0, 6.0]])})
-    hidden = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 1], [1, 1, 1], [0, 1, 1]], dtype=bool)
-    return ScoredRows(schema, truth, hidden, np.ones((5, 3), dtype=bool), np.array([3, 0, 4]))
-
-
-def test_panels_hold_the_hidden_entries_and_nothing_else() -> None:
-    rows = scored_rows()
-    imputed = Values(rows.truth.scalars + [10.0, 0], {"f": rows.truth.blocks["f"] - 1.0})
-    imputed.scalars[:, 1] = [2, 1, 2, 0, 1]
-    number, features = scatter_panels(rows, {"ours": imputed}, [0, 2])
-    np.testing.assert_array_equal(number.truth, [1.0, 3.0, 4.0])
-    np.testing.assert_array_equal(number.imputed["ours"], [11.0, 13.0, 14.0])
-    assert features.name == "f (mean of 2)"
-    np.testing.assert_array_equal(features.truth, [4.0, 5.0])
-    np.testing.assert_array_equal(features.imputed["ours"], [3.0, 4.0])
-    (confusion,) = confusion_panels(rows, {"ours": imputed}, [1])
-    np.testing.assert_array_equal(confusion.counts, [[0, 0, 0], [1, 2, 0], [0, 0, 1]])
-
-
-def test_draws_stand_beside_the_truth_of_their_own_row() -> None:
-    rows = scored_rows()
-    # The sampled rows are 3, 0 and 4, in this order.
-    samples = [
-        Values(np.array([[40.0 + k, 0], [10.0 + k, 0], [50.0, 1]]), {"f": np.full((3, 2), float(k))}) for k in range(4)
-    ]
-    panels = draws_panels(rows, rows.truth, samples, [0, 1, 2], 9)
-    np.testing.assert_array_equal(panels[0].truth, [4.0, 1.0])
-    np.testing.assert_array_equal(panels[0].draws, [[40.0 + k, 10.0 + k] for k in range(4)])
-    np.testing.assert_array_equal(panels[1].truth, [1.0, 1.0])
-    np.testing.assert_array_equal(panels[1].draws, [[0, 1]] * 4)
-    np.testing.assert_array_equal(panels[2].truth, [4.0, 5.0])
-    np.testing.assert_array_equal(panels[2].draws, [[k, k] for k in range(4)])
-
-
 # The verbs
 
 #: Each data set's verbs, and how the names of the pictures end.
@@ -511,19 +385,6 @@ def test_wide_tables_are_cut_and_say_so(place: Path) -> None:
     assert "first 6 of 9 attributes" in text and " c4 " in text and " c5 " not in text
     (path,) = plot_imputations(replace(request, attributes=("c7",)), quiet())
     assert "attributes" not in words_of(path) and " c7 " in words_of(path)
-
-
-def test_headings_are_wrapped_and_files_repeat(tmp_path: Path) -> None:
-    assert max(map(len, wrapped("word " * 60).splitlines())) <= 72
-    panel = RatioPanel("e", (curves.RatioCurve("a $b$", (curves.RatioPoint(0.5, 1.0, 0.1, 3),)),))
-    names = []
-    for folder in ("one", "two"):
-        figure = curves.draw_ratios([panel], Heading("cost $x", "$y$ " * 40))
-        names.append(save_figure(figure, tmp_path / folder / "t.u"))
-    assert [path.name for path in names[0]] == ["t.u.png", "t.u.pdf", "t.u.svg"]
-    for one, two in zip(*names, strict=True):
-        assert one.read_bytes() == two.read_bytes()
-    assert "cost $x" in names[0][2].read_text(encoding="utf-8")
 
 
 def test_ctrl_c_says_so_and_the_next_call_goes_on(tmp_path: Path) -> None:

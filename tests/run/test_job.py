@@ -17,7 +17,7 @@ from rich.console import Console
 from bench.errors import Stopped
 from bench.experiment.cell import Job
 from bench.experiment.expand import Selection, cells_of, jobs_of
-from bench.experiment.spec import parse_spec
+from bench.experiment.reader import parse_spec
 from bench.plugins.registry import Registry
 from bench.report import collect, read_published
 from bench.report.text import warning_notes
@@ -501,7 +501,7 @@ class Blank(Mechanism):
     registry = registry_with(tmp_path, blank=mechanism)
     text = table_text(("mean_mode",), ("toy_mixed",)).replace('"mcar"', '"blank"').replace("0.5", "0.25")
     spec = parse_spec(text, "toy.toml")
-    cells = cells_of(spec.entries(), spec, Selection(preset="smoke"), registry, contents_for(registry, "toy_mixed"))
+    cells = cells_of(spec.cells(), spec, Selection(preset="smoke"), registry, contents_for(registry, "toy_mixed"))
     rows = run_job(jobs_of(cells, registry)[0], registry, Surroundings())
     assert [row["status"] for row in rows] == ["ok"], rows[0]["reason"]
     assert rows[0]["warnings"] == ["never observed in training, so filled with 0 or the first level: first"]

@@ -18,7 +18,7 @@ from bench.api import Context, Incomplete, Table, Values
 from bench.errors import BenchError
 from bench.experiment.expand import Selection, cells_of, chosen_entries, jobs_of
 from bench.experiment.presets import budget_for
-from bench.experiment.spec import parse_spec
+from bench.experiment.reader import parse_spec
 from bench.experiment.tuned import Tuned, TunedParameters, best_trial, tuned_folder
 from bench.neural.training import replica_rates, stacked_adam, step_at_own_rates
 from bench.plugins.contracts import Budget

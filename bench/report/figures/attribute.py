@@ -1,18 +1,17 @@
-"""Numbers and categories attribute by attribute: truth against imputation, draws of a row, made-up rows against real.
+"""Draws panels of numbers and categories: truth against imputation, draws of a row, generated rows against real ones.
 
-A feature vector is drawn by the mean over its dimensions. Images are not drawn here.
+``bench.report.figures.panels`` makes the panels. Images are not drawn here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.data.schema import AnyArray, BoolArray, FloatArray, IntArray, Schema
-from bench.data.table import Values
+from bench.data.schema import AnyArray, FloatArray
+from bench.report.figures.panels import ConfusionPanel, DrawsPanel, MarginalPanel, ScatterPanel
 from bench.report.figures.style import (
     COLUMN_WIDTH,
     FLOOR_COLOUR,
@@ -38,149 +37,6 @@ POINTS = 120
 _NAME_CHARACTERS = 11
 #: Levels up to which the shares are written into a confusion matrix.
 _WRITTEN_LEVELS = 5
-
-
-@dataclass(frozen=True, eq=False)
-class ScatterPanel:
-    """A number's hidden entries: the truth [n] and what each method imputed [n], in the data's own unit."""
-
-    name: str
-    truth: FloatArray
-    imputed: Mapping[str, FloatArray]
-
-
-@dataclass(frozen=True, eq=False)
-class ConfusionPanel:
-    """A category's hidden entries by one method: ``counts`` [true level, imputed level]."""
-
-    name: str
-    method: str
-    levels: tuple[str, ...]
-    counts: IntArray
-
-
-@dataclass(frozen=True, eq=False)
-class DrawsPanel:
-    """Rows that hide an attribute: truth [k], imputation [k] and draws [draws, k]; codes where there are levels."""
-
-    name: str
-    levels: tuple[str, ...]
-    truth: FloatArray
-    imputed: FloatArray
-    draws: FloatArray
-
-
-@dataclass(frozen=True, eq=False)
-class MarginalPanel:
-    """An attribute in real rows [n] and in made-up ones [m]; codes where there are levels."""
-
-    name: str
-    levels: tuple[str, ...]
-    real: FloatArray
-    generated: FloatArray
-
-
-# From values to panels
-
-
-@dataclass(frozen=True, eq=False)
-class ScoredRows:
-    """Test rows: the entries ``hidden`` [n, M], and the rows [k] of these n that ``truth`` has the features of."""
-
-    schema: Schema
-    truth: Values
-    hidden: BoolArray
-    present: BoolArray
-    shown: IntArray
-
-
-def column_of(schema: Schema, values: Values, index: int) -> FloatArray:
-    """Return an attribute's numbers or codes, or the mean over its dimensions, row by row of what holds it."""
-    attribute = schema.attributes[index]
-    if attribute.name in values.blocks:
-        means: FloatArray = values.blocks[attribute.name].mean(axis=1)
-        return means
-    column: FloatArray = values.scalars[:, int(np.flatnonzero(schema.scalar_indices == index)[0])]
-    return column
-
-
-def rows_of(rows: ScoredRows, entries: BoolArray, index: int) -> BoolArray:
-    """Return a column of a mask [n, M] for the rows that ``column_of`` has."""
-    own = entries[:, index]
-    return own[rows.shown] if rows.schema.attributes[index].name in rows.truth.blocks else own
-
-
-def name_of(schema: Schema, index: int) -> str:
-    """Return an attribute's name; that of a feature vector says what of it is drawn."""
-    attribute = schema.attributes[index]
-    return f"{attribute.name} (mean of {attribute.width})" if attribute.kind == "features" else attribute.name
-
-
-def scatter_panels(rows: ScoredRows, imputed: Mapping[str, Values], attributes: Sequence[int]) -> list[ScatterPanel]:
-    """Return a panel for each of these numeric or feature attributes that has hidden entries."""
-    panels = []
-    for index in attributes:
-        hidden = rows_of(rows, rows.hidden, index)
-        if hidden.any():
-            own = {label: column_of(rows.schema, values, index)[hidden] for label, values in imputed.items()}
-            truth = column_of(rows.schema, rows.truth, index)[hidden]
-            panels.append(ScatterPanel(name_of(rows.schema, index), truth, own))
-    return panels
-
-
-def confusion_panels(
-    rows: ScoredRows, imputed: Mapping[str, Values], attributes: Sequence[int]
-) -> list[ConfusionPanel]:
-    """Return a panel for each of these categorical attributes and each method."""
-    panels = []
-    for index in attributes:
-        hidden, attribute = rows.hidden[:, index], rows.schema.attributes[index]
-        if not hidden.any():
-            continue
-        truth = column_of(rows.schema, rows.truth, index)[hidden].astype(np.int64)
-        for label, values in imputed.items():
-            codes = column_of(rows.schema, values, index)[hidden].astype(np.int64)
-            counts = np.zeros((len(attribute.levels),) * 2, dtype=np.int64)
-            np.add.at(counts, (truth, codes), 1)
-            panels.append(ConfusionPanel(attribute.name, label, attribute.levels, counts))
-    return panels
-
-
-def draws_panels(
-    rows: ScoredRows, imputed: Values, samples: Sequence[Values], attributes: Sequence[int], most: int
-) -> list[DrawsPanel]:
-    """Return a panel for each of these attributes, of at most ``most`` of the sampled rows that hide it."""
-    panels = []
-    for index in attributes:
-        attribute = rows.schema.attributes[index]
-        sampled = rows.shown[: len(samples[0].scalars)]
-        places = np.flatnonzero(rows.hidden[sampled, index])[:most]
-        if not len(places):
-            continue
-        whole = places if attribute.name in rows.truth.blocks else sampled[places]
-        panels.append(
-            DrawsPanel(
-                name_of(rows.schema, index),
-                attribute.levels,
-                column_of(rows.schema, rows.truth, index)[whole],
-                column_of(rows.schema, imputed, index)[whole],
-                np.stack([column_of(rows.schema, values, index)[places] for values in samples]),
-            )
-        )
-    return panels
-
-
-def marginal_panels(rows: ScoredRows, generated: Values, attributes: Sequence[int]) -> list[MarginalPanel]:
-    """Return a panel for each of these attributes, with the test rows that have it."""
-    panels = []
-    for index in attributes:
-        real = column_of(rows.schema, rows.truth, index)[rows_of(rows, rows.present, index)]
-        made = column_of(rows.schema, generated, index)
-        panels.append(MarginalPanel(name_of(rows.schema, index), rows.schema.attributes[index].levels, real, made))
-    return panels
-
-
-# Drawing
 
 
 def draw_scatter(panels: Sequence[ScatterPanel], heading: Heading) -> Figure:
@@ -253,7 +109,7 @@ def draw_confusion(panels: Sequence[ConfusionPanel], heading: Heading) -> Figure
 
 
 def draw_draws(panels: Sequence[DrawsPanel], heading: Heading) -> Figure:
-    """Return the figure: one line a row with its draws, the truth and the imputation, two panels side by side.
+    """Return the figure: one line per row with its draws, the truth and the imputation, two panels side by side.
 
     Of categories the size of a dot is the share of the draws.
     """
@@ -306,14 +162,14 @@ def draw_draws(panels: Sequence[DrawsPanel], heading: Heading) -> Figure:
         ),
         Line2D([], [], marker="D", linestyle="none", color=WRONG_COLOUR, markersize=3.2, label="truth"),
     ]
-    figure.supylabel("test rows, one a line", fontsize=TEXT_SIZE)
+    figure.supylabel("test rows, one per line", fontsize=TEXT_SIZE)
     _x_label(axes, _value_words([panel.levels for panel in panels]))
     add_heading(figure, heading, handles)
     return figure
 
 
 def draw_marginals(panels: Sequence[MarginalPanel], heading: Heading) -> Figure:
-    """Return the figure: how often values occur in real rows (grey) and in made-up ones (outlined)."""
+    """Return the figure: how often values occur in real rows (grey) and in generated ones (outlined)."""
     from matplotlib.patches import Patch
 
     figure, axes = _panels(len(panels), 1.35, legend=0.2)
@@ -334,7 +190,7 @@ def draw_marginals(panels: Sequence[MarginalPanel], heading: Heading) -> Figure:
             _level_ticks(place, panel.levels)
     figure.supylabel("share of rows (%)", fontsize=TEXT_SIZE)
     _x_label(axes, _value_words([panel.levels for panel in panels]))
-    handles = [Patch(color=HIDDEN_COLOUR, label="test rows"), Patch(**made, label="made up")]
+    handles = [Patch(color=HIDDEN_COLOUR, label="test rows"), Patch(**made, label="generated")]
     add_heading(figure, heading, handles)
     return figure
 
@@ -384,7 +240,7 @@ def _level_ticks(axes: Axes, levels: Sequence[str]) -> None:
 
 
 def _short(name: str) -> str:
-    """Return a category's name, cut where it is long."""
+    """Return a category's name, cut if it is long."""
     return literally(name if len(name) <= _NAME_CHARACTERS else f"{name[: _NAME_CHARACTERS - 1]}…")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.report.cell import ReportCell
 from bench.report.figures.style import (
     COLUMN_WIDTH,
     FLOOR_COLOUR,
@@ -21,7 +22,7 @@ from bench.report.figures.style import (
     literally,
     series_style,
 )
-from bench.report.table import ReportCell, ReportTable
+from bench.report.table import ReportTable
 from bench.report.text import row_label
 
 if TYPE_CHECKING:
@@ -78,10 +79,10 @@ def ratio_panels(table: ReportTable) -> tuple[RatioPanel, ...]:
     """
     spec = table.spec
     panels = []
-    for metric in dict.fromkeys(cell.entry.metric for cell in table.cells):
+    for metric in dict.fromkeys(cell.spec.metric for cell in table.cells):
         curves = []
         for row in range(len(spec.rows)):
-            cells = [cell for cell in table.line(0, row) if cell.entry.metric == metric]
+            cells = [cell for cell in table.line(0, row) if cell.spec.metric == metric]
             points = tuple(sorted((_point(cell) for cell in cells if cell.values), key=lambda point: point.ratio))
             if points:
                 curves.append(RatioCurve(row_label(table, row).plain, points, spec.rows[row].floor))
@@ -92,7 +93,7 @@ def ratio_panels(table: ReportTable) -> tuple[RatioPanel, ...]:
 
 def _point(cell: ReportCell) -> RatioPoint:
     assert cell.mean is not None, "a point needs a value"
-    return RatioPoint(cell.entry.ratio, cell.mean, cell.sd, cell.n)
+    return RatioPoint(cell.spec.ratio, cell.mean, cell.sd, cell.n)
 
 
 def draw_ratios(panels: Sequence[RatioPanel], heading: Heading) -> Figure:
@@ -142,7 +143,7 @@ def _draw_curve(axes: Axes, curve: RatioCurve, index: int, offset: float) -> Any
 
 
 def draw_training(runs: Sequence[TrainingRun], heading: Heading) -> Figure:
-    """Return the figure: the loss above, the validation error over the floor's below, one line a seed.
+    """Return the figure: the loss above, the validation error over the floor's below, one line per seed.
 
     A star marks the epoch whose state was kept; the dashed line is the floor.
     """
@@ -197,7 +198,7 @@ def draw_training(runs: Sequence[TrainingRun], heading: Heading) -> Figure:
 
 
 def _range_without_the_first_fall(runs: Sequence[TrainingRun]) -> tuple[float, float]:
-    """Return limits that leave out what only the first tenth of the epochs reaches, where that dwarfs the rest."""
+    """Return limits that leave out what only the first tenth of the epochs reaches, if that dwarfs the rest."""
     every = np.array([value for run in runs for _, value in run.loss])
     later = np.array([value for run in runs for _, value in run.loss[len(run.loss) // 10 :]])
     span = np.ptp(later) or abs(later[0]) or 1.0

@@ -1,6 +1,6 @@
-"""Rows of images and labels as a grid of tiles: the truth, what was observed, what was imputed, drawn or made up.
+"""Rows of images and labels as a grid of thumbnails: the truth, what was observed, imputed, drawn or generated.
 
-A tile is one row of the data: its images one below the other, its labels and numbers as words below. A hidden
+A thumbnail is one row of the data: its images one below the other, its labels and numbers as words below. A hidden
 entry is hatched or a question mark; a right answer has a tick and a wrong one a cross.
 """
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RIGHT_MARK, WRONG_MARK = "✓", "✗"
-#: Inches: outer margin, gaps between tiles and between lines, height of a line of words.
+#: Inches: outer margin, gaps between thumbnails and between lines, height of a line of words.
 _MARGIN, _GAP, _LINE_GAP, _WORD_HEIGHT = 0.04, 0.03, 0.09, 0.1
 #: Inches: least width of a picture, and of one below the word "observed".
-_LEAST_TILE, _HEADED_TILE = 0.27, 0.3
-#: Inches that a character of a tile's words takes.
+_LEAST_WIDTH, _HEADED_WIDTH = 0.27, 0.3
+#: Inches that a character of a thumbnail's words takes.
 _CHARACTER = 0.042
 _WORD_SIZE = 5.5
 
@@ -58,7 +58,7 @@ class Hidden:
 
 @dataclass(frozen=True)
 class Words:
-    """A label or number; ``right`` says whether it is what it should be, None where there is nothing to say."""
+    """A label or number; ``right`` says whether it is what it should be, None if there is nothing to say."""
 
     text: str
     right: bool | None = None
@@ -72,23 +72,23 @@ class Words:
 
 #: None leaves the place empty.
 Part = Picture | Hidden | Words | None
-Tile = tuple[Part, ...]
+Thumbnail = tuple[Part, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Line:
-    """Tiles side by side; ``label`` stands on their left, ``apart`` leaves room above.
+class GridLine:
+    """Thumbnails side by side; ``label`` stands on their left, ``apart`` leaves room above.
 
-    In an ``aligned`` line the parts of all tiles stand at one height, else each tile is in the middle of the line.
+    In an ``aligned`` line the parts of all stand at one height, else each is in the middle of the line.
     """
 
     label: str
-    tiles: tuple[Tile, ...]
+    thumbnails: tuple[Thumbnail, ...]
     apart: bool = False
     aligned: bool = True
 
 
-# From values to tiles
+# From values to thumbnails
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +113,7 @@ def take(values: Values, rows: IntArray | slice) -> Values:
     return Values(values.scalars[rows], {name: block[rows] for name, block in values.blocks.items()})
 
 
-def tile_of(
+def thumbnail_of(
     schema: Schema,
     values: Values,
     row: int,
@@ -121,10 +121,10 @@ def tile_of(
     hidden: BoolArray | None = None,
     truth: Values | None = None,
     keep_places: bool = True,
-) -> Tile:
-    """Return the tile of one row: the attributes ``shown`` [M], marks in place of those ``hidden``, images first.
+) -> Thumbnail:
+    """Return the thumbnail of one row: the attributes ``shown`` [M], marks in place of those ``hidden``, images first.
 
-    Words are marked as right or wrong where ``truth`` has the same row. ``keep_places`` leaves the places of other
+    Words are marked as right or wrong if ``truth`` has the same row. ``keep_places`` leaves the places of other
     attributes empty. Features have no picture.
     """
     order = [*schema.of_kind("image"), *schema.scalar_indices]
@@ -148,51 +148,54 @@ def tile_of(
     return tuple(parts)
 
 
-def imputation_lines(rows: ShownRows, imputed: Mapping[str, Values], tiles_across: int) -> list[Line]:
+def imputation_lines(rows: ShownRows, imputed: Mapping[str, Values], across: int) -> list[GridLine]:
     """Return lines of the truth, of what was observed, and of what each method made of the rest; in several bands."""
     lines = []
-    for first in range(0, len(rows), tiles_across):
-        band = range(first, min(first + tiles_across, len(rows)))
+    for first in range(0, len(rows), across):
+        band = range(first, min(first + across, len(rows)))
         hidden = rows.present & ~rows.observed
         schema, truth = rows.schema, rows.truth
         lines += [
-            Line("truth", tuple(tile_of(schema, truth, row, rows.present[row]) for row in band), first > 0),
-            Line("observed", tuple(tile_of(schema, truth, row, rows.observed[row], hidden[row]) for row in band)),
+            GridLine("truth", tuple(thumbnail_of(schema, truth, row, rows.present[row]) for row in band), first > 0),
+            GridLine(
+                "observed", tuple(thumbnail_of(schema, truth, row, rows.observed[row], hidden[row]) for row in band)
+            ),
         ]
         for label, values in imputed.items():
-            tiles = tuple(tile_of(schema, values, row, hidden[row], truth=truth) for row in band)
-            lines.append(Line(label, tiles))
+            thumbnails = tuple(thumbnail_of(schema, values, row, hidden[row], truth=truth) for row in band)
+            lines.append(GridLine(label, thumbnails))
     return lines
 
 
-def sample_lines(rows: ShownRows, samples: Sequence[Values]) -> list[Line]:
-    """Return one line a row: what was observed, the hidden truth, and the draws of it."""
+def sample_lines(rows: ShownRows, samples: Sequence[Values]) -> list[GridLine]:
+    """Return one line per row: what was observed, the hidden truth, and the draws of it."""
     lines = []
+    schema, truth = rows.schema, rows.truth
     for row in range(len(rows)):
         hidden = rows.present[row] & ~rows.observed[row]
-        observed = tile_of(rows.schema, rows.truth, row, rows.observed[row], keep_places=False)
-        truth = tile_of(rows.schema, rows.truth, row, hidden, keep_places=False)
-        draws = [tile_of(rows.schema, values, row, hidden, truth=rows.truth, keep_places=False) for values in samples]
-        lines.append(Line("", (observed, truth, *draws), aligned=False))
+        observed = thumbnail_of(schema, truth, row, rows.observed[row], keep_places=False)
+        hidden_truth = thumbnail_of(schema, truth, row, hidden, keep_places=False)
+        draws = [thumbnail_of(schema, values, row, hidden, truth=truth, keep_places=False) for values in samples]
+        lines.append(GridLine("", (observed, hidden_truth, *draws), aligned=False))
     return lines
 
 
-def generation_lines(schema: Schema, generated: Values, count: int, tiles_across: int) -> list[Line]:
-    """Return lines of rows that were made up."""
+def generation_lines(schema: Schema, generated: Values, count: int, across: int) -> list[GridLine]:
+    """Return lines of generated rows."""
     everything = np.ones(len(schema), dtype=bool)
-    tiles = [tile_of(schema, generated, row, everything) for row in range(min(count, len(generated.scalars)))]
-    return [Line("", tuple(tiles[at : at + tiles_across])) for at in range(0, len(tiles), tiles_across)]
+    thumbnails = [thumbnail_of(schema, generated, row, everything) for row in range(min(count, len(generated.scalars)))]
+    return [GridLine("", tuple(thumbnails[at : at + across])) for at in range(0, len(thumbnails), across)]
 
 
-def tiles_that_fit(schema: Schema, label_characters: int = 0, headed: bool = False) -> int:
-    """Return how many tiles stand side by side in a column, given the length of the longest line label.
+def thumbnails_that_fit(schema: Schema, label_characters: int = 0, headed: bool = False) -> int:
+    """Return how many thumbnails stand side by side in a column, given the length of the longest line label.
 
     Those ``headed`` by words are wide enough for them.
     """
     longest = max(
         (len(line) for a in schema.attributes for level in a.levels for line in Words(level, True).lines), default=0
     )
-    width = max(_HEADED_TILE if headed else _LEAST_TILE, _CHARACTER * longest) + _GAP
+    width = max(_HEADED_WIDTH if headed else _LEAST_WIDTH, _CHARACTER * longest) + _GAP
     return max(1, int((COLUMN_WIDTH - 2 * _MARGIN - _label_width(label_characters)) / width))
 
 
@@ -203,17 +206,17 @@ def _label_width(characters: int) -> float:
 # Drawing
 
 
-def draw_tiles(lines: Sequence[Line], heading: Heading, columns: Sequence[str] = ()) -> Figure:
-    """Return the figure, one column wide; ``columns`` head the tiles, where an empty text goes on with the one before.
+def draw_grid(lines: Sequence[GridLine], heading: Heading, columns: Sequence[str] = ()) -> Figure:
+    """Return the figure, one column wide; ``columns`` head the thumbnails.
 
     Everything is placed in inches in one pair of axes, so that many small images stay quick to draw.
     """
     from matplotlib.figure import Figure
 
-    across = max(len(line.tiles) for line in lines)
+    across = max(len(line.thumbnails) for line in lines)
     label_width = _label_width(max(len(line.label) for line in lines))
-    tile = (COLUMN_WIDTH - 2 * _MARGIN - label_width) / across - _GAP
-    heights = [_slot_heights(line, tile) if line.aligned else [_tallest(line, tile)] for line in lines]
+    width = (COLUMN_WIDTH - 2 * _MARGIN - label_width) / across - _GAP
+    heights = [_slot_heights(line, width) if line.aligned else [_tallest(line, width)] for line in lines]
     title, details = wrapped(heading.title, 50), wrapped(heading.details)
     top = 0.06 + 0.14 * len(title.splitlines()) + (0.14 if columns else 0.0)
     bottom = 0.16 + 0.1 * len(details.splitlines())
@@ -224,19 +227,19 @@ def draw_tiles(lines: Sequence[Line], heading: Heading, columns: Sequence[str] =
     axes.set_axis_off()
     axes.text(COLUMN_WIDTH / 2, 0.05, literally(title), fontsize=TITLE_SIZE, fontweight="bold", ha="center", va="top")
     for index, name in enumerate(columns):
-        left = _MARGIN + label_width + index * (tile + _GAP)
-        axes.text(left + tile / 2, top + 0.02, literally(name), fontsize=_WORD_SIZE, ha="center", va="bottom")
+        left = _MARGIN + label_width + index * (width + _GAP)
+        axes.text(left + width / 2, top + 0.02, literally(name), fontsize=_WORD_SIZE, ha="center", va="bottom")
     y = top
     for line, slots in zip(lines, heights, strict=True):
         y += _LINE_GAP * (2.5 if line.apart else 1.0)
         whole = sum(slots) + _GAP * (len(slots) - 1)
         axes.text(_MARGIN, y + whole / 2, literally(line.label), fontsize=TEXT_SIZE, ha="left", va="center")
-        for index, parts in enumerate(line.tiles):
-            own = slots[: len(parts)] if line.aligned else [_height(part, tile) for part in parts]
-            left = _MARGIN + label_width + index * (tile + _GAP)
+        for index, parts in enumerate(line.thumbnails):
+            own = slots[: len(parts)] if line.aligned else [_height(part, width) for part in parts]
+            left = _MARGIN + label_width + index * (width + _GAP)
             upper = y if line.aligned else y + (whole - sum(own) - _GAP * (len(own) - 1)) / 2
             for part, slot in zip(parts, own, strict=True):
-                _draw_part(axes, part, left, upper, tile, slot)
+                _draw_part(axes, part, left, upper, width, slot)
                 upper += slot + _GAP
         y += whole
     axes.text(
@@ -255,24 +258,24 @@ def draw_tiles(lines: Sequence[Line], heading: Heading, columns: Sequence[str] =
     return figure
 
 
-def _slot_heights(line: Line, tile: float) -> list[float]:
-    """Return the height of each place of a line's tiles, the largest any tile needs."""
-    places = max((len(parts) for parts in line.tiles), default=0)
-    return [max(_height(parts[at], tile) for parts in line.tiles if at < len(parts)) for at in range(places)]
+def _slot_heights(line: GridLine, width: float) -> list[float]:
+    """Return the height of each place of a line's thumbnails, the largest any of them needs."""
+    places = max((len(parts) for parts in line.thumbnails), default=0)
+    return [max(_height(parts[at], width) for parts in line.thumbnails if at < len(parts)) for at in range(places)]
 
 
-def _tallest(line: Line, tile: float) -> float:
-    """Return the height of a line's tallest tile."""
-    return max(sum(_height(part, tile) for part in parts) + _GAP * (len(parts) - 1) for parts in line.tiles)
+def _tallest(line: GridLine, width: float) -> float:
+    """Return the height of a line's tallest thumbnail."""
+    return max(sum(_height(part, width) for part in parts) + _GAP * (len(parts) - 1) for parts in line.thumbnails)
 
 
-def _height(part: Part, tile: float) -> float:
+def _height(part: Part, width: float) -> float:
     if isinstance(part, Words):
         return _WORD_HEIGHT * len(part.lines)
     if part is None:
         return 0.0
     shape = part.pixels.shape if isinstance(part, Picture) else part.shape
-    return tile * shape[0] / shape[1] if len(shape) > 1 else 0.1
+    return width * shape[0] / shape[1] if len(shape) > 1 else 0.1
 
 
 def _draw_part(axes: Axes, part: Part, left: float, upper: float, width: float, height: float) -> None:

@@ -1,4 +1,4 @@
-"""What every picture shares: colours that everyone can tell apart, a column's width, headings, and how files are made.
+"""What every picture shares: colours that everyone can tell apart, the width of a column, headings, how files are made.
 
 Colours are Okabe and Ito's; marks and line styles differ as well, so that no picture depends on colour.
 """
@@ -34,8 +34,8 @@ METRIC_LABELS = {
     "pfc": "PFC (share of entries)",
     "pfc_pooled": "PFC (share of entries)",
     "nrmse_rel": "NRMSE (error / truth)",
-    "nrmse_std": "NRMSE (in sd)",
-    "nrmse_range": "NRMSE (in ranges)",
+    "nrmse_std": "RMSE / SD",
+    "nrmse_range": "RMSE / range",
     "mse": "MSE",
     "mse_sum": "MSE, summed over attributes",
     "mae": "MAE",
@@ -100,13 +100,13 @@ def add_heading(figure: Figure, heading: Heading, handles: Sequence[Any] = ()) -
 
 
 def legend_columns(labels: Sequence[str]) -> int:
-    """Return how many entries of a legend stand side by side in a column: at most three, fewer where words are long."""
+    """Return how many entries of a legend stand side by side in a column: at most three, fewer if words are long."""
     entry = 0.5 + 0.055 * max(map(len, labels))
     return max(1, min(3, len(labels), int(COLUMN_WIDTH / entry)))
 
 
 def require_formats(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the file formats asked for, all where none is; raises BenchError on an unknown one."""
+    """Return the file formats asked for, all if none is; raises BenchError on an unknown one."""
     chosen = tuple(dict.fromkeys(names)) or FORMATS
     for name in chosen:
         if name not in FORMATS:

@@ -1,4 +1,4 @@
-"""A table as a picture: one panel a column, one dot with its error bar a method, the floor, and what was published."""
+"""A table as a picture: one panel per column, one dot with its error bar per method, the floor, what was published."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from bench.report.cell import ReportCell
 from bench.report.figures.style import FLOOR_COLOUR, FORMATS, METRIC_LABELS, literally, save_figure
 from bench.report.published import PublishedValue
-from bench.report.table import ReportCell, ReportTable
-from bench.report.text import block_label, column_label, heading, precision_words, row_label
+from bench.report.table import ReportTable
+from bench.report.text import column_label, heading, precision_words, row_label, section_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +37,7 @@ def draw_table(table: ReportTable) -> Figure:
     from matplotlib.figure import Figure
 
     spec = table.spec
-    panels = [(block, column) for block in range(len(spec.row_blocks)) for column in range(len(spec.columns))]
+    panels = [(section, column) for section in range(len(spec.sections)) for column in range(len(spec.columns))]
     across = min(4, len(spec.columns))
     down = -(-len(panels) // across)
     panel_height = 0.55 + 0.19 * len(spec.rows)
@@ -59,14 +60,14 @@ def _reading(table: ReportTable) -> str:
     return (
         f"mean ± sample standard deviation over up to {len(table.spec.seeds)} seeds, {preset}, "
         f"parameter set {table.parameter_set}{precision_words(table)}; {direction}; "
-        f"† subset of the data, ‡ transductive"
+        "†\u00a0subset of the data, ‡\u00a0transductive"
     )
 
 
-def _draw_panel(axes: Axes, table: ReportTable, block: int, column: int, labelled: bool) -> None:
-    """Draw one column of one block; ``labelled`` panels carry the methods' names."""
+def _draw_panel(axes: Axes, table: ReportTable, section: int, column: int, labelled: bool) -> None:
+    """Draw one column of one section; ``labelled`` panels carry the methods' names."""
     spec = table.spec
-    cells = [table.cell(block, row, column) for row in range(len(spec.rows))]
+    cells = [table.cell(section, row, column) for row in range(len(spec.rows))]
     floor = next((cell.floor for cell in cells if cell.floor is not None), None)
     if floor is not None:
         axes.axvline(floor, color=_FLOOR, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
@@ -88,8 +89,8 @@ def _draw_panel(axes: Axes, table: ReportTable, block: int, column: int, labelle
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    axes.set_title(_panel_title(table, block, column), fontsize=7, pad=3)
-    metric = cells[0].entry.metric
+    axes.set_title(_panel_title(table, section, column), fontsize=7, pad=3)
+    metric = cells[0].spec.metric
     axes.set_xlabel(METRIC_LABELS.get(metric, metric), fontsize=6.5, labelpad=2)
 
 
@@ -130,11 +131,11 @@ def _draw_cell(axes: Axes, table: ReportTable, row: int, cell: ReportCell) -> No
 
 def _shown(cell: ReportCell) -> PublishedValue | None:
     """Return the published number of a cell if it compares with ours."""
-    return cell.published if cell.entry.comparable else None
+    return cell.published if cell.spec.comparable else None
 
 
 def _write_status(axes: Axes, row: int, cell: ReportCell) -> None:
-    """Write why a method has no dot, on the side of the panel where its published mark is not."""
+    """Write why a method has no dot, on the side of the panel away from its published mark."""
     published = _shown(cell)
     left, right = axes.get_xlim()
     at_left = published is not None and published.mean > (left + right) / 2
@@ -154,10 +155,10 @@ def _write_status(axes: Axes, row: int, cell: ReportCell) -> None:
     )
 
 
-def _panel_title(table: ReportTable, block: int, column: int) -> str:
-    """Return the title of a panel: its block, group and label, in lines no wider than the panel."""
+def _panel_title(table: ReportTable, section: int, column: int) -> str:
+    """Return the title of a panel: its section, group and label, in lines no wider than the panel."""
     own, group = column_label(table, column).plain, table.spec.columns[column].group
-    first = " ".join(part for part in (block_label(table, block).plain, group) if part)
+    first = " ".join(part for part in (section_label(table, section).plain, group) if part)
     return literally("\n".join(line for part in (first, own) for line in wrap(part, _TITLE_WIDTH)))
 
 

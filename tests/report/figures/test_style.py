@@ -1,0 +1,34 @@
+"""What every picture shares: looks of series, headings, files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bench.report.figures.curves as curves
+from bench.problem.metrics import METRICS
+from bench.report.figures.curves import RatioPanel
+from bench.report.figures.style import METRIC_LABELS, Heading, save_figure, series_style, wrapped
+
+
+def test_every_series_has_its_own_look() -> None:
+    looks = [series_style(index) for index in range(20)]
+    assert len({(look.colour, look.marker) for look in looks}) == 20
+    # Without colour, marks and line styles still differ.
+    assert len({(look.marker, str(look.dash)) for look in looks}) == 20
+
+
+def test_headings_are_wrapped_and_files_repeat(tmp_path: Path) -> None:
+    assert max(map(len, wrapped("word " * 60).splitlines())) <= 72
+    panel = RatioPanel("e", (curves.RatioCurve("a $b$", (curves.RatioPoint(0.5, 1.0, 0.1, 3),)),))
+    names = []
+    for folder in ("one", "two"):
+        figure = curves.draw_ratios([panel], Heading("cost $x", "$y$ " * 40))
+        names.append(save_figure(figure, tmp_path / folder / "t.u"))
+    assert [path.name for path in names[0]] == ["t.u.png", "t.u.pdf", "t.u.svg"]
+    for one, two in zip(*names, strict=True):
+        assert one.read_bytes() == two.read_bytes()
+    assert "cost $x" in names[0][2].read_text(encoding="utf-8")
+
+
+def test_every_metric_has_a_label() -> None:
+    assert {metric.name for metric in METRICS} == METRIC_LABELS.keys()

@@ -1,0 +1,116 @@
+"""What README says of the rows that ship with the suite is what those rows say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from bench.experiment.expand import sets_of
+from bench.experiment.reader import load_spec
+from bench.paths import shipped_rows_folder
+from bench.plugins.registry import Registry
+from bench.report import ReportTable, asked_of_store, collect, read_published
+from bench.report.prose import compared, judged, means_text, row_cells
+from bench.run.store import Store
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+HEADING = "### What the rows that ship say"
+
+
+@cache
+def shipped(number: int, parameter_set: str = "default") -> ReportTable:
+    """Return a table as `vsae-bench table --published --shipped` shows it."""
+    spec, methods = load_spec(str(number)), Registry.scan().methods
+    rows = Store(shipped_rows_folder()).rows(**asked_of_store(spec))
+    known = {name: sets_of(info) for name, info in methods.items()}
+    return collect(spec, rows, read_published(), parameter_set=parameter_set, known_methods=known)
+
+
+def published_no_better() -> list[str]:
+    images = [cell for cell in shipped(10).cells if cell.spec.attribute == "image"]
+    mean = "no better than the mean image"
+    return [
+        f"{judged(shipped(6).cells, published=True)} in Table 6 are no better than the mean or the mode",
+        f"{judged(shipped(7).cells, published=True)} in Table 7 and {judged(images, published=True)} for images in "
+        f"Table 10 {mean}",
+    ]
+
+
+def tuned_images() -> list[str]:
+    table = shipped(7, "tuned")
+    ours, network, floor = (
+        means_text(row_cells(table, label, "Missing ratio"), 3) for label in ("VSAE", "Regressor", "Mean/mode")
+    )
+    ratios = [cell.spec.ratio for cell in row_cells(table, "VSAE", "Missing ratio")]
+    default = judged(row_cells(shipped(7), "VSAE", "Missing ratio"))
+    return [
+        f"at ratios {ratios[0]:g}, {ratios[1]:g} and {ratios[2]:g} the sum of squared errors is {ours}, "
+        f"against {network} of that network and {floor} of the mean image",
+        f"By default it is no better than the mean image at {default} ratios",
+    ]
+
+
+def tuned_labels() -> list[str]:
+    def right(data: str) -> str:
+        (cell,) = (
+            cell
+            for cell in row_cells(shipped(10, "tuned"), "VSAE", f"{data} (something observed)")
+            if cell.spec.metric == "pfc"
+        )
+        assert cell.mean is not None
+        return f"{1 - cell.mean:.0%}".replace("%", " %")
+
+    return [f"It names {right('MNIST')} of the observed digits and {right('FashionMNIST')} of the observed garments"]
+
+
+def unobserved_term() -> list[str]:
+    table = shipped(6)
+    found = compared(table, "VSAE without the term of x_u", "VSAE")
+    worse = {cell.spec.column for cell in found.cells} - {cell.spec.column for cell in found.better}
+    assert {table.spec.columns[column].name for column in worse} == {
+        "Heart (mixed) numerical",
+        "Heart (mixed) RMSE / SD",
+    }
+    clearly = {cell.spec.dataset for cell in found.by_more_than_sd}
+    assert clearly == {"phishing", "phishing_websites", "mushroom"}
+    return [
+        f"without it the mean error is lower in {len(found.better)} of {len(found.cells)} columns of Table 6, all but "
+        f"those of Heart's numbers, and by more than either standard deviation in {len(found.by_more_than_sd)}, "
+        "those of Phishing and Mushroom",
+    ]
+
+
+CLAIMS = (published_no_better, tuned_images, tuned_labels, unobserved_term)
+
+
+def section() -> str:
+    """Return README's section on the rows that ship, in one line."""
+    text = README.read_text(encoding="utf-8").split(HEADING)[1]
+    return " ".join(re.split(r"(?m)^#", text)[0].split())
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_what_readme_says_of_shipped_rows_is_computed_from_them(claim: Callable[[], list[str]]) -> None:
+    said = section()
+    for sentence in claim():
+        assert sentence in said
+
+
+def test_readme_states_no_number_of_shipped_rows_that_is_not_computed() -> None:
+    rest = re.sub(r"`[^`]*`", "", section())
+    for sentence in (sentence for claim in CLAIMS for sentence in claim()):
+        rest = rest.replace(sentence, "")
+    assert re.findall(r"\d+", rest.replace("MNIST+MNIST", "")) == []
+
+
+def test_the_comparison_is_as_much_as_readme_makes_of_it() -> None:
+    """Nearly as well: less than 15 % of the way from that network to the mean image."""
+    table = shipped(7, "tuned")
+    rows = [row_cells(table, label, "Missing ratio") for label in ("VSAE", "Regressor", "Mean/mode")]
+    for ours, network, floor in zip(*rows, strict=True):
+        assert ours.mean is not None and network.mean is not None and floor.mean is not None
+        assert ours.mean - network.mean < 0.15 * (floor.mean - network.mean)
