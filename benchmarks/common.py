@@ -88,8 +88,7 @@ def chosen_device(asked: str) -> str:
     """Return ``cpu`` or ``cuda`` and prepare this process as a worker is; raises BenchError without a CUDA device."""
     import torch
 
-    from bench.run.allocator import keep_freed_memory
-    from bench.run.plan import choose_device
+    from bench.run.machine import choose_device, keep_freed_memory
 
     torch.set_num_threads(1)
     keep_freed_memory()

@@ -38,43 +38,43 @@ NINE = "mnist_svhn_stand_in"
 
 
 def neural_jobs(tables: Sequence[str], datasets: Sequence[str], registry: Registry) -> list[Job]:
-    """Return the jobs of the tables' neural methods under ``paper``; raises BenchError where data cannot be had."""
+    """Return the jobs of the tables' neural methods under ``paper``; raises BenchError if data cannot be had."""
     from rich.console import Console
 
     from bench.experiment.reader import load_spec
-    from bench.run.plan import RunRequest, plan_jobs
+    from bench.experiment.scope import Scope
+    from bench.run.plan import plan_jobs
+    from bench.run.request import DEFAULT_STORE
 
     specs = [load_spec(name) for name in tables]
-    request = RunRequest(tables=tuple(tables), preset="paper", datasets=tuple(datasets))
-    _, jobs = plan_jobs(specs, request, registry, Console(stderr=True))
-    return [job for job in jobs if trains_stacked(job, registry)]
+    scope = Scope(preset="paper", datasets=tuple(datasets))
+    _, jobs = plan_jobs(specs, scope, DEFAULT_STORE, registry, Console(stderr=True))
+    return [job for job in jobs if trains_stacked(job)]
 
 
-def trains_stacked(job: Job, registry: Registry) -> bool:
+def trains_stacked(job: Job) -> bool:
     """Return whether a job is a stack of networks, installed and made for its data."""
     from bench.run.job import reason_to_skip
 
-    method = registry.method(job.cells[0].method)
-    return method.stackable and "torch" in method.requires and not reason_to_skip(method, job, registry)
+    method = job.plugins.method
+    return method.stackable and method.uses_torch and not reason_to_skip(job)
 
 
-def problem_of(job: Job, registry: Registry) -> Problem:
+def stacked_views(job: Job) -> Problem:
     """Return the stacked views of a job."""
     from bench.files.fetch import load_table
     from bench.plugins.registry import load
-    from bench.problem.build import build_problem
+    from bench.run.job import problem_of
 
-    first = job.cells[0]
-    table = load_table(load(registry.dataset(first.dataset))(), first.include_target).table
-    return build_problem(table, job.cells, [load(registry.mechanism(cell.mechanism))() for cell in job.cells])
+    return problem_of(job, load_table(load(job.plugins.dataset)(), job.cells[0].include_target).table)
 
 
-def fitted(job: Job, problem: Problem, registry: Registry, budget: Budget, device: str) -> Any:
+def fitted(job: Job, problem: Problem, budget: Budget, device: str) -> Any:
     """Return a job's method, trained with a budget."""
     from bench.api import Context
     from bench.plugins.registry import load
 
-    method = load(registry.method(job.cells[0].method))(job.cells[0].parameters, Context(budget, device))
+    method = load(job.plugins.method)(job.cells[0].parameters, Context(budget, device))
     method.fit_many(problem.train, problem.validation, [cell.seed for cell in job.cells])
     return method
 
@@ -85,7 +85,7 @@ def steps_an_epoch(job: Job, problem: Problem) -> int:
     return max(1, rows // min(batch, rows))
 
 
-def work_of_a_step(job: Job, problem: Problem, registry: Registry, machine: Machine, device: str) -> Work:
+def work_of_a_step(job: Job, problem: Problem, machine: Machine, device: str) -> Work:
     """Return the mean work of a training step after the warm phase: what a few steps more add to a training."""
     from bench.api import Budget
     from benchmarks.roofline import counted
@@ -93,19 +93,19 @@ def work_of_a_step(job: Job, problem: Problem, registry: Registry, machine: Mach
     budget = replace(Budget(**job.cells[0].budget), epochs=None, warm_fraction=0.0, evaluations=1, validation_draws=1)
 
     def work(steps: int) -> Work:
-        return counted(lambda: fitted(job, problem, registry, replace(budget, steps=steps), device), machine)
+        return counted(lambda: fitted(job, problem, replace(budget, steps=steps), device), machine)
 
     return work(1 + STEPS_COUNTED).less(work(1), STEPS_COUNTED)
 
 
-def seconds_for(job: Job, problem: Problem, registry: Registry, epochs: int, device: str) -> tuple[float, Any]:
+def seconds_for(job: Job, problem: Problem, epochs: int, device: str) -> tuple[float, Any]:
     """Return the seconds of a training of so many epochs, validated after each, and the trained method."""
     from bench.api import Budget
 
     budget = replace(Budget(**job.cells[0].budget), epochs=epochs, warm_fraction=0.0, evaluations=epochs)
     wait_for(device)
     began = time.perf_counter()
-    method = fitted(job, problem, registry, budget, device)
+    method = fitted(job, problem, budget, device)
     wait_for(device)
     return time.perf_counter() - began, method
 
@@ -123,10 +123,10 @@ def imputation_seconds(method: Any, problem: Problem, draws: int, device: str) -
     return (time.perf_counter() - began) * len(test) / len(part)
 
 
-def measure(job: Job, registry: Registry, machine: Machine, device: str, count_only: bool) -> tuple[Line, float]:
+def measure(job: Job, machine: Machine, device: str, count_only: bool) -> tuple[Line, float]:
     """Return a job's line and the seconds it is projected to take as a whole."""
-    problem = problem_of(job, registry)
-    work = work_of_a_step(job, problem, registry, machine, device)
+    problem = stacked_views(job)
+    work = work_of_a_step(job, problem, machine, device)
     label = f"{job.label}, {len(job.cells)} replicas"
     notes: dict[str, Any] = {
         "GFLOP": work.flops / 1e9,
@@ -137,8 +137,8 @@ def measure(job: Job, registry: Registry, machine: Machine, device: str, count_o
     if count_only:
         return Line(label, None, None, 1000 * work.seconds, "ms", notes=notes), 0.0
     budget, steps = job.cells[0].budget, steps_an_epoch(job, problem)
-    first, _ = seconds_for(job, problem, registry, FIRST_EPOCHS, device)
-    second, method = seconds_for(job, problem, registry, FIRST_EPOCHS + TIMED_EPOCHS, device)
+    first, _ = seconds_for(job, problem, FIRST_EPOCHS, device)
+    second, method = seconds_for(job, problem, FIRST_EPOCHS + TIMED_EPOCHS, device)
     epoch = (second - first) / TIMED_EPOCHS
     imputing = imputation_seconds(method, problem, budget["draws"], device)
     whole = first + epoch * max(0, budget["epochs"] - FIRST_EPOCHS) + imputing
@@ -149,14 +149,15 @@ def measure(job: Job, registry: Registry, machine: Machine, device: str, count_o
 
 def nine_replicas(registry: Registry) -> Job:
     """Return a job of nine VSAEs on data of MNIST+SVHN's size: three seeds under three ratios."""
-    from bench.experiment.cell import Job
-    from bench.experiment.expand import Selection, cells_of
-    from bench.run.plan import RunRequest, contents_of, grid_of_your_own
+    from bench.experiment.expand import cells_of, grid_spec, jobs_of
+    from bench.experiment.scope import Scope
+    from bench.run.plan import contents_of
 
-    request = RunRequest(preset="paper", methods=("vsae",), datasets=(NINE,), ratios=(0.3, 0.5, 0.7))
-    spec = grid_of_your_own(request, registry)
+    scope = Scope(preset="paper", methods=("vsae",), datasets=(NINE,), ratios=(0.3, 0.5, 0.7))
+    spec = grid_spec(scope, registry)
     contents, _ = contents_of({(NINE, False)}, registry)
-    return Job(tuple(cells_of(spec.cells(), spec, Selection(preset="paper"), registry, contents)))
+    (job,) = jobs_of(cells_of(spec.cells(), spec, scope, registry, contents), registry)
+    return job
 
 
 def machine_of(name: str) -> Machine:
@@ -199,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             jobs = [job for job in jobs if job.cells[0].method in options.methods.split(",")]
         lines, total = [], 0.0
         for job in jobs[:1] if options.small else jobs:
-            line, seconds = measure(job, registry, machine, device, options.count_only)
+            line, seconds = measure(job, machine, device, options.count_only)
             lines.append(line)
             total += seconds
         if not options.count_only:
@@ -214,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     total <= 3600 * HOURS,
                 )
             )
-            line, _ = measure(nine_replicas(registry), registry, machine, device, False)
+            line, _ = measure(nine_replicas(registry), machine, device, False)
             share = line.ratio or 0.0
             lines.append(replace(line, target=f">= {ROOFLINE_SHARE:g}", reached=share >= ROOFLINE_SHARE))
     except BenchError as error:

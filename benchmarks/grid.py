@@ -39,10 +39,10 @@ class Jobs:
         from bench.run.store import Store
 
         seconds: dict[tuple[str, ...], tuple[float, str]] = {}
-        for row in Store(store).rows():
-            cell = row["cell"]
-            changed = "".join(f", {name}={value}" for name, value in cell["overrides"].items())
-            seconds[tuple(row["stack"])] = row["seconds"], f"{cell['method']}{changed} on {cell['dataset']}"
+        for result in Store(store).rows():
+            cell = result.cell
+            changed = "".join(f", {name}={value}" for name, value in cell.overrides.items())
+            seconds[result.stack] = result.seconds, f"{cell.method}{changed} on {cell.dataset}"
         longest, label = max(seconds.values(), default=(0.0, "nothing ran"))
         return cls(len(seconds), sum(own for own, _ in seconds.values()), label, longest)
 

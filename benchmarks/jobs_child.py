@@ -5,11 +5,12 @@ It imports nothing but the suite of the checkout on ``PYTHONPATH``, so that an o
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 #: What torch calls matrix products.
@@ -21,29 +22,15 @@ def measure(method: str, dataset: str, preset: str, steps: int, replicas: int, p
     import torch
 
     from bench.api import Budget, Context
-    from bench.experiment.expand import Selection, cells_of
-    from bench.files.fetch import load_table
     from bench.neural import training
-    from bench.plugins.registry import Registry, load
-    from bench.problem.build import build_problem
-    from bench.run.allocator import keep_freed_memory
-    from bench.run.plan import RunRequest, contents_of, grid_of_your_own
 
     torch.set_num_threads(1)
     torch.set_float32_matmul_precision(precision)
-    keep_freed_memory()
-    registry = Registry.scan()
-    seeds = tuple(range(replicas))
-    spec = grid_of_your_own(RunRequest(preset=preset, methods=(method,), datasets=(dataset,), seeds=seeds), registry)
-    contents, problems = contents_of({(dataset, False)}, registry)
-    if problems:
-        raise SystemExit(problems[dataset])
-    cells = cells_of(spec.cells(), spec, Selection(preset=preset), registry, contents)
-    table = load_table(load(registry.dataset(dataset))(), include_target=False).table
-    problem = build_problem(table, cells, [load(registry.mechanism(cell.mechanism))() for cell in cells])
+    stack = _stack(method, dataset, preset, replicas)
+    cells, problem = stack.cells, stack.problem
     whole = Budget(**cells[0].budget)
     cut = replace(whole, steps=steps, epochs=None, evaluations=1, warm_fraction=0.0)
-    instance = load(registry.method(method))(cells[0].parameters, Context(cut))
+    instance = stack.method(cells[0].parameters, Context(cut))
     seconds = {"_run_epoch": 0.0, "_keep_best": 0.0}
     trainers: list[Any] = []
     for name in seconds:
@@ -66,6 +53,61 @@ def measure(method: str, dataset: str, preset: str, steps: int, replicas: int, p
         "job": full.epochs * full.steps_per_epoch * step + evaluations * choose + impute,
         "products": _share_of_products(trainer),
     }
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A method's class, the cells of its job, and the views that it works on."""
+
+    method: Any
+    cells: Sequence[Any]
+    problem: Any
+
+
+def _stack(method: str, dataset: str, preset: str, replicas: int) -> Stack:
+    """Return a job of so many seeds, from the suite of this layout or from one before it had folders."""
+    asked = {"preset": preset, "methods": (method,), "datasets": (dataset,), "seeds": tuple(range(replicas))}
+    try:
+        return _present_stack(dataset, asked)
+    except ModuleNotFoundError:
+        return _older_stack(dataset, asked)
+
+
+def _present_stack(dataset: str, asked: dict[str, Any]) -> Stack:
+    from bench.experiment.expand import cells_of, grid_spec, jobs_of
+    from bench.experiment.scope import Scope
+    from bench.files.fetch import load_table
+    from bench.plugins.registry import Registry, load
+    from bench.run.job import problem_of
+    from bench.run.machine import keep_freed_memory
+    from bench.run.plan import contents_of
+
+    keep_freed_memory()
+    registry, scope = Registry.scan(), Scope(**asked)
+    contents, problems = contents_of({(dataset, False)}, registry)
+    if problems:
+        raise SystemExit(problems[dataset])
+    spec = grid_spec(scope, registry)
+    (job,) = jobs_of(cells_of(spec.cells(), spec, scope, registry, contents), registry)
+    table = load_table(load(job.plugins.dataset)(), include_target=False).table
+    return Stack(load(job.plugins.method), job.cells, problem_of(job, table))
+
+
+def _older_stack(dataset: str, asked: dict[str, Any]) -> Stack:
+    names = ("allocator", "experiment", "fetch", "problem", "registry", "runner")
+    allocator, experiment, fetch, problem, plugins, runner = (importlib.import_module(f"bench.{n}") for n in names)
+    allocator.keep_freed_memory()
+    registry = plugins.Registry.scan()
+    contents, problems = runner.contents_of({(dataset, False)}, registry)
+    if problems:
+        raise SystemExit(problems[dataset])
+    spec = runner.grid_of_your_own(runner.RunRequest(**asked), registry)
+    selection = experiment.Selection(preset=asked["preset"])
+    cells = experiment.cells_of(spec.entries(), spec, selection, registry, contents)
+    table = fetch.load_table(plugins.load(registry.dataset(dataset))(), include_target=False).table
+    mechanisms = [plugins.load(registry.mechanism(cell.mechanism))() for cell in cells]
+    method = plugins.load(registry.method(cells[0].method))
+    return Stack(method, cells, problem.build_problem(table, cells, mechanisms))
 
 
 def _timed(

@@ -11,10 +11,13 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench.experiment.result import Result
 
 
 @dataclass(frozen=True)
@@ -58,16 +61,14 @@ def interval(differences: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def paired(
-    rows: Sequence[Mapping[str, Any]], dataset: str, mechanism: str, metric: str, first: str, second: str
-) -> Difference:
+def paired(results: Sequence[Result], dataset: str, mechanism: str, metric: str, first: str, second: str) -> Difference:
     """Return the difference of two methods over the seeds that both have a value for; raises ValueError without any."""
     by_method: dict[str, dict[int, float]] = {first: {}, second: {}}
-    for row in rows:
-        cell = row["cell"]
-        value = row["metrics"].get("all", {}).get(metric)
-        if (cell["dataset"], cell["mechanism"]) == (dataset, mechanism) and value is not None:
-            by_method[cell["method"]][cell["seed"]] = value
+    for result in results:
+        cell = result.cell
+        value = result.metrics.get("all", {}).get(metric)
+        if (cell.dataset, cell.mechanism) == (dataset, mechanism) and value is not None:
+            by_method[cell.method][cell.seed] = value
     seeds = sorted(set(by_method[first]) & set(by_method[second]))
     if not seeds:
         raise ValueError(f"no seed has {metric} of both {first} and {second} on {dataset}")
@@ -95,33 +96,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from rich.console import Console
 
-    from bench.run.plan import RunRequest, run_request
+    from bench.experiment.scope import Scope
+    from bench.run.plan import run_scope
+    from bench.run.request import Place
     from bench.run.store import Store
 
     methods, datasets = (options.first, options.second), tuple(options.datasets.split(","))
-    request = RunRequest(
+    scope = Scope(
         preset=options.preset,
         methods=methods,
         datasets=datasets,
         seeds=tuple(range(options.seeds)),
         mechanisms=(options.mechanism,),
         ratios=(options.ratio,),
-        store=options.store,
     )
-    code = run_request(request, Console(stderr=True))
+    code = run_scope(scope, Place(store=options.store), Console(stderr=True))
     if code:
         return code
-    rows = [
-        row
-        for row in Store(options.store).rows(set(datasets), set(methods))
-        if row["cell"]["preset"] == options.preset
-        and row["cell"]["ratio"] == options.ratio
-        and row["cell"]["parameter_set"] == "default"
-        and not row["cell"]["overrides"]
-        and row["cell"]["seed"] < options.seeds
+    results = [
+        result
+        for result in Store(options.store).rows(set(datasets), set(methods))
+        if result.cell.preset == options.preset
+        and result.cell.ratio == options.ratio
+        and result.cell.parameter_set == "default"
+        and not result.cell.overrides
+        and result.cell.seed < options.seeds
     ]
     for dataset in datasets:
-        found = paired(rows, dataset, options.mechanism, options.metric, options.first, options.second)
+        found = paired(results, dataset, options.mechanism, options.metric, options.first, options.second)
         print(json.dumps(asdict(found)) if options.json else found.line(), flush=True)
     return 0
 

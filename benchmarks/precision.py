@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bench.experiment.presets import HIGHEST, PRECISIONS
 from benchmarks.common import ROOT, Line, Report, finish, parsed, parser
@@ -62,9 +61,9 @@ def outcome(method: str, dataset: str, metric: str, preset: str, precision: str,
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)
-        rows: list[Any] = sorted(Store(Path(store)).rows(), key=lambda row: row["cell"]["seed"])
-    seconds = max(row["diagnostics"]["training_seconds"] for row in rows)
-    return Outcome(seconds, tuple(row["metrics"]["all"][metric] for row in rows))
+        results = sorted(Store(Path(store)).rows(), key=lambda result: result.cell.seed)
+    seconds = max(result.diagnostics["training_seconds"] for result in results)
+    return Outcome(seconds, tuple(result.metrics["all"][metric] for result in results))
 
 
 def compared(label: str, base: Outcome, other: Outcome, metric: str) -> Line:

@@ -14,12 +14,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks.common import Line, Report, alternate, finish, isolated, medians, parsed, parser, spread
 
 if TYPE_CHECKING:
     from bench.experiment.cell import Cell
+    from bench.experiment.result import Result
     from bench.experiment.specs import TableSpec
     from bench.plugins.registry import Registry
 
@@ -44,14 +45,15 @@ def specs() -> list[TableSpec]:
 
 def table_cells(registry: Registry) -> list[Cell]:
     """Return the distinct cells of the seven tables under ``quick``, with made-up contents of the data."""
-    from bench.experiment.expand import Selection, cells_of
+    from bench.experiment.expand import cells_of
+    from bench.experiment.scope import Scope
     from bench.seeds import digest
 
     cells: dict[str, Cell] = {}
     for spec in specs():
         entries = spec.cells()
         contents = {(e.dataset, e.include_target): digest([e.dataset, e.include_target]) for e in entries}
-        cells.update((cell.key, cell) for cell in cells_of(entries, spec, Selection(), registry, contents))
+        cells.update((cell.key, cell) for cell in cells_of(entries, spec, Scope(), registry, contents))
     return list(cells.values())
 
 
@@ -64,27 +66,27 @@ def synthetic_cells(registry: Registry) -> Iterator[Cell]:
             yield replace(cell, seed=cell.seed + seeds * turn)
 
 
-def templates() -> dict[str, dict[str, Any]]:
-    """Return one shipped row of each method that ran well, by method."""
+def templates() -> dict[str, Result]:
+    """Return one shipped result of each method that ran well, by method."""
     from bench.paths import shipped_rows_folder
     from bench.run.store import Store
 
-    return {row["cell"]["method"]: row for row in Store(shipped_rows_folder()).rows() if row["status"] == "ok"}
+    return {result.cell.method: result for result in Store(shipped_rows_folder()).rows() if result.status == "ok"}
 
 
-def synthetic_rows(registry: Registry) -> Iterator[dict[str, Any]]:
-    """Yield rows as long as the shipped ones, without end; VSAE's stand in for methods that have none."""
+def synthetic_results(registry: Registry) -> Iterator[Result]:
+    """Yield results as long as the shipped ones, without end; VSAE's stand in for methods that have none."""
     shipped = templates()
     for cell in synthetic_cells(registry):
-        row = shipped.get(cell.method, shipped["vsae"])
-        yield {**row, "key": cell.key, "cell": cell.as_json(), "stack": [cell.key, cell.key[::-1]]}
+        result = shipped.get(cell.method, shipped["vsae"])
+        yield replace(result, key=cell.key, cell=cell, stack=(cell.key, cell.key[::-1]))
 
 
 def fill(folder: Path, rows: int, registry: Registry) -> None:
     """Write a store of so many rows, a few thousand at a time."""
     from bench.run.store import Store
 
-    store, made = Store(folder), islice(synthetic_rows(registry), rows)
+    store, made = Store(folder), islice(synthetic_results(registry), rows)
     while part := list(islice(made, 5000)):
         store.put(part)
 
@@ -121,14 +123,14 @@ def print_tables(folder: str) -> int:
     return filled
 
 
-def put_seconds(folder: Path, rows: Sequence[dict[str, Any]]) -> list[float]:
-    """Return the seconds that each of a few rows takes to be put, one by one, flushed to the disk."""
+def put_seconds(folder: Path, results: Sequence[Result]) -> list[float]:
+    """Return the seconds that each of a few results takes to be put, one by one, flushed to the disk."""
     from bench.run.store import Store
 
     store, seconds = Store(folder), []
-    for row in rows:
+    for result in results:
         began = time.perf_counter()
-        store.put([row])
+        store.put([result])
         seconds.append(time.perf_counter() - began)
     return seconds
 
@@ -176,8 +178,8 @@ def measure(folder: Path, size: int, rounds: int, registry: Registry) -> tuple[l
             )
         )
     fresh = [replace(cell, seed=10**6 + turn) for turn, cell in enumerate(islice(synthetic_cells(registry), PUTS))]
-    template = next(synthetic_rows(registry))
-    put = put_seconds(folder, [{**template, "key": cell.key, "cell": cell.as_json()} for cell in fresh])
+    template = next(synthetic_results(registry))
+    put = put_seconds(folder, [replace(template, key=cell.key, cell=cell) for cell in fresh])
     return lines, statistics.median(put)
 
 

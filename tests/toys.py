@@ -12,13 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.experiment.cell import Cell, Job
-from bench.experiment.expand import Selection, cells_of, jobs_of
+from bench.experiment.cell import Cell, Job, Plugins
+from bench.experiment.expand import cells_of, jobs_of
 from bench.experiment.presets import budget_for
 from bench.experiment.reader import parse_spec
+from bench.experiment.result import Result, Status
+from bench.experiment.scope import Scope
 from bench.files.fetch import content_of
-from bench.plugins.registry import Registry, load
-from bench.run.workers import Plan, execute
+from bench.plugins.registry import PluginInfo, Registry, load
+from bench.run.job import run_job
+from bench.run.machine import Machine
+from bench.run.workers import run_jobs
 
 #: 60 rows of three dependent numbers and a category that follows from one of them, and 50 rows of numbers alone.
 DATA = '''
@@ -195,7 +199,7 @@ def write_plugins(folder: Path, **sources: str) -> Path:
 
 
 def table_text(methods: tuple[str, ...], datasets: tuple[str, ...] = ("toy_mixed",), more: str = "") -> str:
-    """Return the TOML of a table with these rows and one column a data set; ``more`` are top-level keys."""
+    """Return the TOML of a table with these rows and one column per data set; ``more`` are top-level keys."""
     rows = "".join(f'[[rows]]\nlabel = "{name}"\nmethod = "{name}"\n' for name in methods)
     columns = "".join(f'[[columns]]\nlabel = "{n}"\ndataset = "{n}"\nmetric = "nrmse_std"\n' for n in datasets)
     return (
@@ -209,16 +213,16 @@ def contents_for(registry: Registry, *datasets: str) -> dict[tuple[str, bool], s
     return {(name, False): content_of(load(registry.dataset(name))()).content_hash for name in datasets}
 
 
-def cells_for(registry: Registry, methods: tuple[str, ...], dataset: str = "toy_mixed", **selection: Any) -> list[Cell]:
+def cells_for(registry: Registry, methods: tuple[str, ...], dataset: str = "toy_mixed", **scope: Any) -> list[Cell]:
     """Return the cells of methods on a data set under MCAR at 0.5, preset smoke, three seeds."""
     spec = parse_spec(table_text(methods, (dataset,)), "toy.toml")
-    chosen = Selection(**{"preset": "smoke", **selection})
+    chosen = Scope(**{"preset": "smoke", **scope})
     return cells_of(spec.cells(), spec, chosen, registry, contents_for(registry, dataset))
 
 
-def jobs_for(registry: Registry, methods: tuple[str, ...], dataset: str = "toy_mixed", **selection: Any) -> list[Job]:
+def jobs_for(registry: Registry, methods: tuple[str, ...], dataset: str = "toy_mixed", **scope: Any) -> list[Job]:
     """Return the jobs of ``cells_for``."""
-    return jobs_of(cells_for(registry, methods, dataset, **selection), registry)
+    return jobs_of(cells_for(registry, methods, dataset, **scope), registry)
 
 
 def make_cell(**changes: Any) -> Cell:
@@ -247,19 +251,34 @@ def make_cell(**changes: Any) -> Cell:
     return replace(cell, **changes)
 
 
-def make_row(cell: Cell, status: str = "ok", **more: Any) -> dict[str, Any]:
-    """Return a stored row of a cell."""
-    return {
-        "key": cell.key,
-        "cell": cell.as_json(),
-        "status": status,
+def make_job(*cells: Cell) -> Job:
+    """Return a job of cells whose plug-ins are in no file."""
+    first = cells[0]
+    method, dataset = (
+        PluginInfo("method", first.method, "Method", Path("method.py"), "user", "0" * 64),
+        PluginInfo("dataset", first.dataset, "Dataset", Path("dataset.py"), "user", "0" * 64),
+    )
+    mechanisms = {
+        name: PluginInfo("mechanism", name, "Mechanism", Path("mechanism.py"), "user", "0" * 64)
+        for name in {cell.mechanism for cell in cells}
+    }
+    return Job(cells, Plugins(method, dataset, mechanisms))
+
+
+def make_result(cell: Cell, status: Status = "ok", **more: Any) -> Result:
+    """Return a result of a cell, with some fields changed."""
+    fields = {
         "reason": None if status == "ok" else "it is so",
         "metrics": {"all": {"nrmse_std": 1.0}},
-        "attributes": {},
         "seconds": 1.0,
-        "variant": "full",
         **more,
     }
+    return Result(cell, cell.key, status, **fields)
+
+
+def run_cells(cells: Sequence[Cell], registry: Registry, **machine: Any) -> list[Result]:
+    """Compute cells as one job in this process and return their results."""
+    return run_job(Job(tuple(cells), Plugins.of(cells, registry)), Machine(**machine))
 
 
 def command_environment(cache: Path, **more: str) -> dict[str, str]:
@@ -330,9 +349,9 @@ def numbers_in(store: Path) -> dict[str, Any]:
 def uninterrupted(tmp_path: Path, methods: tuple[str, ...], dataset: str = "toy_mixed") -> dict[str, Any]:
     """Return the numbers of the same jobs from this process, at one go."""
     registry = Registry.scan([tmp_path / "plugins"])
-    found: list[dict[str, Any]] = []
-    assert execute(jobs_for(registry, methods, dataset), registry, Plan(), Watcher(), found.extend) is None
-    return {row["key"]: numbers_of(row) for row in found}
+    found: list[Result] = []
+    assert run_jobs(jobs_for(registry, methods, dataset), Machine(), Watcher(), found.extend) is None
+    return {result.key: numbers_of(result.as_json()) for result in found}
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
@@ -372,10 +391,10 @@ class Watcher:
         """Note how far it is."""
         self.stages.setdefault(f"{job_key} {stage}", []).append((done, total))
 
-    def finished(self, job: Job, rows: Sequence[dict[str, Any]]) -> None:
+    def finished(self, job: Job, results: Sequence[Result]) -> None:
         """Note the end of a job."""
-        self.lines.append(f"{job.label}: {rows[0]['status']}")
+        self.lines.append(f"{job.label}: {results[0].status}")
 
-    def said(self, line: str) -> None:
+    def on_line(self, line: str) -> None:
         """Note a line."""
         self.lines.append(line)

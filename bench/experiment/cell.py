@@ -5,12 +5,15 @@ A cell's key is the hash of its canonical JSON, which holds no path, no object a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
 from bench.experiment.presets import HIGHEST
+from bench.plugins.reader import PluginInfo
+from bench.plugins.registry import Registry
+from bench.problem.scenario import Scenario
 from bench.seeds import digest
 
 #: Fields in which the cells of one stack may differ.
@@ -35,7 +38,7 @@ class Cell:
     mechanism: str
     mechanism_version: int
     mechanism_parameters: Mapping[str, Any] = field(hash=False)
-    #: What the table spec said of them; the field above holds the parameters that result. None: an old row, unknown.
+    #: What the table spec said of them, None in a row that does not tell; the field above holds what results.
     mechanism_overrides: Mapping[str, Any] | None = field(hash=False)
     ratio: float
     method: str
@@ -67,7 +70,9 @@ class Cell:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Cell:
-        """Read a cell back from JSON, also of a version that kept no overrides."""
+        """Read a cell back from JSON; raises TypeError on anything else."""
+        if "mechanism_overrides" in value:
+            return cls(**value)
         return cls(**{"mechanism_overrides": None, "overrides": {}, **value})
 
     @property
@@ -75,12 +80,59 @@ class Cell:
         """The seed of split and mask: this cell's, or always 0 where repetitions redraw the initialisation only."""
         return self.seed if self.repeat == "all" else 0
 
+    @property
+    def scenario(self) -> Scenario:
+        """The split and the mask of this cell."""
+        return Scenario(
+            self.dataset,
+            self.content,
+            self.include_target,
+            self.mechanism,
+            self.mechanism_parameters,
+            self.ratio,
+            self.data_seed,
+            self.budget["test_rows"],
+        )
+
+
+@dataclass(frozen=True)
+class Plugins:
+    """The plug-ins of a job, looked up once: ``mechanisms`` by name."""
+
+    method: PluginInfo
+    dataset: PluginInfo
+    mechanisms: Mapping[str, PluginInfo]
+
+    @classmethod
+    def of(cls, cells: Sequence[Cell], registry: Registry) -> Plugins:
+        """Look up the plug-ins of a job's cells. Raises BenchError with the closest name if one is not there."""
+        first = cells[0]
+        mechanisms = {cell.mechanism: registry.mechanism(cell.mechanism) for cell in cells}
+        return cls(registry.method(first.method), registry.dataset(first.dataset), mechanisms)
+
+    @property
+    def all(self) -> tuple[PluginInfo, ...]:
+        """Method, data set and mechanisms."""
+        return (self.method, self.dataset, *self.mechanisms.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the plug-ins as plain JSON values."""
+        mechanisms = {name: info.as_json() for name, info in self.mechanisms.items()}
+        return {"method": self.method.as_json(), "dataset": self.dataset.as_json(), "mechanisms": mechanisms}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Plugins:
+        """Read the plug-ins back from JSON."""
+        mechanisms = {name: PluginInfo.from_json(info) for name, info in value["mechanisms"].items()}
+        return cls(PluginInfo.from_json(value["method"]), PluginInfo.from_json(value["dataset"]), mechanisms)
+
 
 @dataclass(frozen=True)
 class Job:
-    """Cells computed together: one stack of a method that stacks, else one cell."""
+    """Cells computed together, with their plug-ins: one stack of a method that stacks, else one cell."""
 
     cells: tuple[Cell, ...]
+    plugins: Plugins = field(compare=False, repr=False)
 
     @cached_property
     def key(self) -> str:
@@ -95,3 +147,12 @@ class Job:
         holes = {f", {cell.mechanism} {cell.ratio:g}" for cell in self.cells}
         alone = f", seed {first.seed}" if len(self.cells) == 1 else ""
         return f"{first.method}{changed} on {first.dataset}{holes.pop() if len(holes) == 1 else ''}{alone}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the job as plain JSON values, for another process."""
+        return {"cells": [cell.as_json() for cell in self.cells], "plugins": self.plugins.as_json()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Job:
+        """Read a job back from JSON."""
+        return cls(tuple(Cell.from_json(cell) for cell in value["cells"]), Plugins.from_json(value["plugins"]))

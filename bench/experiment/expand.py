@@ -1,35 +1,53 @@
-"""From a table spec to cells, and from cells to jobs.
+"""From a scope to table specs, from a spec to cells, and from cells to jobs with their plug-ins.
 
-A cell is one number's worth of work as a frozen value; its key is the hash of its canonical JSON and holds no path, no
-object and nothing of the environment. A job is the cells that are computed together.
+This is where plug-ins are looked up: nothing that works on a job needs the registry.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from bench import engine_version
 from bench.errors import BenchError, closest
-from bench.experiment.cell import STACKED_OVER, Cell, Job
+from bench.experiment.cell import STACKED_OVER, Cell, Job, Plugins
 from bench.experiment.presets import HIGHEST, budget_for
-from bench.experiment.specs import ColumnSpec, RowSpec, TableCell, TableSpec
+from bench.experiment.reader import load_spec
+from bench.experiment.scope import Scope
+from bench.experiment.specs import ColumnSpec, Defaults, RowSpec, TableCell, TableSpec
 from bench.experiment.tuned import TUNED, TunedParameters
 from bench.plugins.registry import PluginInfo, Registry
 from bench.seeds import canonical_json
 
 
-@dataclass(frozen=True)
-class Selection:
-    """Which part of a spec to run, and with what."""
+def specs_of(scope: Scope, registry: Registry) -> list[TableSpec]:
+    """Return the tables of a scope with the user's plug-ins in them, or its grid. Raises BenchError."""
+    specs = [with_user_plugins(load_spec(name), registry) for name in scope.tables] or [grid_spec(scope, registry)]
+    return with_stand_ins(specs, registry) if scope.stand_in else specs
 
-    preset: str = "quick"
-    parameter_set: str = "default"
-    methods: tuple[str, ...] = ()
-    datasets: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = ()
-    precision: str = HIGHEST
+
+def grid_spec(scope: Scope, registry: Registry) -> TableSpec:
+    """Return a spec for named methods, data sets, mechanisms and ratios. Raises BenchError if one is missing."""
+    if not (scope.methods and scope.datasets):
+        raise BenchError("name tables to run, or give --methods and --datasets for a grid of your own")
+    columns: list[ColumnSpec] = []
+    for name in scope.datasets:
+        for mechanism in scope.mechanisms or ("mcar",):
+            registry.mechanism(mechanism)
+            for ratio in scope.ratios or (0.5,):
+                columns += columns_for(registry.dataset(name), mechanism=mechanism, ratio=ratio)
+    rows = [
+        RowSpec(label=name, method=name, protocol=preferred_protocol(registry.method(name))) for name in scope.methods
+    ]
+    return TableSpec(
+        id="grid",
+        title="A grid of your own",
+        label="tab:grid",
+        seeds=scope.seeds or (0, 1, 2),
+        defaults=Defaults(protocol="inductive"),
+        rows=tuple(rows),
+        columns=tuple(columns),
+    )
 
 
 def with_user_plugins(spec: TableSpec, registry: Registry) -> TableSpec:
@@ -55,7 +73,7 @@ def with_stand_ins(specs: Sequence[TableSpec], registry: Registry) -> list[Table
     """Return the specs with a synthetic stand-in in place of each of their data sets that has one.
 
     A table that this changes has another id, label and title: it is never taken for the table itself. Raises BenchError
-    where it changes none.
+    if it changes none.
     """
     known = stand_ins(registry)
     changed: list[TableSpec] = []
@@ -78,13 +96,19 @@ def stand_ins(registry: Registry) -> dict[str, str]:
     return {info.stands_in_for: info.name for info in registry.datasets.values() if info.stands_in_for}
 
 
+def stand_in_advice(name: str, registry: Registry) -> str:
+    """Return how to run the stand-in of a data set that cannot be had, or nothing if it has none."""
+    known = stand_ins(registry)
+    return f". --stand-in runs {known[name]}, which is synthetic, in its place" if name in known else ""
+
+
 def preferred_protocol(info: PluginInfo) -> Any:
-    """Return the protocol to run a method under: inductive where it can, or where its source cannot be read."""
+    """Return the protocol to run a method under: inductive if it can, or if its source cannot be read."""
     return "inductive" if "inductive" in info.protocols or not info.protocols else info.protocols[0]
 
 
 def columns_for(info: PluginInfo, **fields: Any) -> list[ColumnSpec]:
-    """Return the columns a data set gets in a table: one per family of metrics its kinds call for."""
+    """Return the columns of a data set in a table: one per family of metrics that its kinds call for."""
     wanted = []
     if "numeric" in info.kinds:
         wanted += [("nrmse_rel", "numerical"), ("nrmse_std", "RMSE / SD")]
@@ -100,13 +124,13 @@ def columns_for(info: PluginInfo, **fields: Any) -> list[ColumnSpec]:
     ]
 
 
-def require_known_filters(specs: Sequence[TableSpec], selection: Selection, registry: Registry) -> None:
-    """Raise BenchError where a filter names a method, data set or seed that none of the specs has."""
+def require_known_filters(specs: Sequence[TableSpec], scope: Scope, registry: Registry) -> None:
+    """Raise BenchError if a filter names a method, data set or seed that none of the specs has."""
     where = " and ".join(spec.id for spec in specs)
     entries = [entry for spec in specs for entry in spec.cells()]
     for what, wanted, own, registered in (
-        ("method", selection.methods, {entry.method for entry in entries}, registry.methods),
-        ("data set", selection.datasets, {entry.dataset for entry in entries}, registry.datasets),
+        ("method", scope.methods, {entry.method for entry in entries}, registry.methods),
+        ("data set", scope.datasets, {entry.dataset for entry in entries}, registry.datasets),
     ):
         for name in wanted:
             if name in own:
@@ -118,44 +142,42 @@ def require_known_filters(specs: Sequence[TableSpec], selection: Selection, regi
                 " --methods and --datasets and no table"
             )
     seeds = {seed for spec in specs for seed in spec.seeds}
-    for seed in selection.seeds:
+    for seed in scope.seeds:
         if seed not in seeds:
             raise BenchError(f"{where} has no seed {seed}; its seeds are {', '.join(map(str, sorted(seeds)))}")
 
 
-def chosen_entries(spec: TableSpec, selection: Selection) -> list[TableCell]:
-    """Return the entries of a spec that the preset runs and the filters let through.
+def chosen_entries(spec: TableSpec, scope: Scope) -> list[TableCell]:
+    """Return the entries of a spec that the preset runs and the filters keep.
 
-    A row of other presets is let through where a filter names its method.
+    A row of other presets is kept if a filter names its method.
     """
 
     def wanted(entry: TableCell) -> bool:
-        if selection.methods:
-            return entry.method in selection.methods
-        return spec.rows[entry.row].runs_under(selection.preset)
+        if scope.methods:
+            return entry.method in scope.methods
+        return spec.rows[entry.row].runs_under(scope.preset)
 
     return [
-        entry
-        for entry in spec.cells()
-        if wanted(entry) and (not selection.datasets or entry.dataset in selection.datasets)
+        entry for entry in spec.cells() if wanted(entry) and (not scope.datasets or entry.dataset in scope.datasets)
     ]
 
 
 def cells_of(
     entries: Iterable[TableCell],
     spec: TableSpec,
-    selection: Selection,
+    scope: Scope,
     registry: Registry,
     contents: Mapping[tuple[str, bool], str],
     tuned: TunedParameters | None = None,
 ) -> list[Cell]:
     """Return the distinct cells behind entries, in order.
 
-    ``contents`` maps (data set, with target) to content hashes; entries of data sets that are not in it, and of methods
-    nobody has registered, are left out. Raises BenchError on a parameter or protocol a method does not have, on a
-    mechanism that cannot be used, and where the tuned parameters are asked for and ``tuned`` does not have them.
+    ``contents`` maps (data set, with target) to content hashes; entries whose data set is not in it, or whose method is
+    not registered, are left out. Raises BenchError on a parameter or protocol that a method does not have, on a
+    mechanism that cannot be used, and if tuned parameters are asked for that ``tuned`` does not have.
     """
-    seeds = [seed for seed in spec.seeds if not selection.seeds or seed in selection.seeds]
+    seeds = [seed for seed in spec.seeds if not scope.seeds or seed in scope.seeds]
     cells: dict[str, Cell] = {}
     for entry in entries:
         content = contents.get((entry.dataset, entry.include_target))
@@ -170,7 +192,7 @@ def cells_of(
                 f"{spec.id}: method '{method.name}' is {' or '.join(method.protocols)} and may not pass as"
                 f" {entry.protocol}; say so in its row"
             )
-        parameter_set = effective_set(method, selection.parameter_set)
+        parameter_set = effective_set(method, scope.parameter_set)
         for seed in seeds:
             chosen: Mapping[str, Any] = {}
             if parameter_set == TUNED and TUNED not in method.parameter_sets:
@@ -193,17 +215,17 @@ def cells_of(
                 seed=seed,
                 repeat=spec.repeat,
                 protocol=entry.protocol,
-                preset=selection.preset,
-                budget=budget_for(selection.preset, dataset.kinds).as_json(),
+                preset=scope.preset,
+                budget=budget_for(scope.preset, dataset.kinds).as_json(),
                 engine=engine_version(dataset.kinds),
-                precision=selection.precision if method.uses_torch else HIGHEST,
+                precision=scope.precision if method.uses_torch else HIGHEST,
             )
             cells.setdefault(cell.key, cell)
     return list(cells.values())
 
 
 def effective_set(method: PluginInfo, parameter_set: str) -> str:
-    """Return the parameter set a method runs with: ``default`` where it does not have the one asked for.
+    """Return the parameter set a method runs with: ``default`` if it does not have the one asked for.
 
     ``literal`` is a reading of the paper, which only its own methods have.
     """
@@ -211,8 +233,15 @@ def effective_set(method: PluginInfo, parameter_set: str) -> str:
 
 
 def sets_of(method: PluginInfo) -> set[str]:
-    """Return the names of a method's parameter sets, ``tuned`` among them where it has something to tune."""
+    """Return the names of a method's parameter sets, with ``tuned`` if it has something to tune."""
     return {*method.parameter_sets, *((TUNED,) if method.tunable else ())}
+
+
+def require_parameter_set(name: str, registry: Registry) -> None:
+    """Raise BenchError unless some method has a parameter set of this name."""
+    known = {set_name for info in registry.methods.values() for set_name in sets_of(info)}
+    if name not in known:
+        raise BenchError(f"no method has a parameter set '{name}'.{closest(name, known)}")
 
 
 def resolved_parameters(method: PluginInfo, parameter_set: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -228,12 +257,15 @@ def resolved_parameters(method: PluginInfo, parameter_set: str, overrides: Mappi
 
 
 def jobs_of(cells: Sequence[Cell], registry: Registry) -> list[Job]:
-    """Group cells into jobs: those of a stacking method that differ in nothing but seed, mechanism or ratio."""
+    """Group cells into jobs: those of a stacking method that differ in nothing but seed, mechanism or ratio.
+
+    Raises BenchError if a plug-in of a cell is not there.
+    """
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         shape = cell.as_json()
-        if registry.methods[cell.method].stackable:
+        if registry.method(cell.method).stackable:
             for name in STACKED_OVER:
                 del shape[name]
         groups.setdefault(canonical_json(shape), []).append(cell)
-    return [Job(tuple(group)) for group in groups.values()]
+    return [Job(tuple(group), Plugins.of(group, registry)) for group in groups.values()]

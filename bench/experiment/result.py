@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from bench.errors import BenchError
@@ -41,8 +41,8 @@ class Result:
     traceback: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the result as plain JSON values; a traceback only where there is one."""
-        value: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        """Return the result as plain JSON values; a traceback only if there is one."""
+        value: dict[str, Any] = {name: getattr(self, name) for name in _FIELDS}
         value |= {"cell": self.cell.as_json(), "warnings": list(self.warnings), "stack": list(self.stack)}
         if self.traceback is None:
             del value["traceback"]
@@ -52,10 +52,13 @@ class Result:
     def from_json(cls, value: Mapping[str, Any]) -> Result:
         """Read a stored row, of this version or an older one. Raises BenchError on anything else."""
         try:
-            known = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
+            known = dict(value) if value.keys() <= _FIELDS else {name: value[name] for name in _FIELDS & value.keys()}
             known["cell"] = Cell.from_json(value["cell"])
-            for name in ("warnings", "stack"):
-                known[name] = tuple(value.get(name, ()))
+            known["warnings"] = tuple(value.get("warnings", ()))
+            known["stack"] = tuple(value.get("stack", ()))
             return cls(**known)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise BenchError(f"a stored row cannot be read: {error}") from None
+
+
+_FIELDS = frozenset(field.name for field in fields(Result))

@@ -15,7 +15,7 @@ import ast
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,6 +69,16 @@ class PluginInfo:
     def uses_torch(self) -> bool:
         """Whether the method needs torch: then it has a device to choose, and a precision."""
         return "torch" in self.requires
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the entry as plain JSON values, for another process."""
+        return {**asdict(self), "path": str(self.path)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> PluginInfo:
+        """Read an entry back from JSON, where tuples have become lists; the file itself is not looked at."""
+        plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
+        return cls(**{**plain, "path": Path(value["path"])})
 
 
 @dataclass(frozen=True)

@@ -135,13 +135,19 @@ def load(info: PluginInfo) -> type[Any]:
         raise BenchError(f"{info.path}: name StackedMethod itself among the bases of {info.class_name}")
     for attribute in attributes_of(info.category):
         value = getattr(loaded, attribute)
-        value = tuple(value) if isinstance(value, list) else value
-        if attribute != "summary" and value != getattr(info, attribute):
+        if attribute != "summary" and _with_tuples(value) != _with_tuples(getattr(info, attribute)):
             raise BenchError(
                 f"{info.path}: {attribute} of {info.class_name} is {value!r} when loaded but"
                 f" {getattr(info, attribute)!r} in the source; write it out in the class itself"
             )
     return loaded
+
+
+def _with_tuples(value: Any) -> Any:
+    """Return a literal with its lists as tuples, which an entry that came as JSON cannot tell apart."""
+    if isinstance(value, Mapping):
+        return {name: _with_tuples(item) for name, item in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def _execute(info: PluginInfo) -> ModuleType:

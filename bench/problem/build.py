@@ -1,4 +1,4 @@
-"""From cells to the views a method gets: split, masks and held-out entries, each from its own named stream."""
+"""From scenarios to the views a method gets: split, masks and held-out entries, each from its own named seed."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from bench.problem.mechanisms import draw_observed, realised_ratio
 from bench.seeds import canonical_json, generator
 
 if TYPE_CHECKING:
-    from bench.experiment.cell import Cell
     from bench.plugins.contracts import Mechanism
+    from bench.problem.scenario import Scenario
 
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.2
@@ -36,7 +36,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What a job's method works on, one replica per cell, and what its scores need.
+    """What a method works on, one replica per scenario, and what its scores need.
 
     ``masks`` are the observed masks [n, M] of the whole table, ``ratios`` the realised missing ratios.
     """
@@ -115,49 +115,44 @@ def hold_out(observed: BoolArray, rng: np.random.Generator) -> BoolArray:
     return chosen & ~kept
 
 
-def build_problem(table: Table, cells: Sequence[Cell], mechanisms: Sequence[Mechanism]) -> Problem:
-    """Build the stacked views of a job's cells; ``mechanisms`` has one instance per cell.
+def build_problem(table: Table, scenarios: Sequence[Scenario], mechanisms: Sequence[Mechanism]) -> Problem:
+    """Build the stacked views of scenarios on one table; ``mechanisms`` has one instance per scenario.
 
-    The streams are named after data set, mechanism, ratio and seed, never after the method.
+    The seeds are named after data set, mechanism, ratio and seed, never after the method.
     """
     splits, masks, ratios, held_out = [], [], [], []
     # The images are not copied: a mechanism reads numbers and categories.
     values = Values(table.scalars.copy(), table.blocks)
-    for cell, mechanism in zip(cells, mechanisms, strict=True):
-        seed = cell.data_seed
-        split = split_rows(table, generator("split", cell.dataset, seed))
-        limit = cell.budget["test_rows"]
-        if limit is not None and limit < len(split.test):
-            scored = generator("scored test rows", cell.dataset, seed).permutation(split.test)[:limit]
-            split = Split(split.train, split.validation, np.sort(scored))
-        hole = (
-            cell.dataset,
-            cell.include_target,
-            cell.mechanism,
-            canonical_json(dict(cell.mechanism_parameters)),
-            cell.ratio,
-            seed,
+    for scenario, mechanism in zip(scenarios, mechanisms, strict=True):
+        split = _scored_split(table, scenario)
+        names = (
+            scenario.dataset,
+            scenario.include_target,
+            scenario.mechanism,
+            canonical_json(dict(scenario.mechanism_parameters)),
+            scenario.ratio,
+            scenario.seed,
         )
         observed, probability = draw_observed(
             mechanism,
             values,
             table.schema,
-            cell.ratio,
-            generator("mask", *hole),
+            scenario.ratio,
+            generator("mask", *names),
             table.present,
-            cell.mechanism_parameters,
+            scenario.mechanism_parameters,
         )
         splits.append(split)
         masks.append(observed)
         ratios.append(realised_ratio(observed, table.present, probability))
-        held_out.append(hold_out(observed[split.validation], generator("held out", *hole)))
+        held_out.append(hold_out(observed[split.validation], generator("held out", *names)))
 
     def view(part: str, hidden: BoolArray | None = None) -> Incomplete:
         rows = np.stack([getattr(split, part) for split in splits])
         shown = np.stack([mask[own] for mask, own in zip(masks, rows, strict=True)])
         return Incomplete(table, rows, shown, hidden)
 
-    whole = np.broadcast_to(np.arange(len(table)), (len(cells), len(table)))
+    whole = np.broadcast_to(np.arange(len(table)), (len(scenarios), len(table)))
     return Problem(
         table,
         tuple(splits),
@@ -168,3 +163,13 @@ def build_problem(table: Table, cells: Sequence[Cell], mechanisms: Sequence[Mech
         view("test"),
         Incomplete(table, whole, np.stack(masks)),
     )
+
+
+def _scored_split(table: Table, scenario: Scenario) -> Split:
+    """Return the split of a scenario with no more test rows than it scores."""
+    split = split_rows(table, generator("split", scenario.dataset, scenario.seed))
+    limit = scenario.test_rows
+    if limit is None or limit >= len(split.test):
+        return split
+    scored = generator("scored test rows", scenario.dataset, scenario.seed).permutation(split.test)[:limit]
+    return Split(split.train, split.validation, np.sort(scored))

@@ -1,85 +1,70 @@
-"""One job to rows. It never raises but to say that it was stopped: a failure is a row."""
+"""One job to results. It never raises but to say that it was stopped: a failure is a result."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-import os
-import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, Stopped
-from bench.experiment.cell import Cell, Job
+from bench.experiment.cell import Cell, Job, Plugins
+from bench.experiment.result import Result, Status
 from bench.plugins.contracts import Budget
-from bench.plugins.registry import PluginInfo, Registry, available, load
-from bench.run.allocator import keep_freed_memory
-from bench.run.machine import environment, gpu_name
+from bench.plugins.registry import PluginInfo, available, load
+from bench.run.machine import Machine, keep_freed_memory, peak_memory, use_precision, use_threads
 
-Row = dict[str, Any]
-
-#: What numerical libraries read when they start their threads.
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-
-def _no_progress(done: int, total: int, stage: str) -> None:
-    """Report nothing."""
+if TYPE_CHECKING:
+    from bench.data.schema import IntArray, Schema
+    from bench.data.table import Table, Values
+    from bench.data.view import Incomplete
+    from bench.files.fetch import LoadedTable
+    from bench.problem.build import Problem
 
 
-def _never_stop() -> None:
-    """Go on."""
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """Where a job runs: nothing here may change a number beyond rounding."""
-
-    device: str = "cpu"
-    threads: int = 1
-    checkpoints: Path | None = None
-    progress: Callable[[int, int, str], None] = field(default=_no_progress)
-    stop: Callable[[], None] = field(default=_never_stop)
-
-
-def run_job(job: Job, registry: Registry, surroundings: Surroundings) -> list[Row]:
-    """Compute a job and return one row per cell; raises Stopped and nothing else.
+def run_job(job: Job, machine: Machine) -> list[Result]:
+    """Compute a job and return one result per cell; raises Stopped and nothing else.
 
     Stopped also says that a plug-in's file has changed since the run began: what it would give now is no failure.
     """
     began = time.perf_counter()
     try:
-        _require_unchanged(job, registry)
-        method = registry.method(job.cells[0].method)
-        reason = reason_to_skip(method, job, registry)
+        require_unchanged(job.plugins)
+        reason = reason_to_skip(job)
         if reason:
-            return _rows_without_scores(job, "skipped", reason, registry, surroundings, 0.0)
-        return _compute(job, method, registry, surroundings)
+            return _without_scores(job, "skipped", reason, machine, 0.0)
+        return _compute(job, machine)
     except Stopped:
         raise
     except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
         trace = "" if isinstance(error, BenchError) else "".join(traceback.format_exception(error))[-4000:]
-        seconds = time.perf_counter() - began
-        return _rows_without_scores(job, "failed", reason, registry, surroundings, seconds, trace)
+        return failed_results(job, reason, machine, time.perf_counter() - began, trace)
 
 
-def failed_rows(job: Job, reason: str, registry: Registry, surroundings: Surroundings, seconds: float) -> list[Row]:
-    """Return the rows of a job that cannot tell what came of it, such as one whose process died."""
-    return _rows_without_scores(job, "failed", reason, registry, surroundings, seconds, "")
+def failed_results(job: Job, reason: str, machine: Machine, seconds: float, trace: str = "") -> list[Result]:
+    """Return the results of a job that failed, such as one whose process died; ``trace`` says where it failed."""
+    return [replace(result, traceback=trace) for result in _without_scores(job, "failed", reason, machine, seconds)]
 
 
-def reason_to_skip(method: PluginInfo, job: Job, registry: Registry) -> str:
-    """Return why a method cannot take a job (not installed, broken, other kinds of attributes), or nothing."""
+def require_unchanged(plugins: Plugins) -> None:
+    """Raise Stopped if the file of a plug-in is no longer what was listed: its rows would carry the wrong identity."""
+    for info in plugins.all:
+        readable = info.source_hash and info.path.is_file()
+        if readable and hashlib.sha256(info.path.read_bytes()).hexdigest() != info.source_hash:
+            raise Stopped(f"{info.path} has changed since this run began")
+
+
+def reason_to_skip(job: Job) -> str:
+    """Return why a job's method cannot take it (not installed, broken, other kinds of attributes), or nothing."""
+    method, dataset = job.plugins.method, job.plugins.dataset
     usable, reason = available(method)
     if not usable:
         return reason
-    cell = job.cells[0]
-    unfit = sorted(set(registry.dataset(cell.dataset).kinds) - set(method.kinds))
+    unfit = sorted(set(dataset.kinds) - set(method.kinds))
     return f"does not take {' and '.join(unfit)} attributes" if unfit else ""
 
 
@@ -89,59 +74,46 @@ def too_wide(method: PluginInfo, attributes: int) -> str:
     return f"takes at most {most} attributes, not {attributes}" if most is not None and attributes > most else ""
 
 
-def _compute(job: Job, method: PluginInfo, registry: Registry, surroundings: Surroundings) -> list[Row]:
+def _compute(job: Job, machine: Machine) -> list[Result]:
     from bench.problem.metrics import reference_of, score
 
     began = time.perf_counter()
-    loaded = load_for(job, method, registry, surroundings)
+    loaded = load_for(job, machine)
     attributes = len(loaded.table.schema)
-    reason = too_wide(method, attributes)
+    reason = too_wide(job.plugins.method, attributes)
     if reason:
-        rows = _rows_without_scores(job, "skipped", reason, registry, surroundings, 0.0)
-        return [{**row, "counts": {"attributes": attributes}} for row in rows]
-    fitted = fit_and_impute(job, method, loaded.table, registry, surroundings)
+        skipped = _without_scores(job, "skipped", reason, machine, 0.0)
+        return [replace(result, counts={"attributes": attributes}) for result in skipped]
+    fitted = fit_and_impute(job, loaded.table, machine)
     seconds = time.perf_counter() - began
-    problem, diagnostics = fitted.problem, fitted.diagnostics
-    reference = reference_of(loaded.table)
-    rows = []
+    problem, table = fitted.problem, loaded.table
+    reference = reference_of(table)
+    origin = {"variant": loaded.variant, "source": loaded.source}
+    results = []
     for replica, cell in enumerate(job.cells):
         if replica in fitted.failures:
-            row = _row(job, cell, "failed", fitted.failures[replica], surroundings, seconds)
-            rows.append({**row, "variant": loaded.variant, "source": loaded.source, "traceback": ""})
+            reason = fitted.failures[replica]
+            results.append(_result(job, cell, "failed", machine, seconds, reason=reason, traceback="", **origin))
             continue
         test = problem.splits[replica].test
-        scores = score(
-            loaded.table.take(test),
-            fitted.imputed(replica),
-            problem.masks[replica][test],
-            loaded.table.present[test],
-            loaded.table.schema,
-            reference,
+        imputed, warnings = fitted.imputed(replica)
+        shown, present = problem.masks[replica][test], table.present[test]
+        scores = score(table.take(test), imputed, shown, present, table.schema, reference)
+        result = _result(
+            job,
+            cell,
+            "ok",
+            machine,
+            seconds,
+            **scores.as_json(),
+            **origin,
+            missing_ratio=problem.ratios[replica],
+            mask_hash=problem.mask_hash(replica),
+            warnings=warnings,
+            diagnostics=as_plain_json(fitted.diagnostics[replica]),
         )
-        row = _row(job, cell, "ok", None, surroundings, seconds)
-        rows.append(
-            {
-                **row,
-                **scores.as_json(),
-                "variant": loaded.variant,
-                "source": loaded.source,
-                "missing_ratio": problem.ratios[replica],
-                "mask_hash": problem.mask_hash(replica),
-                "warnings": never_observed(fitted.fitted_on, replica),
-                "diagnostics": as_plain_json(diagnostics[replica]),
-            }
-        )
-    return rows
-
-
-def never_observed(fitted: Any, replica: int) -> list[str]:
-    """Return a warning that names the attributes no row of what a method is fitted on shows, or nothing."""
-    shown = fitted.observed[replica].any(axis=0)
-    names = [name for name, seen in zip(fitted.schema.names, shown, strict=True) if not seen]
-    if not names:
-        return []
-    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return [f"never observed in training, so filled with 0 or the first level: {listed}"]
+        results.append(result)
+    return results
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,60 +126,55 @@ class Fitted:
 
     method: PluginInfo
     instance: Any
-    problem: Any
-    fitted_on: Any
-    data: Any
+    problem: Problem
+    fitted_on: Incomplete
+    data: Incomplete
     results: Sequence[Any]
     diagnostics: list[dict[str, Any]]
     failures: dict[int, str]
 
-    def imputed(self, replica: int) -> Any:
-        """Return the imputed test rows of a replica, made anew each time: a stack is held once, as its method gave it.
+    def imputed(self, replica: int) -> tuple[Values, tuple[str, ...]]:
+        """Return the complete test rows of a replica, and what to warn of.
 
-        Raises BenchError where they are no values for the rows.
+        They are made again each time, so that a stack is held once, as its method gave it. Raises BenchError if they
+        are no values for the rows.
         """
-        values = _with_observed(_as_values(self.results[replica], self.method, self.data.schema), self.data, replica)
+        given = _as_values(self.results[replica], self.method, self.data.schema)
+        values, warnings = _completed(given, self.data, self.fitted_on, replica)
         if self.data is self.problem.test:
-            return values
-        return _rows_of(values, self.problem.splits[replica].test)
+            return values, warnings
+        return _rows_of(values, self.problem.splits[replica].test), warnings
 
 
-def load_for(job: Job, method: PluginInfo, registry: Registry, surroundings: Surroundings) -> Any:
+def load_for(job: Job, machine: Machine) -> LoadedTable:
     """Load a job's method, ready this process for it, and return its data set as loaded.
 
-    Raises BenchError where the data set is no longer the one the cells name.
+    Raises BenchError if the data set is no longer the one the cells name.
     """
     from bench.files.fetch import load_table
 
     first = job.cells[0]
-    load(method)
-    _use_threads(surroundings.threads)
-    _use_precision(first.precision)
+    load(job.plugins.method)
+    use_threads(machine.threads)
+    use_precision(first.precision)
     keep_freed_memory()
-    loaded = load_table(load(registry.dataset(first.dataset))(), first.include_target)
+    loaded = load_table(load(job.plugins.dataset)(), first.include_target)
     if loaded.table.content_hash != first.content:
         raise BenchError(f"data set '{first.dataset}' has changed since this run began; start the run again")
     return loaded
 
 
-def fit_and_impute(job: Job, method: PluginInfo, table: Any, registry: Registry, surroundings: Surroundings) -> Fitted:
-    """Build a job's problem, fit its method and impute the test rows; this is all a row's numbers come from."""
-    from bench.plugins.contracts import Context
-    from bench.problem.build import build_problem
-
-    first = job.cells[0]
-    mechanisms = [load(registry.mechanism(cell.mechanism))() for cell in job.cells]
-    problem = build_problem(table, job.cells, mechanisms)
-    # A method that was edited does not go on from where it stood before.
-    folder = surroundings.checkpoints
-    checkpoint = None if folder is None else folder / f"{job.key}-{method.source_hash[:12]}.pt"
-    budget = Budget(**first.budget)
-    context = Context(budget, surroundings.device, surroundings.progress, surroundings.stop, checkpoint)
+def fit_and_impute(job: Job, table: Table, machine: Machine) -> Fitted:
+    """Build a job's problem, fit its method and impute the test rows; this is all a result's numbers come from."""
+    first, method = job.cells[0], job.plugins.method
+    problem = problem_of(job, table)
+    # The name has the source in it: an edited method does not continue what the old one began.
+    context = machine.context(Budget(**first.budget), f"{job.key}-{method.source_hash[:12]}.pt")
     instance = load(method)(first.parameters, context)
     transductive = first.protocol == "transductive"
     train, data = (problem.everything,) * 2 if transductive else (problem.train, problem.test)
-    surroundings.stop()
-    results = _impute(instance, method, train, problem, data, job)
+    machine.stop()
+    results = _impute(instance, job, train, problem.validation, data)
     diagnostics = list(instance.diagnostics()) or [{} for _ in job.cells]
     if len(diagnostics) != len(job.cells):
         raise BenchError(f"method '{method.name}' gave {len(diagnostics)} diagnostics for {len(job.cells)} replicas")
@@ -215,22 +182,30 @@ def fit_and_impute(job: Job, method: PluginInfo, table: Any, registry: Registry,
     return Fitted(method, instance, problem, train, data, results, diagnostics, failures)
 
 
-def _impute(instance: Any, method: PluginInfo, train: Any, problem: Any, data: Any, job: Job) -> Sequence[Any]:
-    """Fit and impute, the whole stack at once where the method stacks; return what came of each replica as it came."""
-    draws = job.cells[0].budget["draws"]
+def problem_of(job: Job, table: Table) -> Problem:
+    """Return what a job's method works on, one replica per cell."""
+    from bench.problem.build import build_problem
+
+    mechanisms = [load(job.plugins.mechanisms[cell.mechanism])() for cell in job.cells]
+    return build_problem(table, [cell.scenario for cell in job.cells], mechanisms)
+
+
+def _impute(instance: Any, job: Job, train: Incomplete, validation: Incomplete, data: Incomplete) -> Sequence[Any]:
+    """Fit and impute, the whole stack at once if the method stacks; return the imputation of each replica."""
+    method, draws = job.plugins.method, job.cells[0].budget["draws"]
     seeds = [cell.seed for cell in job.cells]
     if method.stackable:
-        instance.fit_many(train, problem.validation, seeds)
+        instance.fit_many(train, validation, seeds)
         results: Sequence[Any] = instance.impute_many(data, draws)
     else:
-        instance.fit(train, problem.validation, seeds[0])
+        instance.fit(train, validation, seeds[0])
         results = [instance.impute(data, draws)]
     if len(results) != data.replicas:
         raise BenchError(f"method '{method.name}' returned {len(results)} imputations for {data.replicas} replicas")
     return results
 
 
-def _as_values(result: Any, method: PluginInfo, schema: Any) -> Any:
+def _as_values(result: Any, method: PluginInfo, schema: Schema) -> Values:
     """Return what a method imputed as Values; raises BenchError unless it is that or a DataFrame."""
     import pandas as pd
 
@@ -245,7 +220,22 @@ def _as_values(result: Any, method: PluginInfo, schema: Any) -> Any:
     return Values.from_frame(result, schema)
 
 
-def _with_observed(values: Any, data: Any, replica: int) -> Any:
+def _completed(values: Values, data: Incomplete, fitted_on: Incomplete, replica: int) -> tuple[Values, tuple[str, ...]]:
+    """Return imputed values with the observed entries put back, and warnings of what could not be learned."""
+    return _with_observed(values, data, replica), never_observed(fitted_on, replica)
+
+
+def never_observed(fitted: Incomplete, replica: int) -> tuple[str, ...]:
+    """Return a warning that names the attributes no row of what a method is fitted on shows, or nothing."""
+    shown = fitted.observed[replica].any(axis=0)
+    names = [name for name, seen in zip(fitted.schema.names, shown, strict=True) if not seen]
+    if not names:
+        return ()
+    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return (f"never observed in training, so filled with 0 or the first level: {listed}",)
+
+
+def _with_observed(values: Values, data: Incomplete, replica: int) -> Values:
     """Return imputed values with the observed entries put back: only hidden ones are ever scored."""
     import numpy as np
 
@@ -261,60 +251,46 @@ def _with_observed(values: Any, data: Any, replica: int) -> Any:
     return Values(scalars, blocks)
 
 
-def _rows_of(values: Any, rows: Any) -> Any:
+def _rows_of(values: Values, rows: IntArray) -> Values:
     from bench.data.table import Values
 
     return Values(values.scalars[rows], {name: block[rows] for name, block in values.blocks.items()})
 
 
-def _row(job: Job, cell: Cell, status: str, reason: str | None, surroundings: Surroundings, seconds: float) -> Row:
-    """Return what every row holds, whatever came of it; ``seconds`` are the whole job's."""
-    surrounded = {"device": surroundings.device, "threads": surroundings.threads}
-    if surroundings.device.startswith("cuda"):
-        surrounded |= {"gpu": gpu_name(surroundings.device)}
-    return {
-        "key": cell.key,
-        "cell": cell.as_json(),
-        "status": status,
-        "reason": reason,
-        "variant": "full",
-        "source": "",
-        "missing_ratio": None,
-        "mask_hash": None,
-        "metrics": {},
-        "attributes": {},
-        "counts": {},
-        "seconds": round(seconds, 3),
-        "peak_memory_mib": _peak_memory(),
-        "diagnostics": {},
-        "warnings": [],
-        "environment": {**environment(), **surrounded},
-        "stack": [other.key for other in job.cells],
-    }
+def _result(job: Job, cell: Cell, status: Status, machine: Machine, seconds: float, **found: Any) -> Result:
+    """Return the result of a cell; ``seconds`` are the whole job's."""
+    return Result(
+        cell,
+        cell.key,
+        status,
+        seconds=round(seconds, 3),
+        peak_memory_mib=peak_memory(),
+        environment=machine.description(),
+        stack=tuple(other.key for other in job.cells),
+        **found,
+    )
 
 
-def _rows_without_scores(
-    job: Job, status: str, reason: str, registry: Registry, surroundings: Surroundings, seconds: float, trace: str = ""
-) -> list[Row]:
-    """Return the rows of a job that failed or was skipped; a ``trace`` says where it failed."""
-    rows = [{**_row(job, cell, status, reason, surroundings, seconds), **_origin(job, registry)} for cell in job.cells]
-    return [{**row, "traceback": trace} for row in rows] if status == "failed" else rows
+def _without_scores(job: Job, status: Status, reason: str, machine: Machine, seconds: float) -> list[Result]:
+    """Return the results of a job that failed or was skipped."""
+    origin = _origin(job)
+    return [_result(job, cell, status, machine, seconds, reason=reason, **origin) for cell in job.cells]
 
 
-def _origin(job: Job, registry: Registry) -> Row:
-    """Return which variant of the data a job has and from where, nothing where the data cannot be had now."""
+def _origin(job: Job) -> dict[str, str]:
+    """Return which variant of the data a job has and from where, nothing if the data cannot be had now."""
     from bench.files.fetch import content_of
 
     first = job.cells[0]
     try:
-        content = content_of(load(registry.dataset(first.dataset))(), first.include_target)
-    except Exception:  # a plug-in may raise anything, and this row is to say what went wrong before
+        content = content_of(load(job.plugins.dataset)(), first.include_target)
+    except Exception:  # a plug-in may raise anything, and this result is to say what went wrong before
         return {}
     return {"variant": content.variant, "source": content.source} if content.content_hash == first.content else {}
 
 
 def as_plain_json(value: Any) -> Any:
-    """Return a value as plain JSON: NumPy's numbers as numbers, NaN and infinity as None, what is unknown as text."""
+    """Return a value as plain JSON: NumPy's numbers as numbers, NaN and infinity as None, anything else as text."""
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
@@ -325,71 +301,3 @@ def as_plain_json(value: Any) -> Any:
         return [as_plain_json(item) for item in value]
     # Arrays, tensors and their scalars; an object that only looks like one is text below.
     return as_plain_json(value.tolist()) if callable(getattr(value, "tolist", None)) else str(value)
-
-
-def _peak_memory() -> float:
-    """Return the largest resident size of this process so far, in MiB."""
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
-
-
-def _use_threads(threads: int) -> None:
-    """Bound the threads of every numerical library that is loaded; those that come later read the environment.
-
-    Torch is not loaded for this: it takes seconds, which most methods have no use for.
-    """
-    from threadpoolctl import threadpool_limits
-
-    for variable in THREAD_VARIABLES:
-        os.environ[variable] = str(threads)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
-    threadpool_limits(threads)
-
-
-def _use_precision(precision: str) -> None:
-    """Let torch compute float32 products as a cell says; where it is not loaded, no method uses it."""
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_float32_matmul_precision(precision)
-
-
-def _plugins_of(job: Job, registry: Registry) -> list[PluginInfo]:
-    """Return the plug-ins a job needs."""
-    first = job.cells[0]
-    infos = [registry.method(first.method), registry.dataset(first.dataset)]
-    return infos + [registry.mechanism(name) for name in dict.fromkeys(cell.mechanism for cell in job.cells)]
-
-
-def _require_unchanged(job: Job, registry: Registry) -> None:
-    """Raise Stopped if the file of a plug-in is no longer what was listed: its rows would carry the wrong identity."""
-    for info in _plugins_of(job, registry):
-        readable = info.source_hash and info.path.is_file()
-        if readable and hashlib.sha256(info.path.read_bytes()).hexdigest() != info.source_hash:
-            raise Stopped(f"{info.path} has changed since this run began")
-
-
-@lru_cache(maxsize=1)
-def _registry_of(locations: tuple[str, ...]) -> Registry:
-    """Return the registry of this process, scanned once: what changes after that stops the run anyway."""
-    return Registry.scan(locations)
-
-
-def run_job_json(job: Mapping[str, Any], locations: Sequence[str], surroundings: Surroundings) -> list[Row]:
-    """Run a job that crossed a process border as JSON, in this process's own registry."""
-    try:
-        registry = _registry_of(tuple(locations))
-        for name, source_hash in job["sources"].items():
-            registry.verify(name, source_hash)
-    except BenchError as error:
-        raise Stopped(str(error)) from None
-    return run_job(Job(tuple(Cell.from_json(cell) for cell in job["cells"])), registry, surroundings)
-
-
-def job_as_json(job: Job, registry: Registry) -> dict[str, Any]:
-    """Return a job as JSON values, with the source hashes of the plug-ins it needs."""
-    return {
-        "cells": [cell.as_json() for cell in job.cells],
-        "sources": {info.name: info.source_hash for info in _plugins_of(job, registry)},
-    }

@@ -1,39 +1,37 @@
-"""The verb ``run``: specs to cells to jobs, minus what the store has, executed and stored."""
+"""The verb ``run``: from a scope to jobs, without those that the store has, computed and stored."""
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.errors import BenchError, closest
 from bench.experiment.cell import Cell, Job
 from bench.experiment.expand import (
-    Selection,
     cells_of,
     chosen_entries,
-    columns_for,
     jobs_of,
-    preferred_protocol,
     require_known_filters,
-    sets_of,
-    stand_ins,
-    with_stand_ins,
-    with_user_plugins,
+    require_parameter_set,
+    specs_of,
+    stand_in_advice,
 )
-from bench.experiment.presets import HIGHEST, PRESETS, budget_for, require_precision
-from bench.experiment.reader import load_spec
-from bench.experiment.specs import ColumnSpec, Defaults, RowSpec, TableSpec
+from bench.experiment.presets import PRESETS
+from bench.experiment.result import Result
+from bench.experiment.scope import Scope
+from bench.experiment.specs import TableSpec
 from bench.experiment.tuned import TunedParameters
 from bench.paths import shipped_rows_folder
 from bench.plugins.registry import Registry, available, load
 from bench.run.job import reason_to_skip, too_wide
 from bench.run.lock import held
-from bench.run.progress import RunProgress, cost_of, duration_text, recorded_costs, say
+from bench.run.machine import Machine, choose_device, choose_workers
+from bench.run.progress import Costs, RunProgress, cost_of, counted, duration_text, print_line, recorded_costs
+from bench.run.request import Place
 from bench.run.store import Store
+from bench.run.workers import Put, run_jobs
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,129 +39,120 @@ if TYPE_CHECKING:
 FINISHED, SOME_FAILED, NOTHING_TO_RUN, NOT_FINISHED = 0, 1, 2, 75
 
 
-@dataclass(frozen=True)
-class RunRequest:
-    """What the user asked to run, and how."""
+def run_scope(
+    scope: Scope,
+    place: Place,
+    console: Console,
+    *,
+    dry_run: bool = False,
+    retry_failed: bool = False,
+    rerun: bool = False,
+) -> int:
+    """Run a scope and return the exit code: 0, 1 (a row failed), 75 (stopped early; run again to go on).
 
-    tables: tuple[str, ...] = ()
-    preset: str = "quick"
-    parameter_set: str = "default"
-    methods: tuple[str, ...] = ()
-    datasets: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = ()
-    mechanisms: tuple[str, ...] = ()
-    ratios: tuple[float, ...] = ()
-    store: Path = Path("results") / "local"
-    plugins: tuple[Path, ...] = ()
-    workers: int | None = None
-    threads: int = 1
-    device: str = "auto"
-    precision: str = HIGHEST
-    time_budget: str = ""
-    dry_run: bool = False
-    retry_failed: bool = False
-    rerun: bool = False
-    stand_in: bool = False
-
-
-def run_request(request: RunRequest, console: Console) -> int:
-    """Run what was asked for and return the exit code: 0, 1 (a row failed), 75 (stopped early; run again to go on).
-
-    Raises BenchError, before anything is computed, on whatever the user can mend.
+    ``dry_run`` only shows what would run, ``retry_failed`` runs failed cells again, ``rerun`` runs everything again and
+    says what changed. Raises BenchError, before anything is computed, on whatever the user can mend.
     """
-    began = time.time()
-    seconds = parse_duration(request.time_budget) if request.time_budget else None
-    if request.device not in ("auto", "cpu", "cuda"):
-        raise BenchError(f"unknown device '{request.device}'.{closest(request.device, ('auto', 'cpu', 'cuda'))}")
-    budget_for(request.preset, ())
-    require_precision(request.precision)
-    store = Store(request.store)
-    registry = Registry.scan(request.plugins)
-    if request.tables and (request.mechanisms or request.ratios):
-        raise BenchError("--mechanisms and --ratios are for a grid of your own; a table names its own")
-    specs = [with_user_plugins(load_spec(name), registry) for name in request.tables]
-    if not specs:
-        specs = [grid_of_your_own(request, registry)]
-    if request.stand_in:
-        specs = with_stand_ins(specs, registry)
-    require_parameter_set(request.parameter_set, registry)
-    cells, jobs = plan_jobs(specs, request, registry, console)
-    waiting = jobs if request.rerun else waiting_jobs(cells, jobs, store, request.retry_failed, registry)
+    began, deadline = time.time(), place.deadline()
+    place.require_valid()
+    scope.require_valid()
+    store = Store(place.store)
+    registry = Registry.scan(place.plugins)
+    specs = specs_of(scope, registry)
+    require_parameter_set(scope.parameter_set, registry)
+    cells, jobs = plan_jobs(specs, scope, store.folder, registry, console)
+    waiting = jobs if rerun else waiting_jobs(cells, jobs, store, retry_failed)
     done = len(jobs) - len(waiting)
-    known = "" if request.rerun else f", {done} of them in {store.folder} already"
-    say(console, f"{counted(len(cells), 'cell')} in {counted(len(jobs), 'job')}{known}")
-    asked = {cell.dataset for cell in cells}, {cell.method for cell in cells}, request.preset
-    costs = recorded_costs([*Store(shipped_rows_folder()).newest(*asked), *store.newest(*asked)])
+    known = "" if rerun else f", {done} of them in {store.folder} already"
+    print_line(console, f"{counted(len(cells), 'cell')} in {counted(len(jobs), 'job')}{known}")
+    costs = costs_of(cells, scope.preset, store)
     # The longest first: what is left at the end is then short, and no worker waits long for another.
     waiting = sorted(waiting, key=lambda job: -cost_of(job, costs))
-    if request.dry_run or not waiting:
+    if dry_run or not waiting:
         for job in waiting:
-            say(console, f"would run {job.label}: {counted(len(job.cells), 'row')}")
+            print_line(console, f"would run {job.label}: {counted(len(job.cells), 'row')}")
         return _summary(cells, store, console)
-    before = stored_rows(cells, store) if request.rerun else {}
-    fresh: list[Mapping[str, Any]] = []
+    before = stored_results(cells, store) if rerun else {}
+    fresh: list[Result] = []
 
-    def put(rows: Sequence[dict[str, Any]]) -> None:
-        store.put(rows)
-        fresh.extend(rows if request.rerun else ())
+    def put(results: Sequence[Result]) -> None:
+        store.put(results)
+        fresh.extend(results if rerun else ())
 
-    code = _execute(waiting, registry, request, seconds, began, costs, store, put, console)
-    for line in _compared(before, fresh) if request.rerun else ():
-        say(console, line)
+    device = choose_device(place.device, needs_torch=any(_needs_torch(job) for job in waiting))
+    workers = choose_workers(place.workers, device, len(waiting))
+    machine = Machine(device, place.threads, workers, store.folder / "checkpoints", deadline)
+    preset = f"preset {scope.preset} ({PRESETS[scope.preset]})"
+    print_line(console, f"{counted(len(waiting), 'job')} with {preset}, on {device}, {counted(workers, 'worker')}")
+    stopped = _run_shown(waiting, machine, costs, store, put, console)
+    took = duration_text(time.time() - began)
+    how = "finished in" if stopped is None else "stopped after"
+    why = "" if stopped is None else f": {stopped}. Run the same command again to go on."
+    print_line(console, f"{how} {took}{why}")
+    for line in _compared(before, fresh) if rerun else ():
+        print_line(console, line)
     failed = _summary(cells, store, console)
-    return code or failed
+    return failed if stopped is None else NOT_FINISHED
 
 
-def waiting_jobs(
-    cells: Sequence[Cell], jobs: Sequence[Job], store: Store, retry_failed: bool, registry: Registry
-) -> list[Job]:
+def _run_shown(
+    jobs: Sequence[Job], machine: Machine, costs: Costs, store: Store, put: Put, console: Console
+) -> str | None:
+    """Run jobs with the store held and progress on the console; return why it stopped early, or None."""
+    with held(store.folder), RunProgress(jobs, costs, console) as progress:
+        return run_jobs(jobs, machine, progress, put)
+
+
+def costs_of(cells: Sequence[Cell], preset: str, store: Store) -> Costs:
+    """Return what jobs like those of these cells took, here or when the shipped rows were made."""
+    asked = {cell.dataset for cell in cells}, {cell.method for cell in cells}, preset
+    return recorded_costs([*Store(shipped_rows_folder()).newest(*asked), *store.newest(*asked)])
+
+
+def waiting_jobs(cells: Sequence[Cell], jobs: Sequence[Job], store: Store, retry_failed: bool) -> list[Job]:
     """Return the jobs with a cell that the store lacks, without those that would be skipped as they were before."""
     missing = store.missing(cells, retry_failed)
-    stored = stored_rows(cells, store)
+    stored = stored_results(cells, store)
 
     def still_skipped(job: Job) -> bool:
-        before = [stored.get(cell.key, {}) for cell in job.cells]
-        method = registry.method(job.cells[0].method)
-        reason = reason_to_skip(method, job, registry)
-        reason = reason or too_wide(method, before[0].get("counts", {}).get("attributes", 0))
-        return bool(reason) and all(row.get("reason") == reason for row in before)
+        before = [stored.get(cell.key) for cell in job.cells]
+        attributes = before[0].counts.get("attributes", 0) if before[0] is not None else 0
+        reason = reason_to_skip(job) or too_wide(job.plugins.method, attributes)
+        return bool(reason) and all(result is not None and result.reason == reason for result in before)
 
     return [job for job in jobs if any(cell.key in missing for cell in job.cells) and not still_skipped(job)]
 
 
-def stored_rows(cells: Iterable[Cell], store: Store) -> dict[str, Mapping[str, Any]]:
-    """Return the rows that a store has of cells, by key."""
+def stored_results(cells: Iterable[Cell], store: Store) -> dict[str, Result]:
+    """Return the results that a store has of cells, by key."""
     places = {cell.key: (cell.dataset, cell.method) for cell in cells}
     datasets, methods = ({place[part] for place in places.values()} for part in (0, 1))
-    return {row["key"]: row for row in store.rows(datasets, methods, places.keys())}
+    return {result.key: result for result in store.rows(datasets, methods, places.keys())}
 
 
 def plan_jobs(
-    specs: Sequence[TableSpec], request: RunRequest, registry: Registry, console: Console
+    specs: Sequence[TableSpec], scope: Scope, store: Path, registry: Registry, console: Console
 ) -> tuple[list[Cell], list[Job]]:
     """Return the cells and jobs of all specs; data sets that cannot be had are named and left out.
 
-    Raises BenchError if nothing is left.
+    ``store`` is the folder that keeps tuned parameters. Raises BenchError if nothing is left.
     """
-    selection = Selection(
-        request.preset, request.parameter_set, request.methods, request.datasets, request.seeds, request.precision
-    )
-    require_known_filters(specs, selection, registry)
-    chosen = [(spec, chosen_entries(spec, selection)) for spec in specs]
+    require_known_filters(specs, scope, registry)
+    chosen = [(spec, chosen_entries(spec, scope)) for spec in specs]
     wanted = {(entry.dataset, entry.include_target) for _, entries in chosen for entry in entries}
     contents, unusable = contents_of(wanted, registry)
     problems = list(unusable.values())
     for name, problem in unusable.items():
         ids = [spec.id for spec, entries in chosen if any(entry.dataset == name for entry in entries)]
-        say(console, f"left out of {' and '.join(ids)}: {problem}")
+        print_line(console, f"left out of {' and '.join(ids)}: {problem}")
     unknown = sorted({entry.method for _, entries in chosen for entry in entries} - set(registry.methods))
     if unknown:
         problems.append(f"not in this suite: {', '.join(unknown)}")
-        say(console, f"left out: {problems[-1]}")
+        print_line(console, f"left out: {problems[-1]}")
     cells: dict[str, Cell] = {}
     jobs: list[Job] = []
     for spec, entries in chosen:
-        own = cells_of(entries, spec, selection, registry, contents, TunedParameters.of_store(request.store))
+        own = cells_of(entries, spec, scope, registry, contents, TunedParameters.of_store(store))
         jobs.extend(jobs_of([cell for cell in own if cell.key not in cells], registry))
         cells.update((cell.key, cell) for cell in own)
     if not jobs:
@@ -192,151 +181,37 @@ def contents_of(
     return contents, problems
 
 
-def stand_in_advice(name: str, registry: Registry) -> str:
-    """Return how to run the stand-in of a data set that cannot be had, or nothing where it has none."""
-    known = stand_ins(registry)
-    return f". --stand-in runs {known[name]}, which is synthetic, in its place" if name in known else ""
-
-
-def grid_of_your_own(request: RunRequest, registry: Registry) -> TableSpec:
-    """Return a spec for named methods, data sets, mechanisms and ratios; raises BenchError if it is not fully said."""
-    if not (request.methods and request.datasets):
-        raise BenchError("name tables to run, or give --methods and --datasets for a grid of your own")
-    for ratio in request.ratios:
-        if not 0 < ratio < 1:
-            raise BenchError(f"--ratios: {ratio:g} is not between 0 and 1")
-    for seed in request.seeds:
-        if seed < 0:
-            raise BenchError(f"--seeds: {seed} is negative")
-    columns: list[ColumnSpec] = []
-    for name in request.datasets:
-        for mechanism in request.mechanisms or ("mcar",):
-            registry.mechanism(mechanism)
-            for ratio in request.ratios or (0.5,):
-                columns += columns_for(registry.dataset(name), mechanism=mechanism, ratio=ratio)
-    rows = [
-        RowSpec(label=name, method=name, protocol=preferred_protocol(registry.method(name))) for name in request.methods
-    ]
-    return TableSpec(
-        id="grid",
-        title="A grid of your own",
-        label="tab:grid",
-        seeds=request.seeds or (0, 1, 2),
-        defaults=Defaults(protocol="inductive"),
-        rows=tuple(rows),
-        columns=tuple(columns),
-    )
-
-
-def parse_duration(text: str) -> float:
-    """Return the seconds of ``9m``, ``90s``, ``1h30m`` or a plain number of seconds; raises BenchError."""
-    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
-    hours, minutes, seconds = (float(part or 0) for part in (match.groups() if match else (0, 0, 0)))
-    total = 3600 * hours + 60 * minutes + seconds
-    if total <= 0:
-        raise BenchError(f"--time-budget takes a duration such as 9m, 90s or 1h30m, not '{text}'")
-    return total
-
-
-def require_parameter_set(name: str, registry: Registry) -> None:
-    """Raise BenchError unless some method has a parameter set of this name."""
-    known = {set_name for info in registry.methods.values() for set_name in sets_of(info)}
-    if name not in known:
-        raise BenchError(f"no method has a parameter set '{name}'.{closest(name, known)}")
-
-
-def _execute(
-    waiting: Sequence[Job],
-    registry: Registry,
-    request: RunRequest,
-    seconds: float | None,
-    began: float,
-    costs: Mapping[Any, float],
-    store: Store,
-    put: Callable[[Sequence[dict[str, Any]]], None],
-    console: Console,
-) -> int:
-    from bench.run.workers import Plan, execute
-
-    device = choose_device(request.device, needs_torch=any(_needs_torch(job, registry) for job in waiting))
-    plan = Plan(
-        workers=choose_workers(request.workers, device, len(waiting)),
-        device=device,
-        threads=request.threads,
-        checkpoints=store.folder / "checkpoints",
-        deadline=None if seconds is None else began + seconds,
-    )
-    preset = f"preset {request.preset} ({PRESETS[request.preset]})"
-    say(console, f"{counted(len(waiting), 'job')} with {preset}, on {device}, {counted(plan.workers, 'worker')}")
-    with held(store.folder), RunProgress(waiting, costs, console) as progress:
-        stopped = execute(waiting, registry, plan, progress, put)
-    took = duration_text(time.time() - began)
-    if stopped is not None:
-        told = f"stopped after {took}: {stopped}. Run the same command again to go on."
-        say(console, told)
-        return NOT_FINISHED
-    say(console, f"finished in {took}")
-    return FINISHED
-
-
-def counted(count: int, noun: str) -> str:
-    """Return ``1 job`` or ``2 jobs``."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _needs_torch(job: Job, registry: Registry) -> bool:
-    method = registry.methods[job.cells[0].method]
+def _needs_torch(job: Job) -> bool:
+    method = job.plugins.method
     return method.uses_torch and available(method)[0]
-
-
-def choose_device(asked: str, needs_torch: bool) -> str:
-    """Return ``cuda`` where it is asked for or there is one to use, else ``cpu``; raises BenchError."""
-    if asked == "cpu" or not needs_torch:
-        return "cpu"
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if asked == "cuda":
-        raise BenchError("--device cuda: torch finds no CUDA device here; use --device cpu")
-    return "cpu"
-
-
-def choose_workers(asked: int | None, device: str, jobs: int) -> int:
-    """Return the number of workers: as asked, else one on a GPU and one a core on a CPU, never more than jobs."""
-    import os
-
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wanted = asked if asked is not None else 1 if device == "cuda" else usable
-    return max(1, min(wanted, jobs))
 
 
 def _summary(cells: Sequence[Cell], store: Store, console: Console) -> int:
     """Print how many cells have which status, with each distinct failure, and return the exit code for it."""
-    rows = list(stored_rows(cells, store).values())
-    counts = {status: sum(row["status"] == status for row in rows) for status in ("ok", "failed", "skipped")}
+    results = list(stored_results(cells, store).values())
+    counts = {status: sum(result.status == status for result in results) for status in ("ok", "failed", "skipped")}
     told = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "none"
-    open_cells = len({cell.key for cell in cells}) - len(rows)
-    say(console, f"rows: {told}" + (f", {open_cells} still to run" if open_cells else ""))
+    open_cells = len({cell.key for cell in cells}) - len(results)
+    print_line(console, f"rows: {told}" + (f", {open_cells} still to run" if open_cells else ""))
     reasons = dict.fromkeys(
-        (row["status"], row["cell"]["method"], row["cell"]["dataset"], row["reason"])
-        for row in rows
-        if row["status"] != "ok"
+        (result.status, result.cell.method, result.cell.dataset, result.reason)
+        for result in results
+        if result.status != "ok"
     )
     for status, method, dataset, reason in reasons:
-        say(console, f"  {status}: {method} on {dataset}: {reason}")
+        print_line(console, f"  {status}: {method} on {dataset}: {reason}")
     return SOME_FAILED if counts["failed"] else FINISHED
 
 
-def _compared(before: Mapping[str, Any], after: Iterable[Mapping[str, Any]]) -> list[str]:
+def _compared(before: Mapping[str, Result], after: Iterable[Result]) -> list[str]:
     """Return what a rerun changed: how many rows have the very same metrics as before, and which do not."""
     same, changed = 0, []
-    for row in after:
-        old = before.get(row["key"])
+    for new in after:
+        old = before.get(new.key)
         if old is None:
             continue
-        if all(old.get(part) == row.get(part) for part in ("status", "metrics", "attributes", "mask_hash")):
+        if all(getattr(old, part) == getattr(new, part) for part in ("status", "metrics", "attributes", "mask_hash")):
             same += 1
         else:
-            changed.append(f"differs: {row['cell']['method']} on {row['cell']['dataset']}, seed {row['cell']['seed']}")
+            changed.append(f"differs: {new.cell.method} on {new.cell.dataset}, seed {new.cell.seed}")
     return [f"rerun: {counted(same, 'row')} identical, {len(changed)} different", *changed]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 from bench.experiment.cell import Job
+from bench.experiment.result import Result
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.progress import Progress, TaskID
 
-#: What a job is taken to need where no earlier one like it is on record.
+#: What a job is expected to take if no earlier one like it is on record.
 UNKNOWN_SECONDS = 30.0
 
 #: Without a terminal, a long job says this often how far it is.
@@ -22,12 +23,28 @@ LINE_SECONDS = 30.0
 Costs = Mapping[tuple[str, str, str], float]
 
 
-def recorded_costs(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, str], float]:
+class Observer(Protocol):
+    """What wants to know how a run goes."""
+
+    def started(self, job: Job) -> None:
+        """Note that a job has begun."""
+
+    def progressed(self, job_key: str, done: int, total: int, stage: str) -> None:
+        """Note how far a job has come."""
+
+    def finished(self, job: Job, results: Sequence[Result]) -> None:
+        """Note the results of a job that ended."""
+
+    def on_line(self, line: str) -> None:
+        """Note a line that a job printed, or that the user should see."""
+
+
+def recorded_costs(results: Iterable[Result]) -> dict[tuple[str, str, str], float]:
     """Return seconds per (data set, method, preset) of stored jobs."""
     return {
-        (row["cell"]["dataset"], row["cell"]["method"], row["cell"]["preset"]): row["seconds"]
-        for row in rows
-        if row["status"] == "ok"
+        (result.cell.dataset, result.cell.method, result.cell.preset): result.seconds
+        for result in results
+        if result.status == "ok"
     }
 
 
@@ -52,7 +69,12 @@ def duration_text(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def say(console: Console, line: str) -> None:
+def counted(count: int, noun: str) -> str:
+    """Return ``1 job`` or ``2 jobs``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def print_line(console: Console, line: str) -> None:
     """Print a line as it is: wrapped between words on a terminal, left whole in a file."""
     console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=not console.is_terminal)
 
@@ -81,7 +103,7 @@ def _bars(console: Console) -> Progress:
 
 
 class RunProgress:
-    """Watches a run (an ``execute.Observer``) and shows it on a console."""
+    """Watches a run and shows it on a console."""
 
     def __init__(self, jobs: Sequence[Job], costs: Costs, console: Console) -> None:
         """Prepare for ``jobs``; ``costs`` weigh them in the estimate of the time left."""
@@ -89,7 +111,7 @@ class RunProgress:
         self._weights = {job.key: cost_of(job, costs) for job in jobs}
         self._labels = {job.key: job.label for job in jobs}
         self._shares: dict[str, float] = {}
-        #: What jobs had done in an earlier run already: it says nothing about this one's speed.
+        #: What jobs had done in an earlier run: it says nothing about this one's speed.
         self._brought: dict[str, float] = {}
         self._began = self._last_line = time.monotonic()
         self._begun: dict[str, float] = {}
@@ -128,12 +150,11 @@ class RunProgress:
         if not self._console.is_terminal and time.monotonic() - self._last_line > LINE_SECONDS:
             self._print(f"{self._labels[job_key]}: {note}{self._ahead()}")
 
-    def finished(self, job: Job, rows: Sequence[Mapping[str, Any]]) -> None:
+    def finished(self, job: Job, results: Sequence[Result]) -> None:
         """Show the end of a job, as a line that stays."""
-        failed = next((row for row in rows if row["status"] != "ok"), None)
-        plain = f"{len(rows)} row{'s' * (len(rows) != 1)}"
-        self.ended(job, f"{failed['status']}, {failed['reason']}" if failed else plain)
-        for warning in dict.fromkeys(text for row in rows for text in row.get("warnings", ())):
+        failed = next((result for result in results if result.status != "ok"), None)
+        self.ended(job, f"{failed.status}, {failed.reason}" if failed else counted(len(results), "row"))
+        for warning in dict.fromkeys(text for result in results for text in result.warnings):
             self._print(f"warning: {job.label}: {warning}")
 
     def ended(self, job: Job, outcome: str) -> None:
@@ -147,13 +168,13 @@ class RunProgress:
         self._print(f"{count} {job.label}: {outcome} in {duration_text(seconds)}{self._ahead()}")
         self._refresh()
 
-    def said(self, line: str) -> None:
+    def on_line(self, line: str) -> None:
         """Show a line of a job, or to the user, above the bars."""
         self._print(line)
 
     def _print(self, line: str) -> None:
         self._last_line = time.monotonic()
-        say(self._console, line)
+        print_line(self._console, line)
 
     def _counted(self) -> str:
         return f"{self._ended} of {len(self._weights)} jobs"
@@ -177,3 +198,47 @@ class RunProgress:
         share = self._done_weight() / sum(self._weights.values())
         note = self._ahead().removeprefix(", ")
         self._bars.update(self._all, description=self._counted(), completed=share, note=note)
+
+
+class TrialProgress:
+    """How far one method's trials are: a bar on a terminal, now and then a line elsewhere; a context's ``progress``."""
+
+    def __init__(self, label: str, console: Console) -> None:
+        """Prepare for the trials of ``label``."""
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._console, self._label = console, label
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bars.add_task(f"tuning {label}", total=None)
+        self._began = self._last_line = time.monotonic()
+        #: What an earlier call had done: it says nothing about this one's speed.
+        self._brought: int | None = None
+
+    def __enter__(self) -> TrialProgress:
+        """Start showing."""
+        self._bars.start()
+        return self
+
+    def __exit__(self, *ended: object) -> None:
+        """Stop showing."""
+        self._bars.stop()
+
+    def __call__(self, done: int, total: int, stage: str) -> None:
+        """Show that ``done`` of ``total`` parts of a stage are behind."""
+        self._bars.update(self._task, completed=done, total=total)
+        if self._brought is None or done <= self._brought:
+            self._brought = done - 1
+        now = time.monotonic()
+        if self._console.is_terminal or now - self._last_line <= LINE_SECONDS:
+            return
+        self._last_line = now
+        left = (now - self._began) * (total - done) / (done - self._brought)
+        ahead = f", about {duration_text(left)} left" if done < total else ""
+        print_line(self._console, f"tuning {self._label}: {stage} {done}/{total}{ahead}")

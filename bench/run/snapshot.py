@@ -1,7 +1,7 @@
-"""What a picture shows of one trained cell, kept beside the store so that a second picture needs no training.
+"""What a figure shows of one trained cell, kept beside the store so that a second figure needs no training.
 
-An exhibit is of one cell: its method is trained alone on the cell's own problem, exactly as for its row. Kept are the
-imputed test rows, draws for some of them, rows made up from the prior and the diagnostics, whichever the method has.
+A snapshot is of one cell: its method is trained alone on the cell's own problem, exactly as for its row. It holds the
+imputed test rows, draws for some of them, rows sampled from the prior and the diagnostics, whichever the method has.
 Numbers and categories are kept of all test rows; images and features of some, the same for every method.
 """
 
@@ -14,32 +14,40 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench.data.schema import AnyArray, Attribute, BoolArray, IntArray, Schema
-from bench.data.table import Values, unit_scale
+from bench.data.table import Table, Values, unit_scale
 from bench.data.view import Incomplete
 from bench.errors import BenchError, Stopped
 from bench.experiment.cell import Cell, Job
 from bench.plugins.contracts import Method
-from bench.plugins.registry import PluginInfo, Registry, load
-from bench.run.job import Surroundings, as_plain_json, fit_and_impute, load_for, reason_to_skip, too_wide
+from bench.plugins.registry import PluginInfo, load
+from bench.run.job import as_plain_json, fit_and_impute, load_for, reason_to_skip, too_wide
+from bench.run.lock import held
+from bench.run.machine import Machine, choose_device
+from bench.run.progress import RunProgress, recorded_costs
+from bench.run.request import Place
+from bench.run.store import Store
 from bench.seeds import canonical_json, generator
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 #: Rows of which images are kept, and of which features are (where there are no images).
 IMAGE_ROWS, FEATURE_ROWS = 24, 500
 #: Rows that draws are kept of, and how many draws of each.
 SAMPLED_ROWS, DRAWS = 24, 16
-#: Made-up rows: of images or features, and of tables.
+#: Rows sampled from the prior: of images or features, and of tables.
 GENERATED_ROWS, GENERATED_TABLE_ROWS = 48, 1000
-#: Raise it whenever the file's content changes its meaning: an exhibit of another version is made anew.
+#: Raise it whenever the file's content changes its meaning: a snapshot of another version is made again.
 VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Exhibit:
+class Snapshot:
     """A cell's test rows as they are and as its method imputed them, and what else the method can show.
 
     ``observed`` and ``present`` are [n, M], ``shown`` [k] the test rows, of n, that blocks are kept of: ``truth`` and
@@ -64,30 +72,67 @@ class Exhibit:
         return hidden
 
 
-def make_exhibit(cell: Cell, registry: Registry, surroundings: Surroundings) -> Exhibit:
-    """Train the cell's method alone and return what it shows.
+def snapshots_of(jobs: Sequence[Job], place: Place, console: Console) -> list[Snapshot]:
+    """Return the snapshots of jobs of one cell each; those that are not kept yet are made and kept.
 
-    Raises BenchError, in one line, where the method does not take the data or fails, and Stopped.
+    Raises BenchError if a method does not take the data or fails.
     """
-    method, job = registry.method(cell.method), Job((cell,))
-    reason = reason_to_skip(method, job, registry)
+    paths = {job.key: snapshot_path(place.store, job.cells[0]) for job in jobs}
+    kept = {job.key: read_snapshot(paths[job.key]) for job in jobs}
+    lacking = [job for job in jobs if kept[job.key] is None]
+    if lacking:
+        device = choose_device(place.device, needs_torch=any(job.plugins.method.uses_torch for job in jobs))
+        cells = [job.cells[0] for job in jobs]
+        stored = Store(place.store).rows({cell.dataset for cell in cells}, {cell.method for cell in cells})
+        # A folder and a lock of their own: figures may be made while a run fills the store.
+        folder = snapshots_folder(place.store)
+        machine = Machine(device, checkpoints=folder / "checkpoints")
+        with held(folder), RunProgress(lacking, recorded_costs(stored), console) as progress:
+            for job in lacking:
+                write_snapshot(_shown_snapshot(job, machine, progress), paths[job.key])
+                for checkpoint in (folder / "checkpoints").glob(f"{job.key}-*.pt"):
+                    checkpoint.unlink()
+                # As it will be read next time, so that both figures are the same.
+                kept[job.key] = read_snapshot(paths[job.key])
+                progress.ended(job, "trained for this figure and the next ones")
+    found = [kept[job.key] for job in jobs]
+    return [snapshot for snapshot in found if snapshot is not None]
+
+
+def _shown_snapshot(job: Job, machine: Machine, progress: RunProgress) -> Snapshot:
+    """Return the snapshot of a job, with its training on display."""
+
+    def report(done: int, total: int, stage: str) -> None:
+        progress.progressed(job.key, done, total, stage)
+
+    progress.started(job)
+    return make_snapshot(job, machine.watched(report, machine.stop))
+
+
+def make_snapshot(job: Job, machine: Machine) -> Snapshot:
+    """Train the method of a job of one cell and return what it shows.
+
+    Raises BenchError, in one line, if the method does not take the data or fails, and Stopped.
+    """
+    method, dataset = job.cells[0].method, job.cells[0].dataset
+    reason = reason_to_skip(job)
     if not reason:
-        loaded = load_for(job, method, registry, surroundings)
-        reason = too_wide(method, len(loaded.table.schema))
+        table = load_for(job, machine).table
+        reason = too_wide(job.plugins.method, len(table.schema))
     if reason:
-        raise BenchError(f"method '{cell.method}' on {cell.dataset}: {reason}")
+        raise BenchError(f"method '{method}' on {dataset}: {reason}")
     try:
-        return _made(job, method, loaded.table, registry, surroundings)
+        return _made(job, table, machine)
     except (BenchError, Stopped):
         raise
     except Exception as error:
         told = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
-        raise BenchError(f"method '{cell.method}' failed on {cell.dataset}: {told}") from error
+        raise BenchError(f"method '{method}' failed on {dataset}: {told}") from error
 
 
-def _made(job: Job, method: PluginInfo, table: Any, registry: Registry, surroundings: Surroundings) -> Exhibit:
-    cell = job.cells[0]
-    fitted = fit_and_impute(job, method, table, registry, surroundings)
+def _made(job: Job, table: Table, machine: Machine) -> Snapshot:
+    cell, method = job.cells[0], job.plugins.method
+    fitted = fit_and_impute(job, table, machine)
     if fitted.failures:
         raise BenchError(f"method '{cell.method}' failed on {cell.dataset}: {fitted.failures[0]}")
     instance, schema = fitted.instance, table.schema
@@ -106,13 +151,13 @@ def _made(job: Job, method: PluginInfo, table: Any, registry: Registry, surround
         count = GENERATED_ROWS if schema.block_attributes else GENERATED_TABLE_ROWS
         generated = instance.generate(count, cell.seed)
     truth = table.take(test)
-    return Exhibit(
+    return Snapshot(
         schema,
         observed & present,
         present,
         shown,
         _with_blocks_of(truth, shown),
-        _with_blocks_of(fitted.imputed(0), shown),
+        _with_blocks_of(fitted.imputed(0)[0], shown),
         tuple(samples),
         generated,
         as_plain_json(fitted.diagnostics[0]),
@@ -125,9 +170,9 @@ def shows(what: str, method: PluginInfo) -> bool:
 
 
 def rows_to_show(observed: BoolArray, present: BoolArray, most: int, rng: np.random.Generator) -> IntArray:
-    """Choose rows at random, those first that show something and hide something, then those that hide something.
+    """Choose rows at random: first those that show something and hide something, then those that hide something.
 
-    Within these, rows that hide the same attributes take turns with those that hide others.
+    Within these, rows that hide the same attributes alternate with those that hide others.
     """
     hides = present & ~observed
     rank = np.where(hides.any(axis=1) & observed.any(axis=1), 0, np.where(hides.any(axis=1), 1, 2))
@@ -149,40 +194,40 @@ def _with_blocks_of(values: Values, rows: IntArray) -> Values:
 # Files
 
 
-def exhibits_folder(store: Path) -> Path:
-    """Return the folder of the exhibits in a store's folder."""
+def snapshots_folder(store: Path) -> Path:
+    """Return the folder of the snapshots in a store's folder; its name is that of an earlier version."""
     return store / "exhibits"
 
 
-def exhibit_path(store: Path, cell: Cell) -> Path:
-    """Return the file of a cell's exhibit in a store's folder."""
-    return exhibits_folder(store) / f"{cell.key}.npz"
+def snapshot_path(store: Path, cell: Cell) -> Path:
+    """Return the file of a cell's snapshot in a store's folder."""
+    return snapshots_folder(store) / f"{cell.key}.npz"
 
 
-def keep_exhibit(exhibit: Exhibit, path: Path) -> None:
-    """Write an exhibit so that a kill leaves a whole file or none; raises BenchError where that cannot be done."""
+def write_snapshot(snapshot: Snapshot, path: Path) -> None:
+    """Write a snapshot, all or nothing; raises BenchError if that cannot be done."""
     arrays: dict[str, AnyArray] = {
         "header": np.array(
             canonical_json(
                 {
                     "version": VERSION,
-                    "attributes": [asdict(a) for a in exhibit.schema.attributes],
-                    "samples": len(exhibit.samples),
-                    "generated": exhibit.generated is not None,
-                    "diagnostics": exhibit.diagnostics,
+                    "attributes": [asdict(a) for a in snapshot.schema.attributes],
+                    "samples": len(snapshot.samples),
+                    "generated": snapshot.generated is not None,
+                    "diagnostics": snapshot.diagnostics,
                 }
             )
         ),
-        "observed": exhibit.observed,
-        "present": exhibit.present,
-        "shown": exhibit.shown,
-        **_arrays("truth", exhibit.truth, exhibit.schema),
-        **_arrays("imputed", exhibit.imputed, exhibit.schema),
+        "observed": snapshot.observed,
+        "present": snapshot.present,
+        "shown": snapshot.shown,
+        **_arrays("truth", snapshot.truth, snapshot.schema),
+        **_arrays("imputed", snapshot.imputed, snapshot.schema),
     }
-    for index, values in enumerate(exhibit.samples):
-        arrays |= _arrays(f"sample{index}", values, exhibit.schema)
-    if exhibit.generated is not None:
-        arrays |= _arrays("generated", exhibit.generated, exhibit.schema)
+    for index, values in enumerate(snapshot.samples):
+        arrays |= _arrays(f"sample{index}", values, snapshot.schema)
+    if snapshot.generated is not None:
+        arrays |= _arrays("generated", snapshot.generated, snapshot.schema)
     partial = path.with_suffix(".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -190,11 +235,11 @@ def keep_exhibit(exhibit: Exhibit, path: Path) -> None:
             np.savez_compressed(stream, allow_pickle=False, **arrays)
         os.replace(partial, path)
     except OSError as error:
-        raise BenchError(f"the exhibit cannot be written to {path}: {error.strerror or error}") from None
+        raise BenchError(f"the snapshot cannot be written to {path}: {error.strerror or error}") from None
 
 
-def kept_exhibit(path: Path) -> Exhibit | None:
-    """Read an exhibit; None where there is none, or none that this version of the suite wrote."""
+def read_snapshot(path: Path) -> Snapshot | None:
+    """Read a snapshot; None if there is none, or none that this version of the suite can read."""
     if not path.is_file():
         return None
     try:
@@ -203,7 +248,7 @@ def kept_exhibit(path: Path) -> Exhibit | None:
             if header["version"] != VERSION:
                 return None
             schema = Schema(tuple(_attribute(entry) for entry in header["attributes"]))
-            return Exhibit(
+            return Snapshot(
                 schema,
                 arrays["observed"],
                 arrays["present"],

@@ -1,10 +1,10 @@
-"""Rows on disk: append-only, content-addressed, one JSON line each.
+"""Results on disk: append-only, found by their cell's key, one JSON line (a row) each.
 
-A store is a folder with one file per data set and method. Only the runner writes, a job's rows in one append; a line
-that a kill cut short is ignored on reading. The last row of a key counts.
+A store is a folder with one file per data set and method. A job's rows are written in one append; a line that a kill
+cut short is ignored on reading. The last row of a key counts.
 
-There is no index that could be stale: a question that names keys or fields of the cell passes over lines that cannot
-answer it by looking at their bytes, and parses the rest.
+There is no index that could be stale: a question that names keys or fields of the cell skips lines that cannot answer
+it by looking at their bytes, and parses the rest.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from bench.errors import BenchError
+from bench.experiment.result import Result
 from bench.seeds import canonical_json
 
 if TYPE_CHECKING:
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
 
     from bench.experiment.cell import Cell
 
-Row = dict[str, Any]
+#: A row as parsed, before it is known to be wanted.
+_Row = dict[str, Any]
 
-#: A value that its bytes tell: a text without escapes, a whole number, or the beginning of anything but these.
+#: A value that can be told from its bytes: a text without escapes, a whole number, or the beginning of anything else.
 _VALUE = re.compile(rb'"[^"\\]*"|-?\d+(?=[,}\]])|[\[{tfn]')
 
 #: Rows are a few thousand bytes long: a small buffer would cut most of them in two.
@@ -38,10 +40,10 @@ Wanted = Mapping[str, Collection[Any]]
 
 
 class Store:
-    """A folder of rows."""
+    """A folder of results."""
 
     def __init__(self, folder: str | Path) -> None:
-        """Open the store in ``folder``; it is made when the first row is put."""
+        """Open the store in ``folder``, which is made with the first result; raises BenchError if it is a file."""
         self.folder = Path(folder)
         for place in (self.folder, *self.folder.parents):
             if place.exists():
@@ -52,15 +54,15 @@ class Store:
     def _path(self, dataset: str, method: str) -> Path:
         return self.folder / quote(dataset, safe="") / f"{quote(method, safe='')}.jsonl"
 
-    def put(self, rows: Sequence[Row]) -> None:
-        """Append a job's rows, flushed to the disk before it returns; raises BenchError where that cannot be done."""
-        by_file: dict[Path, list[Row]] = {}
-        for row in rows:
-            by_file.setdefault(self._path(row["cell"]["dataset"], row["cell"]["method"]), []).append(row)
+    def put(self, results: Sequence[Result]) -> None:
+        """Append a job's results, flushed to the disk before it returns; raises BenchError if that cannot be done."""
+        by_file: dict[Path, list[str]] = {}
+        for result in results:
+            path = self._path(result.cell.dataset, result.cell.method)
+            by_file.setdefault(path, []).append(canonical_json(result.as_json()) + "\n")
         for path, lines in by_file.items():
-            text = "".join(canonical_json(line) + "\n" for line in lines).encode()
             try:
-                _append(path, text)
+                _append(path, "".join(lines).encode())
             except OSError as error:
                 raise BenchError(f"rows cannot be written to {path}: {error.strerror or error}") from None
 
@@ -70,11 +72,21 @@ class Store:
         methods: Collection[str] | None = None,
         keys: Collection[str] | None = None,
         cell: Wanted | None = None,
-    ) -> Iterator[Row]:
-        """Yield the last row of every key, of some data sets and methods or of all.
+    ) -> Iterator[Result]:
+        """Yield the last result of every key, of some data sets and methods or of all.
 
-        ``keys`` and ``cell`` choose further: rows of these keys, rows whose cell has one of the values in each field.
+        ``keys`` and ``cell`` choose further: results of these keys, results whose cell has one of the values in each
+        field. Raises BenchError on a row that is no result.
         """
+        return map(Result.from_json, self._rows(datasets, methods, keys, cell))
+
+    def _rows(
+        self,
+        datasets: Collection[str] | None,
+        methods: Collection[str] | None,
+        keys: Collection[str] | None,
+        cell: Wanted | None,
+    ) -> Iterator[_Row]:
         fields = dict(cell or {})
         chosen = None if keys is None else frozenset(keys)
         wanted = fields if chosen is None else {"key": chosen, **fields}
@@ -84,13 +96,13 @@ class Store:
                 if all(row["cell"].get(name) in values for name, values in fields.items()):
                     yield row
 
-    def newest(self, datasets: Collection[str], methods: Collection[str], preset: str) -> Iterator[Row]:
-        """Yield, for each data set and method, the row that was put last of those that ran well under a preset."""
+    def newest(self, datasets: Collection[str], methods: Collection[str], preset: str) -> Iterator[Result]:
+        """Yield, for each data set and method, the last result that ran well under a preset."""
         wanted = {"preset": {preset}, "status": {"ok"}}
         for path in self._files(datasets, methods):
             for row in _parsed(_may_have(wanted, reversed(path.read_bytes().splitlines()))):
                 if row["status"] == "ok" and row["cell"]["preset"] == preset:
-                    yield row
+                    yield Result.from_json(row)
                     break
 
     def _files(self, datasets: Collection[str] | None, methods: Collection[str] | None) -> Iterator[Path]:
@@ -105,26 +117,26 @@ class Store:
             yield path
 
     def missing(self, cells: Iterable[Cell], retry_failed: bool = False) -> set[str]:
-        """Return the keys of cells without a lasting row.
+        """Return the keys of cells without a lasting result.
 
         A skipped cell is always open again; a failed one only with ``retry_failed``, since it would fail again.
         """
         wanted = {cell.key: cell for cell in cells}
         lasting = {"ok"} if retry_failed else {"ok", "failed"}
         methods = {cell.method for cell in wanted.values()}
-        stored = self.rows({cell.dataset for cell in wanted.values()}, methods, wanted.keys())
+        stored = self._rows({cell.dataset for cell in wanted.values()}, methods, wanted.keys(), None)
         return wanted.keys() - {row["key"] for row in stored if row["status"] in lasting}
 
     def frame(self) -> pd.DataFrame:
-        """Return all rows as a DataFrame, one column per cell field and metric (``all.nrmse_std`` and so on)."""
+        """Return all results as a DataFrame, one column per cell field and metric (``all.nrmse_std`` and so on)."""
         import pandas as pd
 
-        return pd.json_normalize([_flat(row) for row in self.rows()])
+        return pd.json_normalize([_flat(result) for result in self.rows()])
 
 
-def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    cell = dict(row["cell"])
-    return {"key": row["key"], **cell, "status": row["status"], "seconds": row.get("seconds"), **row["metrics"]}
+def _flat(result: Result) -> dict[str, Any]:
+    cell = result.cell.as_json()
+    return {"key": result.key, **cell, "status": result.status, "seconds": result.seconds, **result.metrics}
 
 
 def _append(path: Path, text: bytes) -> None:
@@ -145,10 +157,10 @@ def _ends_with_newline(path: Path) -> bool:
 
 
 def _may_have(wanted: Wanted, lines: Iterable[bytes]) -> Iterable[bytes]:
-    """Return the lines without those that name some field and give it no wanted value anywhere.
+    """Return the lines without those that name a field and nowhere give it a wanted value.
 
     This looks at texts and whole numbers as ``put`` writes them. A line that names a field nowhere in this form stays,
-    and so does one that names it in another part of the row: who asks still has to look at the parsed row.
+    and so does one that names it in another part of the row: the parsed row still has to be looked at.
     """
     for name, values in wanted.items():
         if all(isinstance(value, str | int) and not isinstance(value, bool) for value in values):
@@ -158,7 +170,7 @@ def _may_have(wanted: Wanted, lines: Iterable[bytes]) -> Iterable[bytes]:
 
 
 def _line_test(marker: bytes, texts: Collection[bytes]) -> Callable[[bytes], bool]:
-    """Return a test for one of the values behind ``marker`` being among ``texts``, or none that can be told."""
+    """Return a test of whether a value behind ``marker`` is among ``texts``, or cannot be told."""
     length, value_at = len(marker), _VALUE.match
 
     def passes(line: bytes) -> bool:
@@ -175,13 +187,13 @@ def _line_test(marker: bytes, texts: Collection[bytes]) -> Callable[[bytes], boo
     return passes
 
 
-def _read(path: Path, wanted: Wanted) -> Iterator[Row]:
-    """Yield the rows of a file, in order, but for some of those that are not wanted."""
+def _read(path: Path, wanted: Wanted) -> Iterator[_Row]:
+    """Yield the rows of a file in order, without some of those that are not wanted."""
     with path.open("rb", buffering=_READ_BYTES) as stream:
         yield from _parsed(_may_have(wanted, stream))
 
 
-def _parsed(lines: Iterable[bytes]) -> Iterator[Row]:
+def _parsed(lines: Iterable[bytes]) -> Iterator[_Row]:
     for line in lines:
         try:
             row = json.loads(line)

@@ -1,8 +1,8 @@
-"""The verb ``tune``: chooses parameters by the shared selection rule, among the same number of trials for every method.
+"""The verb ``tune``: chooses parameters by the shared selection rule, from the same number of trials for every method.
 
 A trial's score is the error on held-out observed validation entries, in units of the floor's: nothing that a mechanism
 hid is looked at. A method that stacks trains all trials, of all seeds, as one stack. Each seed has a choice of its own,
-since another seed's validation rows may be its test rows.
+because another seed's validation rows may be its test rows.
 """
 
 from __future__ import annotations
@@ -11,20 +11,21 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import engine_version
 from bench.errors import BenchError, Stopped, closest
-from bench.experiment.cell import Cell
 from bench.experiment.presets import budget_for
-from bench.experiment.tuned import TUNED, Tuned, TunedParameters, tuned_folder
+from bench.experiment.scope import Scope
+from bench.experiment.tuned import Tuned, TunedParameters, tuned_folder
 from bench.plugins.contracts import Budget, Context
 from bench.plugins.registry import PluginInfo, Registry, available, load
-from bench.run.allocator import keep_freed_memory
-from bench.run.job import Surroundings
+from bench.problem.scenario import Scenario
 from bench.run.lock import held
-from bench.run.progress import LINE_SECONDS, duration_text, say
+from bench.run.machine import Machine, choose_device, keep_freed_memory
+from bench.run.plan import FINISHED, NOT_FINISHED
+from bench.run.progress import TrialProgress, duration_text, print_line
+from bench.run.request import Place
+from bench.run.workers import StopRule, interruptions
 from bench.seeds import digest, generator
 
 if TYPE_CHECKING:
@@ -37,75 +38,70 @@ if TYPE_CHECKING:
 TRIALS = 16
 #: On images, where a training takes long, a trial gets this share of the preset's steps or epochs.
 IMAGE_SHARE = 0.4
-#: What they are tuned on, whatever they are used on later.
+#: How entries are hidden in tuning, whatever the parameters are used on later.
 MECHANISM, RATIO = "mcar", 0.5
 
 
 @dataclass(frozen=True)
-class TuneRequest:
-    """What the user asked to tune, and how."""
+class Tunable:
+    """A method and the data set it is tuned on, with the mechanism that hides entries."""
 
-    methods: tuple[str, ...]
-    datasets: tuple[str, ...]
-    preset: str = "quick"
-    seeds: tuple[int, ...] = (0, 1, 2)
-    store: Path = Path("results") / "local"
-    plugins: tuple[Path, ...] = ()
-    device: str = "auto"
-    time_budget: str = ""
-    again: bool = False
+    method: PluginInfo
+    dataset: PluginInfo
+    mechanism: PluginInfo
 
 
-def tune_request(request: TuneRequest, console: Console) -> int:
-    """Tune what was asked for, one method on one data set after the other, and return the exit code.
+def tune_scope(scope: Scope, place: Place, console: Console, again: bool = False) -> int:
+    """Tune every method of a scope on every data set of it, one after the other, and return the exit code.
 
-    0, or 75 where the time budget or Ctrl-C stopped it: the same command goes on from there. Raises BenchError, before
-    anything is computed, on whatever the user can mend.
+    0, or 75 if the time budget or Ctrl-C stopped it: the same command goes on from there. ``again`` also tunes what was
+    tuned before. Raises BenchError, before anything is computed, on whatever the user can mend.
     """
-    from bench.run.plan import FINISHED, NOT_FINISHED, choose_device, parse_duration
-    from bench.run.workers import StopRule, interruptions
-
-    deadline = time.time() + parse_duration(request.time_budget) if request.time_budget else None
-    budget_for(request.preset, ())
-    if request.device not in ("auto", "cpu", "cuda"):
-        raise BenchError(f"unknown device '{request.device}'.{closest(request.device, ('auto', 'cpu', 'cuda'))}")
-    if not (request.methods and request.datasets and request.seeds):
+    place.require_valid()
+    scope.require_valid()
+    deadline = place.deadline()
+    if not (scope.methods and scope.datasets and scope.seeds):
         raise BenchError("name at least one method, one data set and one seed, such as `vsae-bench tune vsae yeast`")
-    if min(request.seeds) < 0:
-        raise BenchError(f"--seeds: {min(request.seeds)} is negative")
-    registry = Registry.scan(request.plugins)
-    pairs = [(tunable_method(m, registry), registry.dataset(d)) for d in request.datasets for m in request.methods]
-    for method, dataset in pairs:
-        require_fit(method, dataset)
-    known = TunedParameters.of_store(request.store)
+    chosen = tunables(scope, Registry.scan(place.plugins))
+    known = TunedParameters.of_store(place.store)
     keep_freed_memory()
-    with held(request.store), interruptions(lambda line: say(console, line)) as interrupted:
-        for method, dataset in pairs:
+    with held(place.store), interruptions(lambda line: print_line(console, line)) as interrupted:
+        for tunable in chosen:
+            method, dataset = tunable.method, tunable.dataset
             table = _table(dataset)
-            seeds = request.seeds[:1] if table.test is not None else request.seeds
+            seeds = scope.seeds[:1] if table.test is not None else scope.seeds
             record = known.record(method, dataset.name)
-            if record is not None and not request.again and _serves(record, table, seeds):
+            if record is not None and not again and _serves(record, table, seeds):
                 _show(record, console)
-                say(console, f"{method.name} on {dataset.name} was tuned before; --again tunes it anew")
+                print_line(console, f"{method.name} on {dataset.name} was tuned before; --again tunes it again")
                 continue
             began = time.monotonic()
+            device = choose_device(place.device, needs_torch=method.uses_torch)
             with TrialProgress(f"{method.name} on {dataset.name}", console) as progress:
-                surroundings = Surroundings(
-                    choose_device(request.device, needs_torch=method.uses_torch),
-                    1,
-                    request.store / "checkpoints",
-                    progress,
-                    StopRule(deadline, interrupted),
-                )
+                machine = Machine(device, checkpoints=place.store / "checkpoints")
+                watched = machine.watched(progress, StopRule(deadline, interrupted))
                 try:
-                    record = tune(method, dataset, table, registry, surroundings, request.preset, seeds)
+                    record = tune(tunable, table, watched, scope.preset, seeds)
                 except Stopped as stopped:
-                    say(console, f"stopped: {stopped}. Run the same command again to go on.")
+                    print_line(console, f"stopped: {stopped}. Run the same command again to go on.")
                     return NOT_FINISHED
-            path = record.write(tuned_folder(request.store))
+            path = record.write(tuned_folder(place.store))
             _show(record, console)
-            say(console, f"wrote {path} in {duration_text(time.monotonic() - began)}")
+            print_line(console, f"wrote {path} in {duration_text(time.monotonic() - began)}")
     return FINISHED
+
+
+def tunables(scope: Scope, registry: Registry) -> list[Tunable]:
+    """Return what a scope tunes, data set by data set; raises BenchError if one of it cannot be tuned."""
+    mechanism = registry.mechanism(MECHANISM)
+    found = [
+        Tunable(tunable_method(method, registry), registry.dataset(dataset), mechanism)
+        for dataset in scope.datasets
+        for method in scope.methods
+    ]
+    for tunable in found:
+        require_fit(tunable.method, tunable.dataset)
+    return found
 
 
 def _serves(record: Tuned, table: Table, seeds: Sequence[int]) -> bool:
@@ -126,14 +122,14 @@ def tunable_method(name: str, registry: Registry) -> PluginInfo:
 
 
 def require_fit(method: PluginInfo, dataset: PluginInfo) -> None:
-    """Raise BenchError where a method does not take a data set's kinds of attributes."""
+    """Raise BenchError if a method does not take a data set's kinds of attributes."""
     unfit = sorted(set(dataset.kinds) - set(method.kinds))
     if unfit:
         raise BenchError(f"method '{method.name}' does not take {' and '.join(unfit)} attributes ('{dataset.name}')")
 
 
 def draw_trials(method: str, tunable: Mapping[str, Sequence[Any]], default: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the trials: the defaults, then seeded random ones; the same for every data set and seed.
+    """Return the trials: the defaults, then random ones under a fixed seed; the same for every data set and seed.
 
     ``tunable`` maps a parameter to ``("log", low, high)``, ``("uniform", low, high)`` or ``("choice", value, ...)``.
     """
@@ -153,7 +149,7 @@ def draw_trials(method: str, tunable: Mapping[str, Sequence[Any]], default: Mapp
 
 
 def trial_budget(preset: str, kinds: Iterable[str]) -> Budget:
-    """Return the budget of one trial: the preset's, cut on images by ``IMAGE_SHARE``."""
+    """Return the budget of one trial: the preset's, on images ``IMAGE_SHARE`` of it."""
     budget = budget_for(preset, kinds)
     if "image" not in kinds:
         return budget
@@ -161,30 +157,22 @@ def trial_budget(preset: str, kinds: Iterable[str]) -> Budget:
     return replace(budget, steps=steps, epochs=epochs)
 
 
-def tune(
-    method: PluginInfo,
-    dataset: PluginInfo,
-    table: Table,
-    registry: Registry,
-    surroundings: Surroundings,
-    preset: str,
-    seeds: Sequence[int],
-) -> Tuned:
+def tune(tunable: Tunable, table: Table, machine: Machine, preset: str, seeds: Sequence[int]) -> Tuned:
     """Run the trials of a method on a table for each seed and return them.
 
-    Raises BenchError where every trial of a seed failed, and Stopped.
+    Raises BenchError if every trial of a seed failed, and Stopped.
     """
+    method, dataset = tunable.method, tunable.dataset
     budget = trial_budget(preset, dataset.kinds)
     trials = draw_trials(method.name, method.tunable, method.parameter_sets["default"])
     every = [(seed, trial) for seed in seeds for trial in trials]
 
     def problem(*own: int) -> Problem:
-        return _problem(method, dataset.name, table, registry, budget, own)
+        return tuning_problem(tunable, table, budget.test_rows, own)
 
     def context(part: object) -> Context:
         identity = digest([method.name, method.source_hash, table.content_hash, budget.as_json(), part])
-        checkpoint = surroundings.checkpoints and surroundings.checkpoints / f"tune-{identity}.pt"
-        return Context(budget, surroundings.device, surroundings.progress, surroundings.stop, checkpoint)
+        return machine.context(budget, f"tune-{identity}.pt")
 
     if method.stackable:
         errors = _stacked_errors(method, problem(*(seed for seed, _ in every)), context(every), every)
@@ -208,6 +196,19 @@ def tune(
     return record
 
 
+def tuning_problem(tunable: Tunable, table: Table, test_rows: int | None, seeds: Sequence[int]) -> Problem:
+    """Return the problem that a run of these seeds has under the tuning mechanism and ratio, one replica per seed."""
+    from bench.problem.build import build_problem
+
+    mechanism = tunable.mechanism
+    parameters = dict(mechanism.parameters)
+    scenarios = [
+        Scenario(tunable.dataset.name, table.content_hash, False, MECHANISM, parameters, RATIO, seed, test_rows)
+        for seed in seeds
+    ]
+    return build_problem(table, scenarios, [load(mechanism)() for _ in seeds])
+
+
 def _stacked_errors(
     method: PluginInfo, problem: Problem, context: Context, every: Sequence[tuple[int, Mapping[str, Any]]]
 ) -> list[float | None]:
@@ -223,7 +224,7 @@ def _stacked_errors(
 def _single_error(
     method: PluginInfo, problem: Problem, context: Context, seed: int, trial: Mapping[str, Any]
 ) -> float | None:
-    """Return the validation error of one trial of a method that does not stack, None where it failed."""
+    """Return the validation error of one trial of a method that does not stack, None if it failed."""
     instance = load(method)({**method.parameter_sets["default"], **trial}, context)
     # A transductive method fits on what it imputes: here the validation rows, what is held out being hidden.
     train = problem.train if "inductive" in method.protocols else problem.validation
@@ -233,40 +234,6 @@ def _single_error(
     except (BenchError, ArithmeticError, ValueError):
         return None
     return validation_error(imputed, problem)
-
-
-def _problem(
-    method: PluginInfo, dataset: str, table: Table, registry: Registry, budget: Budget, seeds: Sequence[int]
-) -> Problem:
-    """Return the problem that a run of these seeds has under the tuning mechanism and ratio."""
-    from bench.problem.build import build_problem
-
-    mechanism = registry.mechanism(MECHANISM)
-    cells = [
-        Cell(
-            dataset=dataset,
-            content=table.content_hash,
-            include_target=False,
-            mechanism=MECHANISM,
-            mechanism_version=mechanism.version,
-            mechanism_parameters=dict(mechanism.parameters),
-            mechanism_overrides={},
-            ratio=RATIO,
-            method=method.name,
-            method_version=method.version,
-            parameter_set=TUNED,
-            overrides={},
-            parameters={},
-            seed=seed,
-            repeat="all",
-            protocol="inductive",
-            preset=budget.preset,
-            budget=budget.as_json(),
-            engine=engine_version(registry.dataset(dataset).kinds),
-        )
-        for seed in seeds
-    ]
-    return build_problem(table, cells, [load(mechanism)() for _ in seeds])
 
 
 def validation_error(imputed: Any, problem: Problem) -> float | None:
@@ -302,7 +269,7 @@ def validation_error(imputed: Any, problem: Problem) -> float | None:
 
 
 def _table(dataset: PluginInfo) -> Table:
-    """Return a data set's table without its target; raises BenchError where it cannot be had."""
+    """Return a data set's table without its target; raises BenchError if it cannot be had."""
     from bench.files.fetch import load_table
 
     return load_table(load(dataset)(), include_target=False).table
@@ -336,47 +303,3 @@ def _show(record: Tuned, console: Console) -> None:
 def _plain(value: Any) -> str:
     """Return a parameter as text; None is what the preset says."""
     return "preset's" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-class TrialProgress:
-    """How far one method's trials are: a bar on a terminal, a line now and then elsewhere; a context's ``progress``."""
-
-    def __init__(self, label: str, console: Console) -> None:
-        """Prepare for the trials of ``label``."""
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._console, self._label = console, label
-        self._bars = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bars.add_task(f"tuning {label}", total=None)
-        self._began = self._last_line = time.monotonic()
-        #: What an earlier call had done already: it says nothing about this one's speed.
-        self._brought: int | None = None
-
-    def __enter__(self) -> TrialProgress:
-        """Start showing."""
-        self._bars.start()
-        return self
-
-    def __exit__(self, *ended: object) -> None:
-        """Stop showing."""
-        self._bars.stop()
-
-    def __call__(self, done: int, total: int, stage: str) -> None:
-        """Show that ``done`` of ``total`` parts of a stage are behind."""
-        self._bars.update(self._task, completed=done, total=total)
-        if self._brought is None or done <= self._brought:
-            self._brought = done - 1
-        now = time.monotonic()
-        if self._console.is_terminal or now - self._last_line <= LINE_SECONDS:
-            return
-        self._last_line = now
-        left = (now - self._began) * (total - done) / (done - self._brought)
-        ahead = f", about {duration_text(left)} left" if done < total else ""
-        say(self._console, f"tuning {self._label}: {stage} {done}/{total}{ahead}")

@@ -1,7 +1,7 @@
 """Runs jobs, in this process or in local worker processes, within a time budget.
 
-Only JSON crosses a process border. Each worker rebuilds the registry from the plug-in folders' names, has one job at a
-time, and takes nothing but that job with it should it die.
+Only JSON crosses a process border: jobs with their plug-ins one way, results the other. A worker has one job at a time,
+and if it dies, nothing else is lost.
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, Stopped
 from bench.experiment.cell import Job
-from bench.plugins.registry import Registry
-from bench.run.job import THREAD_VARIABLES, Row, Surroundings, failed_rows, job_as_json, run_job, run_job_json
+from bench.experiment.result import Result
+from bench.run.job import failed_results, run_job
+from bench.run.machine import THREAD_VARIABLES, Machine
+from bench.run.progress import Observer
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnContext
+
+Put = Callable[[Sequence[Result]], None]
 
 #: Kept free at the end of a time budget, to write what was finished.
 RESERVE_SECONDS = 2.0
@@ -38,38 +40,11 @@ STOPPING = "stopping as soon as the running jobs have kept their state; Ctrl-C a
 AT_ONCE = "interrupted at once; running jobs go on from their last checkpoint"
 
 
-class Observer(Protocol):
-    """What wants to know how a run goes."""
-
-    def started(self, job: Job) -> None:
-        """Note that a job has begun."""
-
-    def progressed(self, job_key: str, done: int, total: int, stage: str) -> None:
-        """Note how far a job has come."""
-
-    def finished(self, job: Job, rows: Sequence[Row]) -> None:
-        """Note the rows of a job that ended."""
-
-    def said(self, line: str) -> None:
-        """Note a line that a job printed, or that the user should see."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How to run jobs; ``deadline`` is in seconds of ``time.time``, or None."""
-
-    workers: int = 1
-    device: str = "cpu"
-    threads: int = 1
-    checkpoints: Path | None = None
-    deadline: float | None = None
-
-
 class StopRule:
     """Decides at safe places whether to go on: not past the deadline, and not after a request to stop.
 
-    It looks ahead by the longest time between two such places so far, so that a job ends before the limit. What comes
-    before the first one (loading) happens once and does not count.
+    It looks ahead by the longest time between two such places so far, so that a job ends before the limit. The time
+    before the first one (loading) does not count, because it does not come again.
     """
 
     def __init__(self, deadline: float | None, requested: Callable[[], bool]) -> None:
@@ -89,56 +64,47 @@ class StopRule:
             raise Stopped("the time budget is used up")
 
 
-def execute(
-    jobs: Sequence[Job], registry: Registry, plan: Plan, observer: Observer, put: Callable[[Sequence[Row]], None]
-) -> str | None:
-    """Run jobs and hand each one's rows to ``put`` as it ends; return why it stopped early, or None.
+def run_jobs(jobs: Sequence[Job], machine: Machine, observer: Observer, put: Put) -> str | None:
+    """Run jobs and hand each one's results to ``put`` as it ends; return why it stopped early, or None.
 
     Ctrl-C lets running jobs reach an epoch's end and keep their state; a second one ends them at once.
     """
-    run = _execute_here if plan.workers <= 1 or len(jobs) <= 1 else _execute_in_workers
+    run = _run_here if machine.workers <= 1 or len(jobs) <= 1 else _run_in_workers
     try:
-        with interruptions(observer.said) as interrupted:
-            return run(jobs, registry, plan, observer, put, interrupted)
+        with interruptions(observer.on_line) as interrupted:
+            return run(jobs, machine, observer, put, interrupted)
     except KeyboardInterrupt:
         return AT_ONCE
 
 
-def _execute_here(
-    jobs: Sequence[Job],
-    registry: Registry,
-    plan: Plan,
-    observer: Observer,
-    put: Callable[[Sequence[Row]], None],
-    interrupted: Callable[[], bool],
+def _run_here(
+    jobs: Sequence[Job], machine: Machine, observer: Observer, put: Put, interrupted: Callable[[], bool]
 ) -> str | None:
     for job in jobs:
 
         def progress(done: int, total: int, stage: str, key: str = job.key) -> None:
             observer.progressed(key, done, total, stage)
 
-        rule = StopRule(plan.deadline, interrupted)
-        surroundings = Surroundings(plan.device, plan.threads, plan.checkpoints, progress, rule)
         try:
-            StopRule(plan.deadline, interrupted)()
+            StopRule(machine.deadline, interrupted)()
             observer.started(job)
-            rows = run_job(job, registry, surroundings)
+            results = run_job(job, machine.watched(progress, StopRule(machine.deadline, interrupted)))
         except Stopped as stopped:
             return str(stopped)
-        _keep(job, rows, plan, observer, put)
+        _keep(job, results, machine, observer, put)
     return None
 
 
-def _keep(job: Job, rows: Sequence[Row], plan: Plan, observer: Observer, put: Callable[[Sequence[Row]], None]) -> None:
-    put(rows)
-    if plan.checkpoints is not None:
-        for path in plan.checkpoints.glob(f"{job.key}-*.pt"):
+def _keep(job: Job, results: Sequence[Result], machine: Machine, observer: Observer, put: Put) -> None:
+    put(results)
+    if machine.checkpoints is not None:
+        for path in machine.checkpoints.glob(f"{job.key}-*.pt"):
             path.unlink()
-    observer.finished(job, rows)
+    observer.finished(job, results)
 
 
 @contextlib.contextmanager
-def interruptions(said: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+def interruptions(on_line: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C or SIGTERM into a request to stop, and say so; a Ctrl-C after it interrupts as usual."""
     seen: list[int] = []
 
@@ -147,7 +113,7 @@ def interruptions(said: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
         if not seen:
             seen.append(number)
             # From a thread of its own: the display may be in the middle of a line here.
-            threading.Thread(target=said, args=(STOPPING,), daemon=True).start()
+            threading.Thread(target=on_line, args=(STOPPING,), daemon=True).start()
 
     try:
         before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -165,7 +131,7 @@ def interruptions(said: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
 
 
 class _Worker:
-    """A process that takes one job after the other; its death takes nothing with it but the job it has."""
+    """A process that takes one job after the other; if it dies, only the job it has is lost."""
 
     def __init__(self, context: SpawnContext) -> None:
         self.connection, theirs = context.Pipe()
@@ -178,10 +144,10 @@ class _Worker:
         self.began = 0.0
         self._ready = False
 
-    def give(self, job: Job, task: dict[str, Any]) -> None:
+    def give(self, job: Job, machine: Machine) -> None:
         """Hand over a job."""
         self.job, self.began = job, time.monotonic()
-        self._send(task)
+        self._send({"job": job.as_json(), "machine": machine.as_json()})
 
     def ask_to_stop(self) -> None:
         """Ask for an end at the next place where the job can stop."""
@@ -192,7 +158,7 @@ class _Worker:
             self.connection.send_bytes(json.dumps(message).encode())
 
     def receive(self) -> dict[str, Any]:
-        """Return the next message; that the process died is one. Raises BenchError if it never came to life."""
+        """Return the next message; that the process died is one. Raises BenchError if it never started."""
         try:
             message: dict[str, Any] = json.loads(self.connection.recv_bytes())
         except (EOFError, OSError):
@@ -226,38 +192,25 @@ def _ignored(*numbers: signal.Signals) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _execute_in_workers(
-    jobs: Sequence[Job],
-    registry: Registry,
-    plan: Plan,
-    observer: Observer,
-    put: Callable[[Sequence[Row]], None],
-    interrupted: Callable[[], bool],
+def _run_in_workers(
+    jobs: Sequence[Job], machine: Machine, observer: Observer, put: Put, interrupted: Callable[[], bool]
 ) -> str | None:
     context = multiprocessing.get_context("spawn")
     # Inherited, and so there before any numerical library starts its threads.
-    os.environ.update({variable: str(plan.threads) for variable in THREAD_VARIABLES})
-    settings = {
-        "deadline": plan.deadline,
-        "device": plan.device,
-        "threads": plan.threads,
-        "checkpoints": str(plan.checkpoints) if plan.checkpoints else None,
-    }
-    surroundings = Surroundings(plan.device, plan.threads, plan.checkpoints)
+    os.environ.update({variable: str(machine.threads) for variable in THREAD_VARIABLES})
     waiting = list(reversed(jobs))
     reason: str | None = None
     last_call: float | None = None
     workers: list[_Worker] = []
     try:
-        for _ in range(min(plan.workers, len(jobs))):
+        for _ in range(min(machine.workers, len(jobs))):
             workers.append(_Worker(context))
         while True:
             for worker in workers:
                 if worker.job is None and waiting and reason is None:
                     job = waiting.pop()
                     observer.started(job)
-                    task = {"job": job_as_json(job, registry), "locations": registry.locations(), "plan": settings}
-                    worker.give(job, task)
+                    worker.give(job, machine)
             busy = {worker.connection: (worker, worker.job) for worker in workers if worker.job is not None}
             if not busy:
                 return reason
@@ -268,11 +221,11 @@ def _execute_in_workers(
                 message = worker.receive()
                 if "progress" in message:
                     observer.progressed(job.key, *message["progress"])
-                elif "said" in message:
-                    observer.said(message["said"])
-                elif "rows" in message:
+                elif "line" in message:
+                    observer.on_line(message["line"])
+                elif "results" in message:
                     worker.job = None
-                    _keep(job, message["rows"], plan, observer, put)
+                    _keep(job, [Result.from_json(value) for value in message["results"]], machine, observer, put)
                 elif "stopped" in message:
                     worker.job = None
                     reason = reason or message["stopped"]
@@ -281,11 +234,10 @@ def _execute_in_workers(
                     workers.remove(worker)
                     if last_call is None:
                         seconds = time.monotonic() - worker.began
-                        rows = failed_rows(job, message["died"], registry, surroundings, seconds)
-                        _keep(job, rows, plan, observer, put)
+                        _keep(job, failed_results(job, message["died"], machine, seconds), machine, observer, put)
                     if waiting and reason is None:
                         workers.append(_Worker(context))
-            late = plan.deadline is not None and time.time() > plan.deadline - RESERVE_SECONDS
+            late = machine.deadline is not None and time.time() > machine.deadline - RESERVE_SECONDS
             if last_call is None and (interrupted() or late):
                 reason = reason or ("interrupted" if interrupted() else "the time budget is used up")
                 last_call = time.time() + GRACE_SECONDS
@@ -304,7 +256,7 @@ def _execute_in_workers(
 # The workers' side
 
 
-class _Voice(io.TextIOBase):
+class WorkerOutput(io.TextIOBase):
     """Standard output of a worker: sends whole lines to the parent, which knows where on the screen they belong."""
 
     def __init__(self, send: Callable[[dict[str, Any]], None]) -> None:
@@ -315,12 +267,12 @@ class _Voice(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        """Send the lines that are complete; what a progress bar overwrites counts as a line only at its end."""
+        """Send the lines that are complete; of what a progress bar overwrites, only the last state is sent."""
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
             shown = line.rstrip("\r").rpartition("\r")[2]
             if shown.strip():
-                self._send({"said": shown})
+                self._send({"line": shown})
         return len(text)
 
 
@@ -335,7 +287,7 @@ def _serve(connection: Connection) -> None:
         with lock:
             connection.send_bytes(json.dumps(message).encode())
 
-    sys.stdout = sys.stderr = _Voice(send)
+    sys.stdout = sys.stderr = WorkerOutput(send)
     send({"ready": True})
     while True:
         try:
@@ -350,24 +302,22 @@ def _serve(connection: Connection) -> None:
 def _answer(
     task: dict[str, Any], send: Callable[[dict[str, Any]], None], requested: Callable[[], bool]
 ) -> dict[str, Any]:
-    """Run one job and return its rows, or why it stopped."""
+    """Run one job and return its results, or why it stopped."""
 
     def progress(done: int, total: int, stage: str) -> None:
         send({"progress": [done, total, stage]})
 
-    plan = task["plan"]
-    rule = StopRule(plan["deadline"], requested)
-    checkpoints = Path(plan["checkpoints"]) if plan["checkpoints"] else None
-    surroundings = Surroundings(plan["device"], plan["threads"], checkpoints, progress, rule)
+    machine = Machine.from_json(task["machine"])
     try:
-        StopRule(plan["deadline"], requested)()
-        return {"rows": run_job_json(task["job"], task["locations"], surroundings)}
+        StopRule(machine.deadline, requested)()
+        watched = machine.watched(progress, StopRule(machine.deadline, requested))
+        return {"results": [result.as_json() for result in run_job(Job.from_json(task["job"]), watched)]}
     except Stopped as stopped:
         return {"stopped": str(stopped)}
 
 
 def _end_with_parent() -> None:
-    """End this process when the parent is gone, however it went: nobody would take the rows."""
+    """End this process when the parent is gone, however it ended: nobody would take the results."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

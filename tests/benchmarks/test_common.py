@@ -123,7 +123,7 @@ def test_a_synthetic_store_has_the_tables_cells_and_then_other_seeds(
     store.fill(tmp_path, size, registry)
     rows = list(Store(tmp_path).rows())
     assert len(rows) == size
-    assert sum(row["cell"]["seed"] > max(cell.seed for cell in cells) for row in rows) == 50
+    assert sum(row.cell.seed > max(cell.seed for cell in cells) for row in rows) == 50
     assert Store(tmp_path).missing(cells) == set()
     assert store.find_missing(str(tmp_path)) == len(cells)
     assert store.print_tables(str(tmp_path)) > 100

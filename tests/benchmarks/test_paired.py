@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.toys import make_cell, make_row
+from tests.toys import make_cell, make_result
 
 
 @pytest.fixture
@@ -37,10 +37,10 @@ def test_the_interval_is_that_of_a_paired_t_test(benchmark: ModuleType) -> None:
 def test_only_seeds_that_both_have_are_compared(benchmark: ModuleType) -> None:
     values = {("a", 0): 1.0, ("a", 1): 3.0, ("a", 2): 9.0, ("b", 1): 1.0, ("b", 0): 1.0}
     rows = [
-        make_row(make_cell(method=name, seed=seed), metrics={"all": {"nrmse_std": value}})
+        make_result(make_cell(method=name, seed=seed), metrics={"all": {"nrmse_std": value}})
         for (name, seed), value in values.items()
     ]
-    rows.append(make_row(make_cell(method="b", seed=2, mechanism="mar"), metrics={"all": {"nrmse_std": 5.0}}))
+    rows.append(make_result(make_cell(method="b", seed=2, mechanism="mar"), metrics={"all": {"nrmse_std": 5.0}}))
     found = benchmark.paired(rows, "rain", "mcar", "nrmse_std", "a", "b")
     assert (found.seeds, found.first_mean, found.second_mean, found.mean) == (2, 2.0, 1.0, 1.0)
     assert "no clear difference" in found.line()

@@ -18,7 +18,7 @@ from bench.neural.blocks import Layout
 from bench.neural.layers import BankedLinear, reset_parameters
 from bench.plugins.registry import Registry
 from bench.run.store import Store
-from tests.toys import DATA, jobs_for, make_cell, make_row, write_plugins
+from tests.toys import DATA, jobs_for, make_cell, make_result, write_plugins
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,7 +39,7 @@ def put_jobs(store: Path, seconds: tuple[float, ...]) -> None:
     """Store the rows of jobs of two cells that took so long."""
     for number, own in enumerate(seconds):
         cells = [make_cell(seed=10 * number + seed, method=f"method{number}") for seed in range(2)]
-        Store(store).put([make_row(cell, seconds=own, stack=[c.key for c in cells]) for cell in cells])
+        Store(store).put([make_result(cell, seconds=own, stack=tuple(c.key for c in cells)) for cell in cells])
 
 
 def test_the_longest_job_bounds_what_two_workers_gain(benchmarks: Any, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from bench.cli.app import main
 from bench.errors import BenchError
-from bench.run.plan import choose_device, choose_workers, parse_duration
+from bench.run.machine import choose_device, choose_workers
+from bench.run.request import parse_duration
 from tests.toys import (
     DATA,
     MEDIAN,
@@ -309,7 +310,7 @@ def test_stopping_early_counts_more_than_a_failed_row(place: Path, call: Call, m
     write_plugins(place / "plugins", bad=method_source("bad", fit="raise ValueError('no')"))
     words = ("run", "toy.toml", "--plugins", "plugins", "--preset", "smoke", "--workers", 1, "--store", "store")
     assert call(*words, "--methods", "bad")[0] == 1
-    monkeypatch.setattr("bench.run.workers.execute", lambda *arguments: "interrupted")
+    monkeypatch.setattr("bench.run.plan.run_jobs", lambda *arguments: "interrupted")
     code, out, _ = call(*words)
     assert code == 75
     assert "Run the same command again to go on." in out

@@ -45,7 +45,8 @@ from bench.data.statistics import fill_hidden, observed_statistics
 from bench.experiment.presets import budget_for
 from bench.plugins.contracts import Budget
 from bench.plugins.registry import PluginInfo, Registry, available
-from bench.run.job import Surroundings, run_job
+from bench.run.job import run_job
+from bench.run.machine import Machine
 from tests.toys import jobs_for
 
 MIXED = "numbers and categories"
@@ -599,8 +600,8 @@ def test_a_job_on_too_wide_a_table_is_skipped_with_the_reason(tmp_path: Path) ->
     registry = Registry.scan([tmp_path])
     for dataset, status, reason in (("threes", "skipped", "takes at most 2 attributes, not 3"), ("twos", "ok", None)):
         job = jobs_for(registry, ("narrow",), dataset)[0]
-        (row,) = run_job(job, registry, Surroundings())
-        assert (row["status"], row["reason"]) == (status, reason)
+        (result,) = run_job(job, Machine())
+        assert (result.status, result.reason) == (status, reason)
 
 
 @pytest.mark.parametrize("value", ["0", "'many'", "True", "len('ab')"])

@@ -17,9 +17,8 @@ import pytest
 
 from bench import engine_version
 from bench.errors import BenchError
-from bench.experiment.cell import STACKED_OVER, Cell, Job
+from bench.experiment.cell import STACKED_OVER, Cell
 from bench.experiment.expand import (
-    Selection,
     cells_of,
     chosen_entries,
     jobs_of,
@@ -30,6 +29,7 @@ from bench.experiment.expand import (
 )
 from bench.experiment.presets import PRESETS, budget_for
 from bench.experiment.reader import load_spec, parse_spec
+from bench.experiment.scope import Scope
 from bench.experiment.specs import TableSpec
 from bench.plugins.registry import Registry
 from bench.run.plan import waiting_jobs
@@ -44,7 +44,8 @@ from tests.toys import (
     contents_for,
     jobs_for,
     make_cell,
-    make_row,
+    make_job,
+    make_result,
     method_source,
     table_text,
     write_plugins,
@@ -74,9 +75,9 @@ def registry(folder: Path) -> Registry:
     return Registry.scan([folder])
 
 
-def cells_from(text: str, registry: Registry, **selection: Any) -> list[Cell]:
+def cells_from(text: str, registry: Registry, **scope: Any) -> list[Cell]:
     spec = parse_spec(text, "toy.toml")
-    chosen = Selection(**{"preset": "smoke", **selection})
+    chosen = Scope(**{"preset": "smoke", **scope})
     contents = contents_for(registry, "toy_mixed", "toy_numbers")
     return cells_of(chosen_entries(spec, chosen), spec, chosen, registry, contents)
 
@@ -309,19 +310,19 @@ def test_a_job_is_a_function_of_the_spec_not_of_the_store(registry: Registry, tm
     cells = cells_for(registry, ("patient",))
     (whole,) = jobs_of(cells, registry)
     store = Store(tmp_path)
-    store.put([make_row(cells[1])])
-    (waiting,) = waiting_jobs(cells, [whole], store, False, registry)
+    store.put([make_result(cells[1])])
+    (waiting,) = waiting_jobs(cells, [whole], store, False)
     assert waiting.cells == tuple(cells)
     assert waiting.key == whole.key
-    store.put([make_row(cells[0]), make_row(cells[2], "failed")])
-    assert waiting_jobs(cells, [whole], store, False, registry) == []
-    assert waiting_jobs(cells, [whole], store, True, registry) == [whole]
+    store.put([make_result(cells[0]), make_result(cells[2], "failed")])
+    assert waiting_jobs(cells, [whole], store, False) == []
+    assert waiting_jobs(cells, [whole], store, True) == [whole]
 
 
 def test_labels_say_which_job_it_is(registry: Registry, grid: list[Cell]) -> None:
     cell = make_cell()
-    assert Job((cell,)).label == "guess, depth=3 on rain, mcar 0.5, seed 0"
-    assert Job((cell, make_cell(seed=1))).label == "guess, depth=3 on rain, mcar 0.5"
+    assert make_job(cell).label == "guess, depth=3 on rain, mcar 0.5, seed 0"
+    assert make_job(cell, make_cell(seed=1)).label == "guess, depth=3 on rain, mcar 0.5"
     labels = [job.label for job in jobs_of(grid, registry)]
     assert len(set(labels)) == len(labels)
 
@@ -345,7 +346,7 @@ def test_filters(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize(
-    ("selection", "words"),
+    ("scope", "words"),
     [
         ({"methods": ("column_medien",)}, ("unknown method 'column_medien'", "Did you mean 'column_median'?")),
         ({"methods": ("mice",)}, ("toy has no method 'mice', only column_median, mean_mode;", "grid of your own")),
@@ -355,10 +356,10 @@ def test_filters(registry: Registry) -> None:
     ],
 )
 def test_a_filter_that_names_nothing_is_one_clear_line(
-    registry: Registry, selection: dict[str, Any], words: tuple[str, ...]
+    registry: Registry, scope: dict[str, Any], words: tuple[str, ...]
 ) -> None:
     with pytest.raises(BenchError) as caught:
-        require_known_filters([spec_of(("mean_mode", "column_median"))], Selection(**selection), registry)
+        require_known_filters([spec_of(("mean_mode", "column_median"))], Scope(**scope), registry)
     for word in words:
         assert word in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -366,10 +367,10 @@ def test_a_filter_that_names_nothing_is_one_clear_line(
 
 def test_a_filter_holds_for_all_tables_together(registry: Registry) -> None:
     specs = [spec_of(("mean_mode",)), spec_of(("column_median",), ("toy_numbers",), "seeds = [5, 6]")]
-    selection = Selection("smoke", methods=("mean_mode", "column_median"), datasets=("toy_numbers",), seeds=(6,))
-    require_known_filters(specs, selection, registry)
+    scope = Scope(preset="smoke", methods=("mean_mode", "column_median"), datasets=("toy_numbers",), seeds=(6,))
+    require_known_filters(specs, scope, registry)
     contents = contents_for(registry, "toy_mixed", "toy_numbers")
-    found = [cells_of(chosen_entries(s, selection), s, selection, registry, contents) for s in specs]
+    found = [cells_of(chosen_entries(s, scope), s, scope, registry, contents) for s in specs]
     assert [[(cell.method, cell.seed) for cell in cells] for cells in found] == [[], [("column_median", 6)]]
 
 
@@ -379,13 +380,13 @@ def test_a_row_of_other_presets_runs_only_where_it_is_named(registry: Registry) 
     spec = spec.model_copy(update={"rows": (spec.rows[0], large)})
 
     def methods(preset: str, *named: str) -> list[str]:
-        chosen = chosen_entries(spec, Selection(preset, methods=named))
+        chosen = chosen_entries(spec, Scope(preset=preset, methods=named))
         return list(dict.fromkeys(entry.method for entry in chosen))
 
     assert methods("quick") == methods("smoke") == ["mean_mode"]
     assert methods("paper") == ["mean_mode", "column_median"]
     assert methods("quick", "column_median") == ["column_median"]
-    require_known_filters([spec], Selection("quick", methods=("column_median",)), registry)
+    require_known_filters([spec], Scope(preset="quick", methods=("column_median",)), registry)
 
 
 def test_the_users_plugins_join_every_table(registry: Registry) -> None:
@@ -426,7 +427,7 @@ def test_a_plugin_that_cannot_be_read_stops_nobody(tmp_path: Path) -> None:
     registry = Registry.scan([tmp_path])
     spec = with_user_plugins(spec_of(("mean_mode",)), registry)
     assert [row.method for row in spec.rows] == ["mean_mode", "broken", "column_median"]
-    cells = cells_of(spec.cells(), spec, Selection("smoke"), registry, contents_for(registry, "toy_mixed"))
+    cells = cells_of(spec.cells(), spec, Scope(preset="smoke"), registry, contents_for(registry, "toy_mixed"))
     assert {cell.method for cell in cells} == {"mean_mode", "broken", "column_median"}
 
 

@@ -27,7 +27,7 @@ def limited(limit: int | None) -> dict[str, Any]:
 
 
 def problem_of(table: Table, cells: Sequence[Cell], mechanism: type[Mechanism] = Mcar) -> Problem:
-    return build_problem(table, cells, [mechanism() for _ in cells])
+    return build_problem(table, [cell.scenario for cell in cells], [mechanism() for _ in cells])
 
 
 # Split

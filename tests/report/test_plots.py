@@ -15,23 +15,26 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-import bench.cli.plotter
 import bench.report.figures.curves as curves
 import bench.run.snapshot
 from bench.api import BenchError
 from bench.cli.app import main
-from bench.cli.plotter import PlotRequest, plot_imputations, plot_ratios, plot_training, ratio_spec
-from bench.experiment.cell import Job
+from bench.cli.plot.drawing import Drawing
+from bench.cli.plot.rows import plot_ratios, plot_training, ratio_spec
+from bench.cli.plot.snapshots import plot_imputations
+from bench.experiment.scope import Scope
 from bench.files.fetch import load_table
 from bench.plugins.registry import Registry, load
 from bench.problem.metrics import reference_of, score
 from bench.report import collect
 from bench.report.figures.curves import ratio_panels
 from bench.report.figures.style import Heading
-from bench.run.job import Surroundings, run_job
-from bench.run.snapshot import Exhibit, exhibit_path, keep_exhibit, kept_exhibit, make_exhibit, rows_to_show
+from bench.run.job import run_job
+from bench.run.machine import Machine
+from bench.run.request import Place
+from bench.run.snapshot import Snapshot, make_snapshot, read_snapshot, rows_to_show, snapshot_path, write_snapshot
 from bench.run.store import Store
-from tests.toys import DATA, MEDIAN, cells_for, make_cell, make_row, method_source, run_command, write_plugins
+from tests.toys import DATA, MEDIAN, jobs_for, make_cell, make_result, method_source, run_command, write_plugins
 
 #: Rows of an image and a label that says which half of it is bright.
 PICTURES = '''
@@ -117,12 +120,15 @@ def quiet() -> Console:
     return Console(file=io.StringIO(), width=400)
 
 
-def request_for(*datasets: str, **fields: Any) -> PlotRequest:
-    """Return a request with the toys, preset smoke, in the working folder; PNG alone."""
-    return PlotRequest(datasets, **{"preset": "smoke", "plugins": (Path("plugins"),), "formats": ("png",), **fields})
+def request_for(
+    *datasets: str, methods: tuple[str, ...] = (), store: Path, formats: tuple[str, ...] = ("png",)
+) -> tuple[Scope, Place, Drawing]:
+    """Return a request with the toys, preset smoke."""
+    scope = Scope(datasets=datasets, methods=methods, preset="smoke")
+    return scope, Place(store=store, plugins=(Path("plugins"),)), Drawing(formats=formats)
 
 
-def no_training(*_: Any) -> Exhibit:
+def no_training(*_: Any) -> Snapshot:
     raise AssertionError("trained again")
 
 
@@ -181,11 +187,11 @@ def test_the_command_it_names_makes_the_missing_rows(place: Path, call: Call) ->
 def test_it_says_what_is_missing_of_a_curve_and_draws_the_rest(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(place / "rows")
     cell = make_cell(dataset="toy_numbers", method="column_median", overrides={}, parameters={}, method_version=1)
-    store.put([make_row(replace(cell, ratio=ratio, seed=seed)) for ratio in (0.2, 0.4) for seed in (0, 1, 2)])
-    store.put([make_row(replace(cell, ratio=0.6, seed=0))])
+    store.put([make_result(replace(cell, ratio=ratio, seed=seed)) for ratio in (0.2, 0.4) for seed in (0, 1, 2)])
+    store.put([make_result(replace(cell, ratio=0.6, seed=0))])
     drawn = spied(monkeypatch, "draw_ratios")
     console = quiet()
-    plot_ratios(request_for("toy_numbers", store=place / "rows"), console)
+    plot_ratios(*request_for("toy_numbers", store=place / "rows"), console)
     (curve,) = drawn[0][0].curves
     points = [(point.ratio, point.n, point.sd) for point in curve.points]
     assert points == [(0.2, 3, 0.0), (0.4, 3, 0.0), (0.6, 1, None)]
@@ -221,17 +227,17 @@ def test_bad_input_is_one_clear_line(place: Path, call: Call, words: str, messag
     assert told.count("\n") == 1 and "Traceback" not in told
 
 
-# Exhibits
+# Snapshots
 
 
-def exhibit_of(registry: Registry, method: str, dataset: str, seed: int = 1) -> tuple[Any, Exhibit]:
-    """Return a cell and its exhibit, made anew."""
-    (cell,) = cells_for(registry, (method,), dataset, seeds=(seed,))
-    return cell, make_exhibit(cell, registry, Surroundings())
+def snapshot_of(registry: Registry, method: str, dataset: str, seed: int = 1) -> tuple[Any, Snapshot]:
+    """Return a cell and its snapshot, made again."""
+    (job,) = jobs_for(registry, (method,), dataset, seeds=(seed,))
+    return job.cells[0], make_snapshot(job, Machine())
 
 
-def assert_same_exhibit(first: Exhibit, second: Exhibit, image_step: float = 1 / 255) -> None:
-    """Assert that two exhibits hold the same, images within half a step."""
+def assert_same_snapshot(first: Snapshot, second: Snapshot, image_step: float = 1 / 255) -> None:
+    """Assert that two snapshots hold the same, images within half a step."""
     assert first.schema == second.schema and first.diagnostics == second.diagnostics
     for name in ("observed", "present", "shown"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
@@ -248,67 +254,65 @@ def assert_same_exhibit(first: Exhibit, second: Exhibit, image_step: float = 1 /
 
 
 @pytest.mark.parametrize("method", ["vsae", "column_median"])
-def test_an_exhibit_has_the_numbers_of_its_row(registry: Registry, method: str) -> None:
-    cell, exhibit = exhibit_of(registry, method, "toy_mixed")
-    row = next(
-        row
-        for row in run_job(Job(tuple(cells_for(registry, (method,), seeds=(1,)))), registry, Surroundings())
-        if row["key"] == cell.key
-    )
+def test_a_snapshot_has_the_numbers_of_its_row(registry: Registry, method: str) -> None:
+    cell, snapshot = snapshot_of(registry, method, "toy_mixed")
+    (job,) = jobs_for(registry, (method,), seeds=(1,))
+    (result,) = run_job(job, Machine())
+    assert result.key == cell.key
     table = load_table(load(registry.dataset("toy_mixed"))()).table
     scores = score(
-        exhibit.truth, exhibit.imputed, exhibit.observed, exhibit.present, exhibit.schema, reference_of(table)
+        snapshot.truth, snapshot.imputed, snapshot.observed, snapshot.present, snapshot.schema, reference_of(table)
     )
-    assert scores.as_json()["metrics"] == row["metrics"]
-    stable = {name: value for name, value in row["diagnostics"].items() if not name.endswith("seconds")}
-    assert {name: exhibit.diagnostics[name] for name in stable} == stable
+    assert scores.as_json()["metrics"] == result.metrics
+    stable = {name: value for name, value in result.diagnostics.items() if not name.endswith("seconds")}
+    assert {name: snapshot.diagnostics[name] for name in stable} == stable
 
 
-def test_an_exhibit_is_made_with_as_many_threads_as_a_row(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_snapshot_is_made_with_as_many_threads_as_a_row(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     bounds: list[int] = []
-    monkeypatch.setattr("bench.run.job._use_threads", bounds.append)
-    (cell,) = cells_for(registry, ("column_median",), seeds=(0,))
-    make_exhibit(cell, registry, Surroundings(threads=3))
+    monkeypatch.setattr("bench.run.job.use_threads", bounds.append)
+    (job,) = jobs_for(registry, ("column_median",), seeds=(0,))
+    make_snapshot(job, Machine(threads=3))
     assert bounds == [3]
 
 
-def test_an_exhibit_is_read_back_as_it_was_kept(registry: Registry, tmp_path: Path) -> None:
-    cell, exhibit = exhibit_of(registry, "vsae", "toy_pictures")
-    assert len(exhibit.samples) == bench.run.snapshot.DRAWS and exhibit.generated is not None
-    shown = exhibit.shown[: bench.run.snapshot.SAMPLED_ROWS]
-    for values in exhibit.samples:
-        seen = exhibit.observed[shown]
-        scalar_seen = seen[:, exhibit.schema.scalar_indices]
-        np.testing.assert_array_equal(values.scalars[scalar_seen], exhibit.truth.scalars[shown][scalar_seen])
-        image = exhibit.schema.names.index("image")
+def test_a_snapshot_is_read_back_as_it_was_kept(registry: Registry, tmp_path: Path) -> None:
+    cell, snapshot = snapshot_of(registry, "vsae", "toy_pictures")
+    assert len(snapshot.samples) == bench.run.snapshot.DRAWS and snapshot.generated is not None
+    shown = snapshot.shown[: bench.run.snapshot.SAMPLED_ROWS]
+    for values in snapshot.samples:
+        seen = snapshot.observed[shown]
+        scalar_seen = seen[:, snapshot.schema.scalar_indices]
+        np.testing.assert_array_equal(values.scalars[scalar_seen], snapshot.truth.scalars[shown][scalar_seen])
+        image = snapshot.schema.names.index("image")
         np.testing.assert_array_equal(
-            values.blocks["image"][seen[:, image]], exhibit.truth.blocks["image"][: len(shown)][seen[:, image]]
+            values.blocks["image"][seen[:, image]], snapshot.truth.blocks["image"][: len(shown)][seen[:, image]]
         )
-    path = exhibit_path(tmp_path, cell)
-    keep_exhibit(exhibit, path)
-    found = kept_exhibit(path)
+    path = snapshot_path(tmp_path, cell)
+    write_snapshot(snapshot, path)
+    found = read_snapshot(path)
     assert found is not None
-    assert_same_exhibit(found, exhibit)
+    assert_same_snapshot(found, snapshot)
     with np.load(path, allow_pickle=False) as arrays:
         assert all(arrays[name].dtype != object for name in arrays.files)
     assert [path.name] == [other.name for other in path.parent.iterdir()]
 
 
-def test_a_broken_or_older_exhibit_is_made_anew(
+def test_a_broken_or_older_snapshot_is_made_again(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cell, exhibit = exhibit_of(registry, "column_median", "toy_mixed")
-    path = exhibit_path(tmp_path, cell)
-    assert kept_exhibit(path) is None
-    keep_exhibit(exhibit, path)
+    cell, snapshot = snapshot_of(registry, "column_median", "toy_mixed")
+    path = snapshot_path(tmp_path, cell)
+    assert read_snapshot(path) is None
+    write_snapshot(snapshot, path)
     whole = path.read_bytes()
     for broken in (b"", whole[:100], whole[: len(whole) // 2], b"PK" + whole[2:200], b"no archive"):
         path.write_bytes(broken)
-        assert kept_exhibit(path) is None
+        assert read_snapshot(path) is None
     path.write_bytes(whole)
-    assert kept_exhibit(path) is not None
+    assert read_snapshot(path) is not None
     monkeypatch.setattr("bench.run.snapshot.VERSION", 2)
-    assert kept_exhibit(path) is None
+    assert read_snapshot(path) is None
 
 
 def test_rows_to_show_hide_something_and_take_turns() -> None:
@@ -349,7 +353,7 @@ def test_every_verb_writes_three_formats_and_one_training_serves_all(
             assert path.read_bytes().startswith(HEADS[path.suffix[1:]]) and path.stat().st_size > 4000
             assert any(path.stem.endswith(f"smoke_default{ending}") for ending in endings)
         # The first verb trains, for all of them.
-        monkeypatch.setattr("bench.cli.plotter.make_exhibit", no_training)
+        monkeypatch.setattr("bench.run.snapshot.make_snapshot", no_training)
     assert call(f"plot imputations {common} --output second --formats svg")[0] == 0
     for path in (place / "second").iterdir():
         assert path.read_bytes() == (place / "first" / "imputations" / path.name).read_bytes(), path.name
@@ -359,13 +363,13 @@ def test_every_verb_writes_three_formats_and_one_training_serves_all(
 def test_training_is_drawn_from_rows_that_hold_it(place: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     grid = "--plugins plugins --datasets toy_mixed --methods vae --preset smoke --store rows"
     assert call(f"run {grid}")[0] == 0
-    rows = sorted(Store(place / "rows").rows(), key=lambda row: row["cell"]["seed"])
-    monkeypatch.setattr("bench.cli.plotter.make_exhibit", no_training)
+    rows = sorted(Store(place / "rows").rows(), key=lambda row: row.cell.seed)
+    monkeypatch.setattr("bench.run.snapshot.make_snapshot", no_training)
     real, drawn = curves.draw_training, spied(monkeypatch, "draw_training")
-    plot_training(request_for("toy_mixed", methods=("vae",), store=place / "rows"), quiet())
+    plot_training(*request_for("toy_mixed", methods=("vae",), store=place / "rows"), quiet())
     for run, row in zip(drawn[0], rows, strict=True):
-        facts = row["diagnostics"]
-        assert run.seed == row["cell"]["seed"]
+        facts = row.diagnostics
+        assert run.seed == row.cell.seed
         assert [list(point) for point in run.loss] == facts["loss_curve"]
         assert run.loss[0] == pytest.approx((1, facts["loss_first"]), abs=1e-5)
         assert run.loss[-1] == pytest.approx((facts["epochs"], facts["loss_last"]), abs=1e-5)
@@ -379,11 +383,11 @@ def test_training_is_drawn_from_rows_that_hold_it(place: Path, call: Call, monke
 def test_wide_tables_are_cut_and_say_so(place: Path) -> None:
     wide = DATA.replace('"second": 1.0 - first})', '**{f"c{k}": first + k for k in range(8)}})')
     write_plugins(place / "plugins", data=wide)
-    request = request_for("toy_numbers", methods=("mean_mode",), formats=("svg",), store=place / "rows")
-    (path,) = plot_imputations(request, quiet())
+    scope, where, drawing = request_for("toy_numbers", methods=("mean_mode",), formats=("svg",), store=place / "rows")
+    (path,) = plot_imputations(scope, where, drawing, quiet())
     text = words_of(path)
     assert "first 6 of 9 attributes" in text and " c4 " in text and " c5 " not in text
-    (path,) = plot_imputations(replace(request, attributes=("c7",)), quiet())
+    (path,) = plot_imputations(scope, where, replace(drawing, attributes=("c7",)), quiet())
     assert "attributes" not in words_of(path) and " c7 " in words_of(path)
 
 
@@ -395,6 +399,6 @@ def test_ctrl_c_says_so_and_the_next_call_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_method_that_does_not_take_the_data_is_refused(registry: Registry) -> None:
-    (cell,) = cells_for(registry, ("column_median",), "toy_pictures", seeds=(0,))
+    (job,) = jobs_for(registry, ("column_median",), "toy_pictures", seeds=(0,))
     with pytest.raises(BenchError, match="'column_median' on toy_pictures: does not take image attributes"):
-        make_exhibit(cell, registry, Surroundings())
+        make_snapshot(job, Machine())

@@ -65,7 +65,7 @@ def test_what_a_store_is_asked_for_gives_the_table_that_all_of_its_rows_give(nam
         question = asked_of_store(asking, preset)
         asked, every = list(store.rows(**question)), store.rows(question["datasets"], question["methods"])
         assert collect(asking, asked, None, preset) == collect(asking, every, None, preset)
-    assert {row["cell"]["seed"] for row in store.rows(**asked_of_store(one_seed))} <= {1}
+    assert {row.cell.seed for row in store.rows(**asked_of_store(one_seed))} <= {1}
     if name == "table06" and preset != "paper":
         assert 0 < len(asked) < len(list(store.rows())) / 2
 

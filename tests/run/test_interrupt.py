@@ -143,7 +143,7 @@ def test_sigterm_is_a_request_to_stop_too(tmp_path: Path) -> None:
 def test_ctrl_c_before_anything_runs_is_one_line(tmp_path: Path) -> None:
     # A shell starts what it runs in the background with Ctrl-C ignored, these tests among it.
     prelude = (
-        "import bench.run.plan as r, os, signal\n"
+        "import bench.experiment.expand as r, os, signal\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "r.load_spec = lambda name: os.kill(os.getpid(), signal.SIGINT)"
     )

@@ -14,14 +14,17 @@ import pytest
 import torch
 from rich.console import Console
 
-from bench.errors import Stopped
+from bench.errors import BenchError, Stopped
 from bench.experiment.cell import Job
-from bench.experiment.expand import Selection, cells_of, jobs_of
+from bench.experiment.expand import cells_of, jobs_of
 from bench.experiment.reader import parse_spec
+from bench.experiment.result import Result
+from bench.experiment.scope import Scope
 from bench.plugins.registry import Registry
 from bench.report import collect, read_published
 from bench.report.text import warning_notes
-from bench.run.job import Surroundings, as_plain_json, job_as_json, run_job, run_job_json
+from bench.run.job import as_plain_json, problem_of, run_job
+from bench.run.machine import Machine
 from bench.run.progress import RunProgress
 from bench.seeds import canonical_json
 from tests.toys import (
@@ -29,7 +32,6 @@ from tests.toys import (
     MEDIAN,
     PATIENT,
     ZEROS,
-    cells_for,
     contents_for,
     jobs_for,
     make_cell,
@@ -116,11 +118,15 @@ def registry_with(tmp_path: Path, **sources: str) -> Registry:
     return Registry.scan([write_plugins(tmp_path / "plugins", data=DATA, **sources)])
 
 
+def rows_of(job: Job, **machine: Any) -> list[dict[str, Any]]:
+    """Return the results of a job as the rows that are stored, back from JSON."""
+    return [json.loads(canonical_json(result.as_json())) for result in run_job(job, Machine(**machine))]
+
+
 def rows_from(tmp_path: Path, source: str, dataset: str = "toy_mixed") -> list[dict[str, Any]]:
     """Return the rows of the first job of the method ``mine``, as they come back from JSON."""
     registry = registry_with(tmp_path, mine=source)
-    rows = run_job(jobs_for(registry, ("mine",), dataset)[0], registry, Surroundings())
-    return [json.loads(canonical_json(row)) for row in rows]
+    return rows_of(jobs_for(registry, ("mine",), dataset)[0])
 
 
 # Failures are rows
@@ -180,7 +186,7 @@ def test_a_plugin_that_fails_on_import_is_a_failed_row(tmp_path: Path) -> None:
 def test_a_stack_must_return_one_imputation_and_one_diagnosis_a_replica(tmp_path: Path) -> None:
     registry = registry_with(tmp_path, stack=STACK_OF_TWO)
     (good,) = jobs_for(registry, ("stack",))
-    rows = run_job(good, registry, Surroundings())
+    rows = rows_of(good)
     assert [row["status"] for row in rows] == ["ok"] * 3
     assert [row["diagnostics"] for row in rows] == [{"seed": 0}, {"seed": 1}, {"seed": 2}]
     assert all(row["stack"] == [cell.key for cell in good.cells] for row in rows)
@@ -189,19 +195,18 @@ def test_a_stack_must_return_one_imputation_and_one_diagnosis_a_replica(tmp_path
     assert errors == sorted(errors)
     for name, words in (("literal", "returned 2 imputations for 3"), ("tuned", "gave 1 diagnostics for 3")):
         (bad,) = jobs_for(registry, ("stack",), parameter_set=name)
-        rows = run_job(bad, registry, Surroundings())
+        rows = rows_of(bad)
         assert [row["status"] for row in rows] == ["failed"] * 3
         assert all(words in row["reason"] for row in rows)
 
 
-def test_an_unknown_method_or_other_data_are_failed_rows_too(tmp_path: Path) -> None:
+def test_other_data_are_a_failed_row_and_an_unknown_method_makes_no_job(tmp_path: Path) -> None:
     registry = registry_with(tmp_path, median=MEDIAN)
-    cell = cells_for(registry, ("column_median",))[0]
-    (gone,) = run_job(Job((make_cell(),)), registry, Surroundings())
-    assert gone["status"] == "failed"
-    assert "unknown method 'guess'" in gone["reason"]
-    other = make_cell(**{**cell.as_json(), "content": "0123"})
-    (row,) = run_job(Job((other,)), registry, Surroundings())
+    with pytest.raises(BenchError, match="unknown method 'guess'"):
+        jobs_of([make_cell()], registry)
+    (job, *_) = jobs_for(registry, ("column_median",))
+    other = make_cell(**{**job.cells[0].as_json(), "content": "0123"})
+    (row,) = rows_of(Job((other,), job.plugins))
     assert row["status"] == "failed"
     assert "data set 'toy_mixed' has changed since this run began" in row["reason"]
 
@@ -239,7 +244,7 @@ def test_more_attributes_than_a_method_takes_are_skipped(tmp_path: Path) -> None
 
 def test_a_plugin_that_cannot_be_read_is_skipped_with_its_error(tmp_path: Path) -> None:
     registry = registry_with(tmp_path, broken="from bench.api import Method\nclass Broken(Method:\n")
-    (row,) = run_job(jobs_for(registry, ("broken",))[0], registry, Surroundings())
+    (row,) = rows_of(jobs_for(registry, ("broken",))[0])
     assert row["status"] == "skipped"
     assert "broken.py:2: SyntaxError" in row["reason"]
 
@@ -250,7 +255,7 @@ def test_a_plugin_that_cannot_be_read_is_skipped_with_its_error(tmp_path: Path) 
 def test_a_row_is_complete(tmp_path: Path) -> None:
     registry = registry_with(tmp_path, median=MEDIAN)
     job = jobs_for(registry, ("column_median",))[1]
-    (row,) = run_job(job, registry, Surroundings(threads=1))
+    (row,) = rows_of(job, threads=1)
     assert set(row) == FIELDS
     assert (row["key"], row["cell"], row["status"]) == (job.cells[0].key, job.cells[0].as_json(), "ok")
     assert row["stack"] == [row["key"]]
@@ -272,13 +277,12 @@ def test_the_score_is_that_of_the_hidden_test_entries(tmp_path: Path) -> None:
     """Against pandas alone: the median of what the mask shows of the training rows, in what it hides of the test's."""
     from bench.files.fetch import load_table
     from bench.plugins.registry import load
-    from bench.problem.build import build_problem
 
     registry = registry_with(tmp_path, median=MEDIAN)
     (job, *_) = jobs_for(registry, ("column_median",), "toy_numbers")
-    (row,) = run_job(job, registry, Surroundings())
+    (row,) = rows_of(job)
     table = load_table(load(registry.dataset("toy_numbers"))()).table
-    problem = build_problem(table, job.cells, [load(registry.mechanism("mcar"))()])
+    problem = problem_of(job, table)
     frame = pd.DataFrame(table.scalars, columns=["first", "second"])
     mask, split = problem.masks[0], problem.splits[0]
     medians = frame.where(mask).iloc[split.train].median()
@@ -311,10 +315,10 @@ def test_a_transductive_method_sees_all_rows_and_is_scored_on_test_rows_alone(tm
         extra='protocols = ("inductive", "transductive")',
     )
     registry = registry_with(tmp_path, mine=source, zeros=method_source("zeros", impute=ZEROS))
-    inductive = cells_for(registry, ("zeros",))[0]
-    transductive = make_cell(**{**inductive.as_json(), "method": "mine", "protocol": "transductive"})
-    (one,) = run_job(Job((inductive,)), registry, Surroundings())
-    (other,) = run_job(Job((transductive,)), registry, Surroundings())
+    inductive = jobs_for(registry, ("zeros",))[0]
+    transductive = make_cell(**{**inductive.cells[0].as_json(), "method": "mine", "protocol": "transductive"})
+    (one,) = rows_of(inductive)
+    (other,) = rows_of(*jobs_of([transductive], registry))
     assert other["status"] == "ok", other["reason"]
     assert other["counts"]["rows"] == 12
     assert other["metrics"] == one["metrics"]
@@ -358,15 +362,16 @@ class Grey(StackedMethod):
 
 def test_a_stack_holds_its_imputations_once_and_scores_one_replica_at_a_time(tmp_path: Path) -> None:
     registry = Registry.scan([write_plugins(tmp_path / "plugins", pictures=PICTURES)])
-    one = cells_for(registry, ("grey",), "pictures")[0].as_json()
-    surroundings = Surroundings()
+    (stack,) = jobs_for(registry, ("grey",), "pictures")
+    one = stack.cells[0].as_json()
+    machine = Machine()
 
     def peak(replicas: int) -> int:
-        job = Job(tuple(make_cell(**{**one, "seed": seed}) for seed in range(replicas)))
-        run_job(job, registry, surroundings)
+        job = Job(tuple(make_cell(**{**one, "seed": seed}) for seed in range(replicas)), stack.plugins)
+        run_job(job, machine)
         tracemalloc.start()
         try:
-            assert {row["status"] for row in run_job(job, registry, surroundings)} == {"ok"}
+            assert {result.status for result in run_job(job, machine)} == {"ok"}
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -400,7 +405,7 @@ def test_the_same_job_twice_gives_identical_numbers(tmp_path: Path) -> None:
     registry = registry_with(tmp_path, median=MEDIAN)
     for name in ("vsae", "column_median"):
         job = jobs_for(registry, (name,))[0]
-        first, second = (run_job(job, registry, Surroundings()) for _ in range(2))
+        first, second = (rows_of(job) for _ in range(2))
         assert {row["status"] for row in first} == {"ok"}, first[0]["reason"]
         assert [numbers_of(row) for row in first] == [numbers_of(row) for row in second]
 
@@ -411,7 +416,7 @@ def test_each_job_computes_with_its_own_precision_and_a_row_says_which(tmp_path:
     for precision in ("medium", "high", "highest"):
         for name in ("precise", "column_median"):
             job = jobs_for(registry, (name,), precision=precision)[0]
-            seen[name, precision] = run_job(job, registry, Surroundings())[0]
+            seen[name, precision] = rows_of(job)[0]
     for precision in ("medium", "high", "highest"):
         row = seen["precise", precision]
         assert row["status"] == "ok", row["reason"]
@@ -423,11 +428,22 @@ def test_each_job_computes_with_its_own_precision_and_a_row_says_which(tmp_path:
 
 
 def test_a_job_that_crosses_a_process_border_gives_the_same(tmp_path: Path) -> None:
-    registry = registry_with(tmp_path, median=MEDIAN)
-    job = jobs_for(registry, ("column_median",))[0]
-    task = json.loads(json.dumps(job_as_json(job, registry)))
-    there = run_job_json(task, registry.locations(), Surroundings())
-    assert [numbers_of(row) for row in there] == [numbers_of(row) for row in run_job(job, registry, Surroundings())]
+    nested = "tunable = {'depth': ('choice', 1, [2, 3])}\n    parameter_sets = {'default': {'depth': [1, (2,)]}}"
+    registry = registry_with(tmp_path, median=MEDIAN, nested=method_source("nested", impute=ZEROS, extra=nested))
+    for name in ("column_median", "nested"):
+        job = jobs_for(registry, (name,))[0]
+        there = Job.from_json(json.loads(json.dumps(job.as_json())))
+        assert there.key == job.key and [cell.key for cell in there.cells] == [cell.key for cell in job.cells]
+        assert {row["status"] for row in rows_of(there)} == {"ok"}
+        assert [numbers_of(row) for row in rows_of(there)] == [numbers_of(row) for row in rows_of(job)]
+
+
+def test_a_result_is_read_back_as_it_was(tmp_path: Path) -> None:
+    bad = method_source("bad", fit="raise ValueError('no')")
+    registry = registry_with(tmp_path, median=MEDIAN, bad=bad)
+    for name in ("column_median", "bad"):
+        for result in run_job(jobs_for(registry, (name,))[0], Machine()):
+            assert Result.from_json(json.loads(json.dumps(result.as_json()))) == result
 
 
 # Stops
@@ -443,18 +459,17 @@ def test_a_stop_is_passed_on(tmp_path: Path) -> None:
             raise Stopped("time is up")
 
     with pytest.raises(Stopped, match="time is up"):
-        run_job(jobs_for(registry, ("patient",))[0], registry, Surroundings(stop=stop))
+        rows_of(jobs_for(registry, ("patient",))[0], stop=stop)
 
 
 def test_a_plugin_edited_during_the_run_stops_it_and_leaves_no_row(tmp_path: Path) -> None:
     registry = registry_with(tmp_path, median=MEDIAN)
     job = jobs_for(registry, ("column_median",))[0]
-    task = job_as_json(job, registry)
+    there = Job.from_json(json.loads(json.dumps(job.as_json())))
     write_plugins(tmp_path / "plugins", median=MEDIAN.replace("median()", "mean()"))
-    with pytest.raises(Stopped, match=r"median\.py has changed since this run began"):
-        run_job(job, registry, Surroundings())
-    with pytest.raises(Stopped, match=r"'column_median' in .*median\.py is not the source this run began with"):
-        run_job_json(task, registry.locations(), Surroundings())
+    for each in (job, there):
+        with pytest.raises(Stopped, match=r"median\.py has changed since this run began"):
+            run_job(each, Machine())
 
 
 def test_a_failure_on_a_subset_says_that_it_was_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -464,7 +479,7 @@ def test_a_failure_on_a_subset_says_that_it_was_one(tmp_path: Path, monkeypatch:
     job = jobs_for(registry, ("mine",))[0]
     known = fetch.Content(job.cells[0].content, "subset", "wheel some==1")
     monkeypatch.setattr(fetch, "content_of", lambda dataset, include_target: known)
-    (row,) = run_job(job, registry, Surroundings())
+    (row,) = rows_of(job)
     assert (row["status"], row["variant"], row["source"]) == ("failed", "subset", "wheel some==1")
 
 
@@ -477,7 +492,7 @@ def test_real_data_give_a_complete_row(mirror: Path, tmp_path: Path) -> None:
     cell = make_cell(
         dataset="heart", content=content, method="mean_mode", method_version=1, overrides={}, parameters={}, seed=1
     )
-    (row,) = run_job(Job((cell,)), registry, Surroundings())
+    (row,) = rows_of(*jobs_of([cell], registry))
     assert row["status"] == "ok", row["reason"]
     assert row["counts"]["rows"] == 54
     assert row["metrics"]["all"]["nrmse_std"] == pytest.approx(1.0, abs=0.15)
@@ -501,12 +516,13 @@ class Blank(Mechanism):
     registry = registry_with(tmp_path, blank=mechanism)
     text = table_text(("mean_mode",), ("toy_mixed",)).replace('"mcar"', '"blank"').replace("0.5", "0.25")
     spec = parse_spec(text, "toy.toml")
-    cells = cells_of(spec.cells(), spec, Selection(preset="smoke"), registry, contents_for(registry, "toy_mixed"))
-    rows = run_job(jobs_of(cells, registry)[0], registry, Surroundings())
-    assert [row["status"] for row in rows] == ["ok"], rows[0]["reason"]
-    assert rows[0]["warnings"] == ["never observed in training, so filled with 0 or the first level: first"]
+    cells = cells_of(spec.cells(), spec, Scope(preset="smoke"), registry, contents_for(registry, "toy_mixed"))
+    (job, *_) = jobs_of(cells, registry)
+    results = run_job(job, Machine())
+    assert [result.status for result in results] == ["ok"], results[0].reason
+    assert results[0].warnings == ("never observed in training, so filled with 0 or the first level: first",)
     console = Console(record=True, width=200)
-    RunProgress(jobs_of(cells, registry), {}, console).finished(jobs_of(cells, registry)[0], rows)
+    RunProgress([job], {}, console).finished(job, results)
     assert "warning: mean_mode on toy_mixed" in console.export_text()
-    report = collect(spec, rows, read_published(), "smoke")
+    report = collect(spec, results, read_published(), "smoke")
     assert "toy_mixed: never observed in training, so filled with 0 or the first level: first." in warning_notes(report)

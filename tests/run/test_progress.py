@@ -10,10 +10,11 @@ import pytest
 from rich.console import Console
 
 from bench.experiment.cell import Job
+from bench.experiment.result import Result, Status
 from bench.run.progress import LINE_SECONDS, RunProgress, cost_of, duration_text, recorded_costs
-from tests.toys import make_cell, make_row
+from tests.toys import make_cell, make_job, make_result
 
-JOBS = [Job((make_cell(dataset=name), make_cell(dataset=name, seed=1))) for name in ("rain", "snow", "hail")]
+JOBS = [make_job(make_cell(dataset=name), make_cell(dataset=name, seed=1)) for name in ("rain", "snow", "hail")]
 
 
 @pytest.fixture
@@ -43,8 +44,8 @@ def terminal(width: int = 100) -> Console:
     return Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
 
 
-def rows_of(job: Job, status: str = "ok", **more: Any) -> list[dict[str, Any]]:
-    return [make_row(cell, status, **more) for cell in job.cells]
+def rows_of(job: Job, status: Status = "ok", **more: Any) -> list[Result]:
+    return [make_result(cell, status, **more) for cell in job.cells]
 
 
 def test_a_line_for_the_whole_and_one_for_each_running_job(clock: list[float]) -> None:
@@ -90,7 +91,7 @@ def test_the_time_left_is_in_proportion_to_what_is_done(clock: list[float]) -> N
 
 
 def test_recorded_costs_weigh_the_jobs(clock: list[float]) -> None:
-    costs = recorded_costs([make_row(make_cell(dataset="hail"), seconds=8.0), make_row(make_cell(), "failed")])
+    costs = recorded_costs([make_result(make_cell(dataset="hail"), seconds=8.0), make_result(make_cell(), "failed")])
     assert costs == {("hail", "guess", "smoke"): 8.0}
     assert [cost_of(job, {}) for job in JOBS] == [30.0, 30.0, 30.0]
     # What is not on record takes as long as its method took elsewhere under the same preset, at most.
@@ -138,7 +139,7 @@ def test_a_failure_is_told_with_its_reason_whatever_is_in_it(clock: list[float])
     progress.finished(JOBS[0], rows_of(JOBS[0], "failed", reason=reason))
     (line,) = lines_of(console)
     assert f": failed, {reason} in " in line
-    progress.said("a line [of] a job")
+    progress.on_line("a line [of] a job")
     assert lines_of(console)[-1] == "a line [of] a job"
 
 

@@ -12,9 +12,10 @@ import pytest
 
 from bench.errors import BenchError
 from bench.experiment.cell import Cell
+from bench.experiment.result import Result, Status
 from bench.run.store import Store
 from bench.seeds import canonical_json
-from tests.toys import make_cell, make_row
+from tests.toys import make_cell, make_result
 
 
 def only_file(folder: Path) -> Path:
@@ -22,8 +23,8 @@ def only_file(folder: Path) -> Path:
     return path
 
 
-def rows_of(folder: Path) -> dict[str, dict[str, Any]]:
-    return {row["key"]: row for row in Store(folder).rows()}
+def results_of(folder: Path) -> dict[str, Result]:
+    return {result.key: result for result in Store(folder).rows()}
 
 
 def test_nothing_is_written_before_the_first_row(tmp_path: Path) -> None:
@@ -35,48 +36,75 @@ def test_nothing_is_written_before_the_first_row(tmp_path: Path) -> None:
 
 
 def test_rows_come_back_as_they_were_put(tmp_path: Path) -> None:
-    rows = [make_row(make_cell(seed=seed), note="\u00e4\u2028\n\"'\\") for seed in range(3)]
+    rows = [make_result(make_cell(seed=seed), source="\u00e4\u2028\n\"'\\") for seed in range(3)]
     Store(tmp_path).put(rows[:2])
     Store(tmp_path).put(rows[2:])
     assert list(Store(tmp_path).rows()) == rows
     assert only_file(tmp_path).read_bytes().count(b"\n") == 3
 
 
+def test_a_row_that_an_earlier_version_stored_is_read_without_conversion(tmp_path: Path) -> None:
+    """A shipped row from before rows had warnings."""
+    line = (Path(__file__).parent / "stored_row.jsonl").read_text(encoding="utf-8")
+    stored = json.loads(line)
+    path = tmp_path / stored["cell"]["dataset"] / "mean_mode.jsonl"
+    path.parent.mkdir()
+    path.write_text(line, encoding="utf-8")
+    (result,) = Store(tmp_path).rows(keys=[stored["key"]])
+    assert result.key == result.cell.key == stored["key"]
+    assert "warnings" not in stored and result.warnings == ()
+    assert result.as_json() == {**stored, "warnings": []}
+    assert Store(tmp_path).missing([result.cell]) == set()
+    # What is written again has the very bytes of the row, but for the new field.
+    Store(tmp_path / "again").put([result])
+    assert only_file(tmp_path / "again").read_text(encoding="utf-8").replace(',"warnings":[]', "") == line
+
+
+def test_a_row_that_is_no_result_is_one_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "rain" / "guess.jsonl"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"key": "k", "cell": {"dataset": "rain"}, "status": "ok"}) + "\n", encoding="utf-8")
+    with pytest.raises(BenchError, match="a stored row cannot be read"):
+        list(Store(tmp_path).rows())
+
+
 def test_putting_appends_and_never_rewrites(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.put([make_row(make_cell())])
+    store.put([make_result(make_cell())])
     before = only_file(tmp_path).read_bytes()
-    store.put([make_row(make_cell(seed=1)), make_row(make_cell())])
+    store.put([make_result(make_cell(seed=1)), make_result(make_cell())])
     assert only_file(tmp_path).read_bytes().startswith(before)
 
 
 def test_the_last_row_of_a_key_counts(tmp_path: Path) -> None:
     store, cell = Store(tmp_path), make_cell()
-    store.put([make_row(cell, "failed"), make_row(make_cell(seed=1))])
-    store.put([make_row(cell, "ok", seconds=2.0)])
-    assert len(rows_of(tmp_path)) == 2
-    assert (rows_of(tmp_path)[cell.key]["status"], rows_of(tmp_path)[cell.key]["seconds"]) == ("ok", 2.0)
+    store.put([make_result(cell, "failed"), make_result(make_cell(seed=1))])
+    store.put([make_result(cell, "ok", seconds=2.0)])
+    assert len(results_of(tmp_path)) == 2
+    assert (results_of(tmp_path)[cell.key].status, results_of(tmp_path)[cell.key].seconds) == ("ok", 2.0)
 
 
 @pytest.mark.parametrize("kept", [1, 40, -1])
 def test_a_torn_last_line_is_ignored_and_does_no_harm(tmp_path: Path, kept: int) -> None:
     store = Store(tmp_path)
-    store.put([make_row(make_cell())])
+    store.put([make_result(make_cell())])
     whole = only_file(tmp_path).read_bytes()
-    torn = json.dumps(make_row(make_cell(seed=1), note="\u00e4" * 30), ensure_ascii=False).encode()[:kept]
+    torn = json.dumps(make_result(make_cell(seed=1), source="\u00e4" * 30).as_json(), ensure_ascii=False).encode()[
+        :kept
+    ]
     only_file(tmp_path).write_bytes(whole + torn)
-    assert set(rows_of(tmp_path)) == {make_cell().key}
+    assert set(results_of(tmp_path)) == {make_cell().key}
     assert make_cell(seed=1).key in store.missing([make_cell(seed=1)])
-    store.put([make_row(make_cell(seed=2))])
-    assert set(rows_of(tmp_path)) == {make_cell().key, make_cell(seed=2).key}
+    store.put([make_result(make_cell(seed=2))])
+    assert set(results_of(tmp_path)) == {make_cell().key, make_cell(seed=2).key}
     assert only_file(tmp_path).read_bytes().endswith(b"}\n")
 
 
 def test_a_line_torn_within_a_letter_is_ignored_too(tmp_path: Path) -> None:
-    Store(tmp_path).put([make_row(make_cell())])
+    Store(tmp_path).put([make_result(make_cell())])
     with only_file(tmp_path).open("ab") as stream:
         stream.write('{"key": "\u00e4'.encode()[:-1])
-    assert set(rows_of(tmp_path)) == {make_cell().key}
+    assert set(results_of(tmp_path)) == {make_cell().key}
 
 
 def test_names_do_not_collide_and_stay_inside(tmp_path: Path) -> None:
@@ -84,13 +112,13 @@ def test_names_do_not_collide_and_stay_inside(tmp_path: Path) -> None:
     cells = [make_cell(dataset=dataset, method=method) for dataset in names for method in names]
     folder = tmp_path / "store"
     for cell in cells:
-        Store(folder).put([make_row(cell)])
+        Store(folder).put([make_result(cell)])
     assert len(list(folder.glob("*/*.jsonl"))) == len(cells)
     assert [path for path in tmp_path.iterdir()] == [folder]
-    assert set(rows_of(folder)) == {cell.key for cell in cells}
+    assert set(results_of(folder)) == {cell.key for cell in cells}
     for dataset in names:
         found = list(Store(folder).rows([dataset], ["a[1]", "a/b"]))
-        assert {(row["cell"]["dataset"], row["cell"]["method"]) for row in found} == {
+        assert {(result.cell.dataset, result.cell.method) for result in found} == {
             (dataset, "a[1]"),
             (dataset, "a/b"),
         }
@@ -101,8 +129,9 @@ def test_what_is_missing(tmp_path: Path) -> None:
     by_status: dict[str, Cell] = {
         status: make_cell(seed=seed) for seed, status in enumerate(("ok", "failed", "skipped", "never run"))
     }
-    store.put([make_row(cell, status) for status, cell in by_status.items() if status != "never run"])
-    store.put([make_row(make_cell(dataset="other"))])
+    statuses: tuple[Status, ...] = ("ok", "failed", "skipped")
+    store.put([make_result(by_status[status], status) for status in statuses])
+    store.put([make_result(make_cell(dataset="other"))])
 
     def missing(**options: bool) -> set[str]:
         keys = store.missing(by_status.values(), **options)
@@ -110,7 +139,7 @@ def test_what_is_missing(tmp_path: Path) -> None:
 
     assert missing() == {"skipped", "never run"}
     assert missing(retry_failed=True) == {"failed", "skipped", "never run"}
-    store.put([make_row(by_status["failed"], "ok"), make_row(by_status["ok"], "failed")])
+    store.put([make_result(by_status["failed"], "ok"), make_result(by_status["ok"], "failed")])
     assert missing() == {"skipped", "never run"}
     assert missing(retry_failed=True) == {"ok", "skipped", "never run"}
 
@@ -134,19 +163,19 @@ def test_what_is_asked_of_a_store_is_what_a_reader_of_all_its_rows_would_choose(
     cells = [make_cell(seed=seed, mechanism=name) for seed in range(4) for name in ("mcar", "m\u00e4r", 'a"b')]
     path = tmp_path / "rain" / "guess.jsonl"
     path.parent.mkdir()
-    rows = [make_row(cell, "failed") for cell in cells] + [make_row(cell) for cell in cells[:3]]
-    lines = [FORMS[form](row).encode() for row in rows]
+    results = [make_result(cell, "failed") for cell in cells] + [make_result(cell) for cell in cells[:3]]
+    lines = [FORMS[form](result.as_json()).encode() for result in results]
     torn = [line[: len(line) * part // 7] for part, line in enumerate(lines[:7])]
     path.write_bytes(b"\n".join([*lines, b"", b"null", b'{"key":1}', *torn]))
     everything = list(Store(tmp_path).rows())
-    assert [row["key"] for row in everything] == [cell.key for cell in cells]
-    assert [row["status"] for row in everything] == ["ok"] * 3 + ["failed"] * 9
+    assert [result.key for result in everything] == [cell.key for cell in cells]
+    assert [result.status for result in everything] == ["ok"] * 3 + ["failed"] * 9
 
     def asked(**question: Any) -> list[str]:
-        return [row["key"] for row in Store(tmp_path).rows(**question)]
+        return [result.key for result in Store(tmp_path).rows(**question)]
 
     for keys in ([], [cells[5].key], [cell.key for cell in cells[::2]], ["nobody"]):
-        assert asked(keys=keys) == [row["key"] for row in everything if row["key"] in keys]
+        assert asked(keys=keys) == [result.key for result in everything if result.key in keys]
     questions: list[dict[str, set[Any]]] = [
         {"seed": {1}},
         {"seed": {0, 3}, "mechanism": {"m\u00e4r", 'a"b'}},
@@ -159,7 +188,7 @@ def test_what_is_asked_of_a_store_is_what_a_reader_of_all_its_rows_would_choose(
         {},
     ]
     for chosen in questions:
-        kept = [row["key"] for row in everything if all(row["cell"][name] in values for name, values in chosen.items())]
+        kept = [r.key for r in everything if all(getattr(r.cell, name) in values for name, values in chosen.items())]
         assert asked(cell=chosen) == kept, chosen
         assert asked(cell=chosen, keys=kept[:1]) == kept[:1]
     assert Store(tmp_path).missing(cells) == set()
@@ -168,17 +197,17 @@ def test_what_is_asked_of_a_store_is_what_a_reader_of_all_its_rows_would_choose(
 
 def test_a_row_that_a_kill_cut_short_hides_none_that_was_whole(tmp_path: Path) -> None:
     store, cell = Store(tmp_path), make_cell()
-    store.put([make_row(cell)])
-    line = canonical_json(make_row(cell, "failed")).encode()
+    store.put([make_result(cell)])
+    line = canonical_json(make_result(cell, "failed").as_json()).encode()
     with only_file(tmp_path).open("ab") as stream:
         stream.write(line[:-1])
-    assert [row["status"] for row in store.rows(keys=[cell.key])] == ["ok"]
-    assert [row["status"] for row in store.newest(["rain"], ["guess"], "smoke")] == ["ok"]
+    assert [result.status for result in store.rows(keys=[cell.key])] == ["ok"]
+    assert [result.status for result in store.newest(["rain"], ["guess"], "smoke")] == ["ok"]
 
 
 def test_only_rows_that_are_asked_for_are_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
-    store.put([make_row(make_cell(seed=seed)) for seed in range(50)])
+    store.put([make_result(make_cell(seed=seed)) for seed in range(50)])
     parsed: list[str] = []
     read = json.loads
 
@@ -190,24 +219,26 @@ def test_only_rows_that_are_asked_for_are_parsed(tmp_path: Path, monkeypatch: py
     assert len(list(store.rows(keys=[make_cell(seed=7).key]))) == 1
     assert len(list(store.rows(cell={"seed": {3, 4}, "mechanism": {"mcar"}}))) == 2
     assert store.missing([make_cell(seed=49), make_cell(seed=50)]) == {make_cell(seed=50).key}
-    assert next(store.newest(["rain"], ["guess"], "smoke"))["cell"]["seed"] == 49
+    assert next(store.newest(["rain"], ["guess"], "smoke")).cell.seed == 49
     assert len(parsed) == 1 + 2 + 1 + 1
 
 
 def test_the_newest_row_is_the_last_that_ran_well_under_the_preset(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.put([make_row(make_cell(seed=seed), seconds=float(seed)) for seed in range(3)])
-    store.put([make_row(make_cell(), seconds=9.0), make_row(make_cell(seed=5), "failed")])
-    store.put([make_row(make_cell(preset="quick"), seconds=7.0), make_row(make_cell(dataset="snow"), seconds=8.0)])
+    store.put([make_result(make_cell(seed=seed), seconds=float(seed)) for seed in range(3)])
+    store.put([make_result(make_cell(), seconds=9.0), make_result(make_cell(seed=5), "failed")])
+    store.put(
+        [make_result(make_cell(preset="quick"), seconds=7.0), make_result(make_cell(dataset="snow"), seconds=8.0)]
+    )
     found = store.newest(["rain", "snow", "hail"], ["guess"], "smoke")
-    assert {row["cell"]["dataset"]: row["seconds"] for row in found} == {"rain": 9.0, "snow": 8.0}
-    assert [row["seconds"] for row in store.newest(["rain"], ["guess"], "quick")] == [7.0]
+    assert {result.cell.dataset: result.seconds for result in found} == {"rain": 9.0, "snow": 8.0}
+    assert [result.seconds for result in store.newest(["rain"], ["guess"], "quick")] == [7.0]
     assert list(store.newest(["rain"], ["other"], "quick")) == []
 
 
 def test_a_changed_cell_is_missing(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.put([make_row(make_cell())])
+    store.put([make_result(make_cell())])
     assert store.missing([make_cell()]) == set()
     assert store.missing([make_cell(method_version=3)]) == {make_cell(method_version=3).key}
 
@@ -215,7 +246,7 @@ def test_a_changed_cell_is_missing(tmp_path: Path) -> None:
 def test_the_frame_has_a_column_for_each_field_and_metric(tmp_path: Path) -> None:
     store = Store(tmp_path)
     metrics = {"all": {"nrmse_std": 0.25, "pfc": 0.5}, "nothing_observed": {"pfc": 1.0}}
-    store.put([make_row(make_cell(), metrics=metrics), make_row(make_cell(seed=1), "failed", metrics={})])
+    store.put([make_result(make_cell(), metrics=metrics), make_result(make_cell(seed=1), "failed", metrics={})])
     frame = store.frame().set_index("seed")
     assert list(frame["status"]) == ["ok", "failed"]
     assert frame.loc[0, "all.nrmse_std"] == 0.25
@@ -227,8 +258,8 @@ def test_the_frame_has_a_column_for_each_field_and_metric(tmp_path: Path) -> Non
 
 def test_nan_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
-        Store(tmp_path).put([make_row(make_cell(seed=1)), make_row(make_cell(), seconds=float("nan"))])
-    assert rows_of(tmp_path) == {}
+        Store(tmp_path).put([make_result(make_cell(seed=1)), make_result(make_cell(), seconds=float("nan"))])
+    assert results_of(tmp_path) == {}
 
 
 @pytest.mark.parametrize("place", ["file", "file/store"])
@@ -244,7 +275,7 @@ def test_a_disk_that_does_not_take_rows_is_one_clear_error(tmp_path: Path) -> No
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "rain").write_text("in the way")
     with pytest.raises(BenchError, match=r"rows cannot be written to .*guess\.jsonl: "):
-        store.put([make_row(make_cell())])
+        store.put([make_result(make_cell())])
 
 
 def test_two_thousand_rows_are_put_quickly_and_each_as_fast_as_the_first(
@@ -253,7 +284,7 @@ def test_two_thousand_rows_are_put_quickly_and_each_as_fast_as_the_first(
     # What the disk takes to flush is its own matter.
     monkeypatch.setattr("os.fsync", lambda number: None)
     store = Store(tmp_path)
-    rows = [make_row(make_cell(seed=seed)) for seed in range(2000)]
+    rows = [make_result(make_cell(seed=seed)) for seed in range(2000)]
     began, taken = time.process_time(), []
     for start in range(0, 2000, 500):
         at = time.process_time()
@@ -270,5 +301,5 @@ def test_two_thousand_rows_are_put_quickly_and_each_as_fast_as_the_first(
 def test_rows_are_flushed_to_the_disk_before_put_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     monkeypatch.setattr("os.fsync", lambda number: sizes.append(only_file(tmp_path).stat().st_size))
-    Store(tmp_path).put([make_row(make_cell()), make_row(make_cell(seed=1))])
+    Store(tmp_path).put([make_result(make_cell()), make_result(make_cell(seed=1))])
     assert sizes == [only_file(tmp_path).stat().st_size]

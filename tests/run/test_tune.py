@@ -16,24 +16,29 @@ from rich.console import Console
 
 from bench.api import Context, Incomplete, Table, Values
 from bench.errors import BenchError
-from bench.experiment.expand import Selection, cells_of, chosen_entries, jobs_of
+from bench.experiment.expand import cells_of, chosen_entries, jobs_of
 from bench.experiment.presets import budget_for
 from bench.experiment.reader import parse_spec
+from bench.experiment.scope import Scope
 from bench.experiment.tuned import Tuned, TunedParameters, best_trial, tuned_folder
 from bench.neural.training import replica_rates, stacked_adam, step_at_own_rates
 from bench.plugins.contracts import Budget
 from bench.plugins.registry import Registry, load
 from bench.problem.build import hold_out
-from bench.run.job import Surroundings, run_job
+from bench.run.job import run_job
+from bench.run.machine import Machine
+from bench.run.progress import TrialProgress
+from bench.run.request import Place
 from bench.run.tune import (
     TRIALS,
-    TrialProgress,
-    TuneRequest,
+    Tunable,
     draw_trials,
     trial_budget,
     tunable_method,
+    tunables,
     tune,
-    tune_request,
+    tune_scope,
+    tuning_problem,
     validation_error,
 )
 from tests.neural_views import BASELINES, dependent_table, split_views
@@ -81,9 +86,9 @@ def toy_table(registry: Registry) -> Table:
     return load_table(load(registry.dataset("numbers"))(), include_target=False).table
 
 
-def tuned_on_toy(registry: Registry, seeds: tuple[int, ...] = (0, 1)) -> Tuned:
-    method, dataset = registry.method("constant"), registry.dataset("numbers")
-    return tune(method, dataset, toy_table(registry), registry, Surroundings(), "smoke", seeds)
+def toy(registry: Registry) -> Tunable:
+    (tunable,) = tunables(Scope(methods=("constant",), datasets=("numbers",)), registry)
+    return tunable
 
 
 # Trials
@@ -117,16 +122,13 @@ def test_the_choice_is_the_trial_with_the_lowest_error_and_the_first_of_equals()
 
 
 def test_a_method_is_tuned_by_its_held_out_validation_error_alone(registry: Registry) -> None:
-    record = tuned_on_toy(registry)
     table = toy_table(registry)
+    record = tune(toy(registry), table, Machine(), "smoke", (0, 1))
     for seed in (0, 1):
         trials = record.trials[str(seed)]
         assert len(trials) == TRIALS
         # By hand: each column's root mean square error on the held-out entries over that of its training mean.
-        from bench.run.tune import _problem
-
-        method = registry.method("constant")
-        problem = _problem(method, "numbers", table, registry, budget_for("smoke", ("numeric",)), [seed])
+        problem = tuning_problem(toy(registry), table, None, [seed])
         held_out = problem.validation.held_out
         assert held_out is not None
         train, rows = problem.train, problem.splits[0].validation
@@ -144,28 +146,19 @@ def test_a_method_is_tuned_by_its_held_out_validation_error_alone(registry: Regi
 
 
 def test_the_truth_of_hidden_entries_does_not_reach_the_choice(registry: Registry, tmp_path: Path) -> None:
-    from bench.run.tune import _problem
-
-    table, method = toy_table(registry), registry.method("constant")
-    problem = _problem(method, "numbers", table, registry, budget_for("smoke", ("numeric",)), [0])
+    table = toy_table(registry)
+    problem = tuning_problem(toy(registry), table, None, [0])
     changed = table.scalars.copy()
     changed[~problem.masks[0]] += 1000.0
     test = problem.splits[0].test
     changed[test] -= 77.0
     other = replace(table, scalars=changed)
-    surroundings = Surroundings()
-    before, after = (
-        tune(method, registry.dataset("numbers"), t, registry, surroundings, "smoke", [0]).trials["0"]
-        for t in (table, other)
-    )
+    before, after = (tune(toy(registry), t, Machine(), "smoke", [0]).trials["0"] for t in (table, other))
     assert before == after
 
 
 def test_imputing_with_the_floor_scores_one(registry: Registry) -> None:
-    from bench.run.tune import _problem
-
-    method = registry.method("constant")
-    problem = _problem(method, "numbers", toy_table(registry), registry, budget_for("smoke", ("numeric",)), [0])
+    problem = tuning_problem(toy(registry), toy_table(registry), None, [0])
     means = np.nanmean(problem.train.values().scalars, axis=0)
     scalars = problem.validation.values().scalars
     error = validation_error(Values(np.where(np.isnan(scalars), means, scalars), {}), problem)
@@ -261,13 +254,13 @@ class Shaky(NeuralStackedMethod):
 '''
     registry = Registry.scan([write_plugins(tmp_path / "plugins", data=NUMBERS, shaky=source)])
     spec = parse_spec(table_text(("shaky",), ("numbers",), "seeds = [0, 1, 2]\n"), "toy.toml")
-    selection = Selection(preset="smoke")
-    entries = chosen_entries(spec, selection)
-    cells = cells_of(entries, spec, selection, registry, contents_for(registry, "numbers"))
-    rows = run_job(jobs_of(cells, registry)[0], registry, Surroundings())
-    assert [row["status"] for row in rows] == ["ok", "failed", "ok"], [row["reason"] for row in rows]
-    assert rows[1]["reason"] == "training of 'shaky' diverged: no finite validation error"
-    assert rows[1]["metrics"] == {} and rows[0]["metrics"]
+    scope = Scope(preset="smoke")
+    entries = chosen_entries(spec, scope)
+    cells = cells_of(entries, spec, scope, registry, contents_for(registry, "numbers"))
+    results = run_job(jobs_of(cells, registry)[0], Machine())
+    assert [result.status for result in results] == ["ok", "failed", "ok"], [result.reason for result in results]
+    assert results[1].reason == "training of 'shaky' diverged: no finite validation error"
+    assert results[1].metrics == {} and results[0].metrics
 
 
 # Records
@@ -353,7 +346,7 @@ def test_tune_then_run_uses_each_seeds_own_choice(tmp_path: Path) -> None:
     floor = [row for row in stored_rows(store).values() if row["cell"]["method"] == "mean_mode"]
     assert {row["cell"]["parameter_set"] for row in floor} == {"default"}
     again = run_command(*verb, folder=tmp_path)
-    assert again.returncode == 0 and "--again tunes it anew" in again.stdout
+    assert again.returncode == 0 and "--again tunes it again" in again.stdout
 
 
 def test_bad_requests_are_one_line_each(tmp_path: Path) -> None:
@@ -364,23 +357,23 @@ def test_bad_requests_are_one_line_each(tmp_path: Path) -> None:
         ("gaussian_em", "mushroom", "does not take categorical"),
     ):
         with pytest.raises(BenchError, match=words):
-            tune_request(TuneRequest((method,), (dataset,), store=tmp_path), console)
-    for changes, words in (
-        ({"seeds": (0, -1)}, "-1 is negative"),
-        ({"seeds": ()}, "at least one method"),
-        ({"methods": ()}, "at least one method"),
-        ({"device": "tpu"}, "unknown device 'tpu'"),
+            tune_scope(Scope(methods=(method,), datasets=(dataset,), seeds=(0,)), Place(store=tmp_path), console)
+    scope, place = Scope(methods=("vsae",), datasets=("yeast",), seeds=(0,)), Place(store=tmp_path / "store")
+    for asked, where, words in (
+        (replace(scope, seeds=(0, -1)), place, "-1 is negative"),
+        (replace(scope, seeds=()), place, "at least one method"),
+        (replace(scope, methods=()), place, "at least one method"),
+        (scope, replace(place, device="tpu"), "unknown device 'tpu'"),
     ):
-        request = replace(TuneRequest(("vsae",), ("yeast",), store=tmp_path / "store"), **changes)
         with pytest.raises(BenchError, match=words):
-            tune_request(request, console)
+            tune_scope(asked, where, console)
     assert not (tmp_path / "store").exists()
     assert not list(tmp_path.glob("tuned/**/*.json"))
 
 
 def test_off_a_terminal_trials_say_now_and_then_how_far_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("bench.run.tune.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("bench.run.progress.time.monotonic", lambda: now[0])
     console = Console(file=io.StringIO(), width=120)
     with TrialProgress("guess on rain", console) as progress:
         for done in (5, 6, 7, 8):

@@ -12,8 +12,9 @@ import pytest
 
 from bench.errors import Stopped
 from bench.plugins.registry import Registry
+from bench.run.machine import Machine
 from bench.run.store import Store
-from bench.run.workers import Plan, StopRule, execute
+from bench.run.workers import StopRule, run_jobs
 from tests.toys import (
     DATA,
     MECHANISM,
@@ -68,8 +69,8 @@ def test_two_workers_give_the_very_rows_of_one_process(tmp_path: Path) -> None:
     found, watchers = [], []
     for workers in (1, 2):
         store, watcher = Store(tmp_path / f"store{workers}"), Watcher()
-        plan = Plan(workers, checkpoints=store.folder / "checkpoints")
-        assert execute(jobs, registry, plan, watcher, store.put) is None
+        machine = Machine(workers=workers, checkpoints=store.folder / "checkpoints")
+        assert run_jobs(jobs, machine, watcher, store.put) is None
         found.append(numbers_in(store.folder))
         watchers.append(watcher)
         assert list((store.folder / "checkpoints").glob("*")) == []
@@ -112,7 +113,7 @@ def test_a_worker_that_dies_costs_its_own_job_only(tmp_path: Path) -> None:
     registry = Registry.scan([folder_with(tmp_path, dying=dying, killed=killed, median=MEDIAN)])
     jobs = jobs_for(registry, ("dying", "killed", "column_median"))
     store, watcher = Store(tmp_path / "store"), Watcher()
-    assert execute(jobs, registry, Plan(2), watcher, store.put) is None
+    assert run_jobs(jobs, Machine(workers=2), watcher, store.put) is None
     by_cell = {(row["cell"]["method"], row["cell"]["seed"]): row for row in stored_rows(store.folder).values()}
     assert len(by_cell) == 9
     failed = {name: row["reason"] for name, row in by_cell.items() if row["status"] != "ok"}
@@ -129,10 +130,10 @@ def test_what_a_plugin_prints_in_a_worker_reaches_the_display_as_lines(tmp_path:
     )
     registry = Registry.scan([folder_with(tmp_path, loud=loud)])
     watcher = Watcher()
-    assert execute(jobs_for(registry, ("loud",)), registry, Plan(2), watcher, lambda rows: None) is None
-    said = [line for line in watcher.lines if "loud" not in line]
+    assert run_jobs(jobs_for(registry, ("loud",)), Machine(workers=2), watcher, lambda results: None) is None
+    lines = [line for line in watcher.lines if "loud" not in line]
     # Two workers print at the same time: the order between them is open.
-    assert sorted(said) == sorted(["one two", "20 %"] * 3)
+    assert sorted(lines) == sorted(["one two", "20 %"] * 3)
 
 
 def test_a_plugin_edited_during_the_run_ends_it_without_failed_rows(tmp_path: Path) -> None:
@@ -142,7 +143,7 @@ def test_a_plugin_edited_during_the_run_ends_it_without_failed_rows(tmp_path: Pa
     write_plugins(folder, median=MEDIAN + "\n# changed\n")
     for workers in (1, 2):
         store = Store(tmp_path / f"store{workers}")
-        reason = execute(jobs, registry, Plan(workers), Watcher(), store.put)
+        reason = run_jobs(jobs, Machine(workers=workers), Watcher(), store.put)
         assert reason is not None
         assert "median.py" in reason
         assert stored_rows(store.folder) == {}
@@ -224,12 +225,12 @@ def test_a_time_budget_stops_at_an_epoch_and_goes_on_next_time(tmp_path: Path) -
     registry = Registry.scan([folder])
     jobs = jobs_for(registry, ("patient",))
     whole, pieces = Store(tmp_path / "whole"), Store(tmp_path / "pieces")
-    assert execute(jobs, registry, Plan(checkpoints=whole.folder / "checkpoints"), Watcher(), whole.put) is None
+    assert run_jobs(jobs, Machine(checkpoints=whole.folder / "checkpoints"), Watcher(), whole.put) is None
     runs = 0
     while True:
         limit = time.time() + 3.0
-        plan = Plan(checkpoints=pieces.folder / "checkpoints", deadline=limit)
-        reason = execute(jobs, registry, plan, Watcher(), pieces.put)
+        machine = Machine(checkpoints=pieces.folder / "checkpoints", deadline=limit)
+        reason = run_jobs(jobs, machine, Watcher(), pieces.put)
         assert time.time() < limit
         runs += 1
         assert runs < 30
@@ -248,7 +249,7 @@ def test_a_time_budget_holds_in_workers_too_even_where_a_job_cannot_stop(tmp_pat
     jobs = jobs_for(registry, ("stubborn",))
     store = Store(tmp_path / "store")
     began = time.time()
-    reason = execute(jobs, registry, Plan(2, deadline=began + 6.0), Watcher(), store.put)
+    reason = run_jobs(jobs, Machine(workers=2, deadline=began + 6.0), Watcher(), store.put)
     assert time.time() < began + 6.0
     assert reason is not None
     assert reason.startswith("the time budget is used up")

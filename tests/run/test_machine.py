@@ -14,7 +14,7 @@ from tests.toys import command_environment
 FAULTS = """
 import resource
 import numpy
-from bench.run.allocator import keep_freed_memory
+from bench.run.machine import keep_freed_memory
 
 {call}
 sizes = [2**20, 3 * 2**20, 5 * 2**20]

@@ -1,0 +1,214 @@
+"""Figures from stored rows: error over missing ratio, and the course of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.cli.plot.drawing import (
+    DEFAULT_METHOD,
+    DEFAULT_SEEDS,
+    Drawing,
+    heading_of,
+    jobs_on,
+    listed,
+    name_of,
+    ready,
+    save,
+)
+from bench.errors import BenchError
+from bench.experiment.expand import preferred_protocol, sets_of
+from bench.experiment.scope import Scope
+from bench.experiment.specs import ColumnSpec, Defaults, RowSpec, TableSpec
+from bench.plugins.registry import PluginInfo, Registry
+from bench.problem.metrics import find_metric
+from bench.report.figures.style import Heading
+from bench.report.table import ReportTable, collect
+from bench.report.text import TRANSDUCTIVE_MARK
+from bench.run.progress import print_line
+from bench.run.request import DEFAULT_STORE, Place
+from bench.run.snapshot import snapshots_of
+from bench.run.store import Store
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bench.report.figures.curves import TrainingRun
+
+FLOOR = "mean_mode"
+
+
+def plot_ratios(scope: Scope, place: Place, drawing: Drawing, console: Console) -> list[Path]:
+    """Draw error over missing ratio from stored rows, one figure per data set; returns the files.
+
+    Raises BenchError, naming the command that makes them, if there are no rows to draw.
+    """
+    from bench.report.figures.curves import draw_ratios, ratio_panels
+
+    registry = ready(scope, place, drawing)
+    mechanism = scope.mechanisms[0] if scope.mechanisms else "mcar"
+    written: list[Path] = []
+    for dataset in scope.datasets:
+        table, asked = _ratio_table(scope, place, drawing, dataset, mechanism, registry)
+        panels = ratio_panels(table)
+        lacking = _lacking(table, scope, place, asked)
+        if not any(not curve.floor for panel in panels for curve in panel.curves):
+            raise BenchError(f"no rows to draw of {dataset}: {lacking}")
+        if lacking:
+            print_line(console, f"{dataset}: {lacking}")
+        figure = draw_ratios(panels, _ratio_heading(table, scope, dataset, mechanism))
+        words = ["ratios", dataset, mechanism, str(table.preset), scope.parameter_set]
+        written += save(figure, drawing, console, words)
+    return written
+
+
+def plot_training(scope: Scope, place: Place, drawing: Drawing, console: Console) -> list[Path]:
+    """Draw loss and validation error over the epochs, one figure per method and one line per seed; returns the files.
+
+    Rows that hold both curves are used; if there are none, the method is trained.
+    """
+    from bench.report.figures.curves import draw_training
+
+    registry = ready(scope, place, drawing)
+    written: list[Path] = []
+    for dataset in scope.datasets:
+        for method in scope.methods or (DEFAULT_METHOD,):
+            asked = replace(scope, methods=(method,), seeds=scope.seeds or DEFAULT_SEEDS)
+            jobs = jobs_on(dataset, asked, place, registry, console)
+            cells = [job.cells[0] for job in jobs]
+            rows = Store(place.store).rows({dataset}, {method}, {cell.key for cell in cells})
+            stored = {result.key: result.diagnostics for result in rows if result.status == "ok"}
+            runs = [_training_run(cell.seed, stored.get(cell.key, {})) for cell in cells]
+            if None in runs:
+                found = snapshots_of(jobs, place, console)
+                runs = [_training_run(cell.seed, own.diagnostics) for cell, own in zip(cells, found, strict=True)]
+            if None in runs:
+                raise BenchError(f"method '{method}' keeps no curves of its training; the neural methods do")
+            note = (
+                "one line per seed; validation error: that of held-out entries over the floor's; the loss gains its "
+                "last terms when the warm-up ends"
+            )
+            heading = heading_of(
+                f"Training of {method}", scope, cells[0], note, f"seeds {listed(cell.seed for cell in cells)}"
+            )
+            figure = draw_training([run for run in runs if run is not None], heading)
+            words = ["training", *name_of(scope, cells[0], method=True, seed=False)]
+            written += save(figure, drawing, console, words)
+    return written
+
+
+def default_metrics(info: PluginInfo) -> tuple[str, ...]:
+    """Return the metrics to draw of a data set: one for its numbers, one for its categories, or that of its images."""
+    kinds = set(info.kinds)
+    if kinds & {"image", "features"}:
+        return ("mse", "pfc") if "categorical" in kinds else ("mse",)
+    return tuple(metric for kind, metric in (("numeric", "nrmse_std"), ("categorical", "pfc")) if kind in kinds)
+
+
+def ratio_spec(
+    dataset: str,
+    methods: Sequence[str],
+    mechanism: str,
+    ratios: Sequence[float],
+    metrics: Sequence[str],
+    seeds: Sequence[int],
+    registry: Registry,
+) -> TableSpec:
+    """Return a table with one row per method, the floor first, and one column per metric and ratio."""
+    rows = [RowSpec(label=f"{FLOOR} (floor)", method=FLOOR, protocol="inductive", floor=True)]
+    rows += [
+        RowSpec(label=name, method=name, protocol=preferred_protocol(registry.method(name)))
+        for name in methods
+        if name != FLOOR
+    ]
+    columns = [
+        ColumnSpec(label=f"{ratio:g}", group=metric, dataset=dataset, metric=metric, mechanism=mechanism, ratio=ratio)
+        for metric in metrics
+        for ratio in ratios
+    ]
+    return TableSpec(
+        id="ratios",
+        title=f"Error over missing ratio: {dataset}",
+        label="fig:ratios",
+        seeds=tuple(seeds),
+        defaults=Defaults(include_target=False, attribute="all"),
+        rows=tuple(rows),
+        columns=tuple(columns),
+    )
+
+
+def _ratio_table(
+    scope: Scope, place: Place, drawing: Drawing, dataset: str, mechanism: str, registry: Registry
+) -> tuple[ReportTable, tuple[str, ...]]:
+    """Return the table behind the curves, and the methods that were asked for."""
+    info = registry.dataset(dataset)
+    metrics = drawing.metrics or default_metrics(info)
+    for name in metrics:
+        kinds = find_metric(name).kinds
+        if not set(kinds) & set(info.kinds):
+            raise BenchError(f"--metric {name} is for {' and '.join(kinds)} attributes, which {dataset} has none of")
+    registry.mechanism(mechanism)
+    stored = list(Store(place.rows_folder).rows({dataset}))
+    cells = [result.cell for result in stored if result.cell.mechanism == mechanism]
+    there = sorted({cell.method for cell in cells} & registry.methods.keys() - {FLOOR})
+    methods = scope.methods or tuple(there) or (DEFAULT_METHOD,)
+    ratios = scope.ratios or tuple(sorted({cell.ratio for cell in cells})) or tuple(k / 10 for k in range(1, 10))
+    seeds = scope.seeds or DEFAULT_SEEDS
+    spec = ratio_spec(dataset, methods, mechanism, ratios, metrics, seeds, registry)
+    known = {name: sets_of(info) for name, info in registry.methods.items()}
+    table = collect(spec, stored, None, scope.preset or None, scope.parameter_set, known_methods=known)
+    return table, tuple(name for name in methods if name != FLOOR)
+
+
+def _lacking(table: ReportTable, scope: Scope, place: Place, methods: Sequence[str]) -> str:
+    """Return how many points lack rows and the command that makes them, or nothing; the floor may be left out."""
+    cells = [cell for cell in table.cells if cell.spec.method in methods]
+    points = {(cell.spec.method, cell.spec.ratio): cell for cell in cells}
+    lacking = [point for point, cell in points.items() if "not run" in cell.reason or cell.status == "missing"]
+    if not lacking:
+        return ""
+    entry = cells[0].spec
+    names = [*dict.fromkeys(method for method, _ in lacking)]
+    words = [
+        "vsae-bench run",
+        f"--datasets {entry.dataset}",
+        f"--methods {','.join([*names, FLOOR])}",
+        f"--ratios {','.join(f'{ratio:g}' for ratio in sorted({ratio for _, ratio in lacking}))}",
+        f"--mechanisms {entry.mechanism}" if entry.mechanism != "mcar" else "",
+        f"--seeds {','.join(map(str, scope.seeds))}" if scope.seeds else "",
+        f"--preset {scope.preset or table.preset or 'quick'}",
+        f"--parameters {scope.parameter_set}" if scope.parameter_set != "default" else "",
+        f"--store {place.store}" if place.store != DEFAULT_STORE else "",
+        *(f"--plugins {folder}" for folder in place.plugins),
+    ]
+    made = " ".join(word for word in words if word)
+    return f"{len(lacking)} of {len(points)} points lack rows; `{made}` makes them"
+
+
+def _ratio_heading(table: ReportTable, scope: Scope, dataset: str, mechanism: str) -> Heading:
+    seeds = table.spec.seeds
+    counts = {cell.n for cell in table.cells if cell.values}
+    over = f"n\u00a0=\u00a0{len(seeds)}" if counts == {len(seeds)} else f"n\u00a0=\u00a0{min(counts)} to {max(counts)}"
+    bars = "no bars" if counts == {1} else "bars: ± sample standard deviation"
+    subset = "; only a subset of the data" if any(cell.subset for cell in table.cells) else ""
+    failed = sorted({cell.spec.method for cell in table.cells if cell.status in ("failed", "skipped", "unscored")})
+    marked = any(table.transductive(row) for row in range(len(table.spec.rows)))
+    protocol = f"; {TRANSDUCTIVE_MARK} transductive" if marked else ""
+    nothing = f"; without a result somewhere: {', '.join(failed)}" if failed else ""
+    details = (
+        f"{mechanism}; preset {table.preset}, parameter set {scope.parameter_set}; mean over seeds "
+        f"{listed(seeds)} ({over}), {bars}{subset}{protocol}{nothing}; lower is better"
+    )
+    return Heading(f"Error over missing ratio: {dataset}", details)
+
+
+def _training_run(seed: int, facts: Mapping[str, Any]) -> TrainingRun | None:
+    """Return a training's curves from a row's diagnostics, None if they are not there."""
+    from bench.report.figures.curves import TrainingRun
+
+    if not {"loss_curve", "validation_curve", "best_epoch", "best_validation_error"} <= facts.keys():
+        return None
+    loss, validation = ([(point[0], point[1]) for point in facts[name]] for name in ("loss_curve", "validation_curve"))
+    return TrainingRun(seed, loss, validation, facts["best_epoch"], facts["best_validation_error"])

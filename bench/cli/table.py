@@ -1,0 +1,87 @@
+"""The verb ``table``: tables from stored rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.cli.console import console
+from bench.cli.options import REQUIRED, Default, takes
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.experiment.scope import Scope
+    from bench.plugins.registry import Registry
+    from bench.run.request import Place
+
+
+@takes(
+    "tables",
+    "preset",
+    "parameters",
+    "precision",
+    "published",
+    "output",
+    "store",
+    "shipped",
+    "plugins",
+    "stand_in",
+    tables=REQUIRED,
+    preset=Default("", "the fullest complete one"),
+)
+def table(scope: Scope, place: Place, published: bool, output: Path | None) -> None:
+    """Print tables from stored rows, and write them as LaTeX, Markdown, CSV and a figure."""
+    from bench.experiment.expand import sets_of, specs_of
+    from bench.plugins.registry import Registry
+    from bench.report import asked_of_store, collect, read_published, write_report
+    from bench.report.terminal import print_table
+    from bench.run.store import Store
+
+    if output is not None and output.exists() and not output.is_dir():
+        raise BenchError(f"--output: {output} is a file; name a folder")
+    scope.require_valid()
+    registry = Registry.scan(place.plugins)
+    store = Store(place.rows_folder)
+    known = {name: sets_of(info) for name, info in registry.methods.items()}
+    screen = console()
+    for name, spec in zip(scope.tables, specs_of(scope, registry), strict=True):
+        results = list(store.rows(**asked_of_store(spec, scope.preset or None)))
+        without = {entry.dataset for entry in spec.cells()} - {result.cell.dataset for result in results}
+        report = collect(
+            spec,
+            results,
+            read_published(),
+            scope.preset or None,
+            scope.parameter_set,
+            precision=scope.precision,
+            known_methods=known,
+            torch_methods={name for name, info in registry.methods.items() if info.uses_torch},
+            unobtained=_unobtained(without, registry),
+        )
+        print_table(report, screen, published)
+        if report.preset is None:
+            other = "" if place.shipped else ", or add --shipped for the rows that ship with the suite"
+            option = " --stand-in" if spec.stand_ins else ""
+            told = f"No row of {spec.id} is in {store.folder}: run it with `vsae-bench run {name}{option}`{other}."
+            screen.print(told)
+        if output is not None:
+            for path in write_report(report, output, published):
+                screen.print(f"wrote {path}", highlight=False)
+
+
+def _unobtained(names: Iterable[str], registry: Registry) -> dict[str, str]:
+    """Return, for each data set without its files, which they are, how to get them, and what could stand in."""
+    from bench.experiment.expand import stand_in_advice
+    from bench.files.fetch import lacking_files
+    from bench.plugins.registry import load
+
+    found: dict[str, str] = {}
+    for name in sorted(set(names) & set(registry.datasets)):
+        try:
+            lacking = lacking_files(load(registry.dataset(name))())
+        except BenchError:  # a plug-in that does not load: running it says why
+            continue
+        if lacking:
+            found[name] = lacking + stand_in_advice(name, registry)
+    return found
