@@ -19,7 +19,7 @@ import bench.report.figures.curves as curves
 import bench.run.snapshot
 from bench.api import BenchError
 from bench.cli.app import main
-from bench.cli.plot.drawing import Drawing
+from bench.cli.drawing import Drawing
 from bench.cli.plot.rows import plot_ratios, plot_training, ratio_spec
 from bench.cli.plot.snapshots import plot_imputations
 from bench.experiment.scope import Scope
