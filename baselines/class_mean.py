@@ -12,8 +12,18 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from bench.api import SCALAR_KINDS, AnyArray, BoolArray, FloatArray, Incomplete, IntArray, Method, Values
-from bench.data.statistics import fill_hidden, observed_statistics
+from bench.api import (
+    SCALAR_KINDS,
+    AnyArray,
+    BoolArray,
+    FloatArray,
+    Incomplete,
+    IntArray,
+    Method,
+    Values,
+    fill_hidden,
+    observed_statistics,
+)
 
 
 class ClassMean(Method):

@@ -15,8 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from bench.api import BenchError, BoolArray, FloatArray, Incomplete, IntArray, Method, Values
-from bench.data.statistics import fill_hidden, observed_statistics
+from bench.api import (
+    BenchError,
+    BoolArray,
+    FloatArray,
+    Incomplete,
+    IntArray,
+    Method,
+    Values,
+    fill_hidden,
+    observed_statistics,
+)
 
 ITERATIONS_PER_SWEEP = 50
 TOLERANCE = 1e-4

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.api import AnyArray, Incomplete, Method, Values
-from bench.data.statistics import fill_hidden, observed_statistics
-from bench.seeds import generator
+from bench.api import AnyArray, Incomplete, Method, Values, fill_hidden, generator, observed_statistics
 
 
 class HotDeck(Method):

@@ -15,8 +15,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.api import BenchError, BoolArray, FloatArray, Incomplete, Method, Values
-from bench.data.statistics import ObservedStatistics, design_matrix, design_slices, fill_hidden, observed_statistics
+from bench.api import (
+    BenchError,
+    BoolArray,
+    FloatArray,
+    Incomplete,
+    Method,
+    ObservedStatistics,
+    Values,
+    design_matrix,
+    design_slices,
+    fill_hidden,
+    observed_statistics,
+)
 
 #: Distances held at a time (32 MB).
 CHUNK_FLOATS = 2**22

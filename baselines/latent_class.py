@@ -17,9 +17,19 @@ from typing import Any
 
 import numpy as np
 
-from bench.api import BenchError, BoolArray, FloatArray, Incomplete, IntArray, Method, Values
-from bench.data.statistics import ObservedStatistics, fill_hidden, observed_statistics
-from bench.seeds import generator
+from bench.api import (
+    BenchError,
+    BoolArray,
+    FloatArray,
+    Incomplete,
+    IntArray,
+    Method,
+    ObservedStatistics,
+    Values,
+    fill_hidden,
+    generator,
+    observed_statistics,
+)
 
 ITERATIONS_PER_SWEEP = 50
 TOLERANCE = 1e-6

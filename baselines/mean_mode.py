@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bench.api import Incomplete, Method, Values
-from bench.data.statistics import fill_hidden, observed_statistics
+from bench.api import Incomplete, Method, Values, fill_hidden, observed_statistics
 
 
 class MeanMode(Method):

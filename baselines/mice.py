@@ -22,9 +22,23 @@ from typing import Any
 
 import numpy as np
 
-from bench.api import BenchError, BoolArray, Context, FloatArray, Incomplete, IntArray, Method, Values
-from bench.data.statistics import ObservedStatistics, design_matrix, design_slices, fill_hidden, observed_statistics
-from bench.seeds import generator, seed_of
+from bench.api import (
+    BenchError,
+    BoolArray,
+    Context,
+    FloatArray,
+    Incomplete,
+    IntArray,
+    Method,
+    ObservedStatistics,
+    Values,
+    design_matrix,
+    design_slices,
+    fill_hidden,
+    generator,
+    observed_statistics,
+    seed_of,
+)
 
 POSTERIORS = ("point", "avg", "draw")
 

@@ -20,9 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.api import FloatArray, Incomplete, Method, Values
-from bench.data.statistics import fill_hidden, observed_statistics
-from bench.seeds import seed_of
+from bench.api import FloatArray, Incomplete, Method, Values, fill_hidden, observed_statistics, seed_of
 
 
 class MissForest(Method):

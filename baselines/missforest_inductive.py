@@ -13,9 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from bench.api import BoolArray, FloatArray, Incomplete, IntArray, Method, Values
-from bench.data.statistics import fill_hidden, observed_statistics
-from bench.seeds import seed_of
+from bench.api import (
+    BoolArray,
+    FloatArray,
+    Incomplete,
+    IntArray,
+    Method,
+    Values,
+    fill_hidden,
+    observed_statistics,
+    seed_of,
+)
 
 
 class MissForestInductive(Method):

@@ -6,8 +6,19 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bench.api import Attribute, BenchError, Dataset, Fetched, File, FloatArray, Schema, Source, Table
-from bench.files.text import in_units_of, read_numbers
+from bench.api import (
+    Attribute,
+    BenchError,
+    Dataset,
+    Fetched,
+    File,
+    FloatArray,
+    Schema,
+    Source,
+    Table,
+    in_units_of,
+    read_numbers,
+)
 
 ORIGIN = (
     "https://raw.githubusercontent.com/declare-lab/multimodal-deep-learning/"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bench.api import Dataset, Fetched, Source, Table
-from bench.files.images import MNIST_SHAPE, idx_files, image_and_label, read_images
+from bench.files.images import MNIST_SHAPE, image_and_label, read_images
+from bench.files.shared import idx_files
 
 CLOTHES = (
     "T-shirt/top",

@@ -8,8 +8,19 @@ from typing import Any
 import h5py
 import numpy as np
 
-from bench.api import Attribute, BenchError, Dataset, Fetched, File, FloatArray, Schema, Source, Table
-from bench.files.text import in_units_of, mean_over_steps
+from bench.api import (
+    Attribute,
+    BenchError,
+    Dataset,
+    Fetched,
+    File,
+    FloatArray,
+    Schema,
+    Source,
+    Table,
+    in_units_of,
+    mean_over_steps,
+)
 
 ORIGIN = "https://raw.githubusercontent.com/pliang279/MFN/b0453fb6e21b581c796246a0c32a6551f2028c1b/new_data/mmmo"
 CHECKSUMS = {

