@@ -110,9 +110,10 @@ def _compute(job: Job, method: PluginInfo, registry: Registry, surroundings: Sur
             rows.append({**row, "variant": loaded.variant, "source": loaded.source, "traceback": ""})
             continue
         test = problem.splits[replica].test
+        values, warnings = fitted.completed(replica)
         scores = score(
             loaded.table.take(test),
-            fitted.imputed(replica),
+            values,
             problem.masks[replica][test],
             loaded.table.present[test],
             loaded.table.schema,
@@ -127,21 +128,11 @@ def _compute(job: Job, method: PluginInfo, registry: Registry, surroundings: Sur
                 "source": loaded.source,
                 "missing_ratio": problem.ratios[replica],
                 "mask_hash": problem.mask_hash(replica),
-                "warnings": never_observed(fitted.fitted_on, replica),
+                "warnings": warnings,
                 "diagnostics": as_plain_json(diagnostics[replica]),
             }
         )
     return rows
-
-
-def never_observed(fitted: Any, replica: int) -> list[str]:
-    """Return a warning that names the attributes no row of what a method is fitted on shows, or nothing."""
-    shown = fitted.observed[replica].any(axis=0)
-    names = [name for name, seen in zip(fitted.schema.names, shown, strict=True) if not seen]
-    if not names:
-        return []
-    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return [f"never observed in training, so filled with 0 or the first level: {listed}"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,15 +152,23 @@ class Fitted:
     diagnostics: list[dict[str, Any]]
     failures: dict[int, str]
 
-    def imputed(self, replica: int) -> Any:
-        """Return the imputed test rows of a replica, made anew each time: a stack is held once, as its method gave it.
+    def completed(self, replica: int) -> tuple[Any, list[str]]:
+        """Return the imputed test rows of a replica, and the warnings to store with them.
 
-        Raises BenchError where they are no values for the rows.
+        They are made again each time: a stack is held once, as its method gave it. Raises BenchError if they are no
+        values for the rows.
         """
+        from bench.problem.complete import complete
+
         values = _with_observed(_as_values(self.results[replica], self.method, self.data.schema), self.data, replica)
-        if self.data is self.problem.test:
-            return values
-        return _rows_of(values, self.problem.splits[replica].test)
+        values, warnings = complete(values, self.data, self.fitted_on, replica)
+        if self.data is not self.problem.test:
+            values = _rows_of(values, self.problem.splits[replica].test)
+        return values, warnings
+
+    def imputed(self, replica: int) -> Any:
+        """Return the imputed test rows of a replica."""
+        return self.completed(replica)[0]
 
 
 def load_for(job: Job, method: PluginInfo, registry: Registry, surroundings: Surroundings) -> Any:
@@ -194,6 +193,7 @@ def fit_and_impute(job: Job, method: PluginInfo, table: Any, registry: Registry,
     """Build a job's problem, fit its method and impute the test rows; this is all a row's numbers come from."""
     from bench.plugins.contracts import Context
     from bench.problem.build import build_problem
+    from bench.problem.complete import ask
 
     first = job.cells[0]
     mechanisms = [load(registry.mechanism(cell.mechanism))() for cell in job.cells]
@@ -207,27 +207,13 @@ def fit_and_impute(job: Job, method: PluginInfo, table: Any, registry: Registry,
     transductive = first.protocol == "transductive"
     train, data = (problem.everything,) * 2 if transductive else (problem.train, problem.test)
     surroundings.stop()
-    results = _impute(instance, method, train, problem, data, job)
-    diagnostics = list(instance.diagnostics()) or [{} for _ in job.cells]
+    seeds = [cell.seed for cell in job.cells]
+    answer = ask(instance, train, problem.validation, data, seeds, first.budget["draws"])
+    diagnostics = (list(instance.diagnostics()) if answer.given else []) or [{} for _ in job.cells]
     if len(diagnostics) != len(job.cells):
         raise BenchError(f"method '{method.name}' gave {len(diagnostics)} diagnostics for {len(job.cells)} replicas")
-    failures = dict(instance.failures()) if method.stackable else {}
-    return Fitted(method, instance, problem, train, data, results, diagnostics, failures)
-
-
-def _impute(instance: Any, method: PluginInfo, train: Any, problem: Any, data: Any, job: Job) -> Sequence[Any]:
-    """Fit and impute, the whole stack at once where the method stacks; return what came of each replica as it came."""
-    draws = job.cells[0].budget["draws"]
-    seeds = [cell.seed for cell in job.cells]
-    if method.stackable:
-        instance.fit_many(train, problem.validation, seeds)
-        results: Sequence[Any] = instance.impute_many(data, draws)
-    else:
-        instance.fit(train, problem.validation, seeds[0])
-        results = [instance.impute(data, draws)]
-    if len(results) != data.replicas:
-        raise BenchError(f"method '{method.name}' returned {len(results)} imputations for {data.replicas} replicas")
-    return results
+    failures = dict(instance.failures()) if method.stackable and answer.given else {}
+    return Fitted(method, instance, problem, train, data, answer.imputed, diagnostics, failures)
 
 
 def _as_values(result: Any, method: PluginInfo, schema: Any) -> Any:
