@@ -549,7 +549,7 @@ def check(
     plugins: Plugins = None,
 ) -> None:
     """Check that plug-ins keep their contract: no leaks, the same values under a seed, awkward tables survived."""
-    from bench.conformance.check import check_named
+    from bench.conformance.suite import check_named
 
     if not check_named(names or (), everything, plugins or (), large):
         raise typer.Exit(SOME_FAILED)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bench.api import (
+    AnyArray,
     Attribute,
     BenchError,
     BoolArray,
@@ -38,7 +39,7 @@ ROWS = 24
 def make_table(seed: int) -> Table:
     rng = np.random.default_rng(seed)
     scalars = np.stack([rng.normal(5.0, 1.0, ROWS), rng.integers(0, 3, ROWS), rng.normal(size=ROWS)], axis=1)
-    blocks = {
+    blocks: dict[str, AnyArray] = {
         "picture": rng.integers(0, 256, (ROWS, 4), dtype=np.uint8),
         "sound": rng.normal(size=(ROWS, 3)).astype(np.float32),
     }
