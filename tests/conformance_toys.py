@@ -10,15 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.api import (
-    FloatArray,
-    Incomplete,
-    Method,
-    StackedMethod,
-    Values,
-    fill_hidden,
-    observed_statistics,
-)
+from bench.api import FloatArray, Incomplete, Method, StackedMethod, Values, fill_hidden, observed_statistics
 from bench.conformance.method import METHOD_CHECKS
 from bench.conformance.suite import Outcome, Tried, run_checks
 from bench.conformance.tables import example_of

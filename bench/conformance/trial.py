@@ -9,13 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.conformance.require import (
-    complete_values,
-    require_finite,
-    require_levels,
-    require_observed,
-    require_same,
-)
+from bench.conformance.require import complete_values, require_finite, require_levels, require_observed, require_same
 from bench.conformance.tables import Example
 from bench.data.statistics import fill_hidden, observed_statistics
 from bench.data.table import Values

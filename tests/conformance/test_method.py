@@ -10,17 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.api import (
-    Attribute,
-    BenchError,
-    Incomplete,
-    Method,
-    Schema,
-    Table,
-    Values,
-    fill_hidden,
-    observed_statistics,
-)
+from bench.api import Attribute, BenchError, Incomplete, Method, Schema, Table, Values, fill_hidden, observed_statistics
 from bench.conformance.method import LARGE_METHOD_CHECKS, METHOD_CHECKS, large_example
 from bench.conformance.suite import Outcome, Tried, run_checks
 from bench.conformance.tables import TABLES
