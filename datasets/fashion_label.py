@@ -1,4 +1,7 @@
-"""FashionMNIST with its labels: a piece of clothing, and what it is."""
+"""FashionMNIST with its labels: a piece of clothing, and what it is.
+
+Xiao, Rasul and Vollgraf: *Fashion-MNIST: a novel image dataset for benchmarking machine learning algorithms*, 2017.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""UCI Statlog Heart: 270 patients by 6 numbers and 7 categories, nothing missing."""
+"""UCI Statlog Heart: 270 patients by 6 numbers and 7 categories, nothing missing.
+
+The Statlog project; UCI data set 145.
+"""
 
 from __future__ import annotations
 

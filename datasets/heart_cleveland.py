@@ -1,4 +1,8 @@
-"""UCI Heart Disease, Cleveland: 303 patients by 6 numbers and 7 categories, 6 cells truly missing."""
+"""UCI Heart Disease, Cleveland: 303 patients by 6 numbers and 7 categories, 6 cells truly missing.
+
+Detrano et al.: *International application of a new probability algorithm for the diagnosis of coronary artery disease*,
+1989; UCI data set 45.
+"""
 
 from __future__ import annotations
 

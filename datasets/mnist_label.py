@@ -1,4 +1,7 @@
-"""MNIST with its labels: a handwritten digit, and which one it is."""
+"""MNIST with its labels: a handwritten digit, and which one it is.
+
+LeCun, Bottou, Bengio and Haffner: *Gradient-based learning applied to document recognition*, 1998.
+"""
 
 from __future__ import annotations
 

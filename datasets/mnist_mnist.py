@@ -1,4 +1,8 @@
-"""MNIST+MNIST: two digits a row, in the pairs (0,9), (1,8), (2,7), (3,6) and (4,5)."""
+"""MNIST+MNIST: two digits per row, in the pairs (0,9), (1,8), (2,7), (3,6) and (4,5).
+
+LeCun, Bottou, Bengio and Haffner: *Gradient-based learning applied to document recognition*, 1998; paired as in the
+VSAE paper.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""MNIST+SVHN: the same digit twice, handwritten and as a photographed house number."""
+"""MNIST+SVHN: the same digit twice, handwritten and as a photographed house number.
+
+SVHN: Netzer, Wang, Coates, Bissacco, Wu and Ng: *Reading digits in natural images with unsupervised feature learning*,
+2011.
+"""
 
 from __future__ import annotations
 

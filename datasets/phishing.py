@@ -1,4 +1,8 @@
-"""UCI Website Phishing: 1353 websites by 9 categories."""
+"""UCI Website Phishing: 1353 websites by 9 categories.
+
+Abdelhamid, Ayesh and Thabtah: *Phishing detection based associative classification data mining*, 2014; UCI data
+set 379.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""UCI Phishing Websites: 11055 websites by 30 categories."""
+"""UCI Phishing Websites: 11055 websites by 30 categories.
+
+Mohammad, Thabtah and McCluskey: *An assessment of features related to phishing websites using an automated technique*,
+2012; UCI data set 327.
+"""
 
 from __future__ import annotations
 

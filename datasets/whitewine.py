@@ -1,4 +1,8 @@
-"""UCI Wine Quality, the white wines: 4898 rows of 11 physicochemical measurements."""
+"""UCI Wine Quality, the white wines: 4898 rows of 11 physicochemical measurements.
+
+Cortez, Cerdeira, Almeida, Matos and Reis: *Modeling wine preferences by data mining from physicochemical properties*,
+2009; UCI data set 186.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""UCI Yeast: protein localisation sites; 1484 rows of 8 numbers."""
+"""UCI Yeast: protein localisation sites; 1484 rows of 8 numbers.
+
+Nakai and Kanehisa; UCI data set 110.
+"""
 
 from __future__ import annotations
 

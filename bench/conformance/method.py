@@ -228,7 +228,7 @@ def one_attribute_is_enough(trial: Trial) -> None:
 def constant_column(trial: Trial) -> None:
     """Columns that hold one value only.
 
-    Mend: divide by ``observed_statistics(train).scale``, which is 1 where nothing varies.
+    Mend: divide by ``observed_statistics(train).scale``, which is 1 for a column that does not vary.
     """
     require_survived(trial, with_constant_columns(trial.example))
 
@@ -261,7 +261,7 @@ def categories_unseen_in_training(trial: Trial) -> None:
 def infinities_are_refused(trial: Trial) -> None:
     """Infinities in the input are refused with one line that names the column.
 
-    Mend: nothing in a method; a table refuses them where it is made.
+    Mend: nothing in a method; a table refuses them when it is made.
     """
     table = trial.example.table
     finite = [a for a in table.schema.attributes if a.kind in ("numeric", "features")]

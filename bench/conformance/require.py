@@ -66,7 +66,7 @@ def difference(schema: Schema, found: Values, expected: Values, entries: BoolArr
 
 
 def require_same(schema: Schema, found: Values, expected: Values, what: str, entries: BoolArray | None = None) -> None:
-    """Raise Failed where two imputations differ; ``what`` says what should not have changed anything."""
+    """Raise Failed if two imputations differ; ``what`` says what should not have changed anything."""
     where = difference(schema, found, expected, entries)
     if where:
         raise Failed(f"{what}: {where}")
@@ -81,7 +81,7 @@ def require_finite(values: Values, schema: Schema) -> None:
 
 
 def require_levels(values: Values, schema: Schema) -> None:
-    """Raise Failed where a category's code is no level's; NaN is left to ``require_finite``."""
+    """Raise Failed if a category's code is no level's; NaN is left to ``require_finite``."""
     for attribute, column in columns_of(values, schema):
         if attribute.kind == "categorical":
             codes = column[~np.isnan(column)]
@@ -92,7 +92,7 @@ def require_levels(values: Values, schema: Schema) -> None:
 
 
 def require_observed(values: Values, data: Incomplete) -> None:
-    """Raise Failed where an observed entry did not come back as it was."""
+    """Raise Failed if an observed entry did not come back as it was."""
     require_same(data.schema, values, data.values(), "observed entries came back changed", data.observed[0])
 
 

@@ -147,7 +147,7 @@ def examples_for(kinds: Sequence[Kind], replicas: int = REPLICAS, rows: int = RO
 
 
 def wide_example(kinds: Sequence[Kind], columns: int) -> Example:
-    """Return a table of so many columns, of these kinds by turns, with one replica."""
+    """Return a table of so many columns, of these kinds in turn, with one replica."""
     rng = generator("conformance", "large")
     table = generated_table([kinds[position % len(kinds)] for position in range(columns)], LARGE_ROWS, rng)
     split = split_rows(table, rng)
@@ -156,7 +156,7 @@ def wide_example(kinds: Sequence[Kind], columns: int) -> Example:
 
 
 def poisoned(table: Table, poison: BoolArray, rng: np.random.Generator) -> Table:
-    """Return the table with NaN and noise by turns, random bytes in an image, in the entries ``poison`` [n, M]."""
+    """Return the table with NaN and noise in turn (random bytes in an image) in the entries ``poison`` [n, M]."""
     scalars = table.scalars.copy()
     blocks = dict(table.blocks)
     for column, index in enumerate(table.schema.scalar_indices):
@@ -180,7 +180,7 @@ def poisoned(table: Table, poison: BoolArray, rng: np.random.Generator) -> Table
 
 
 def without_gaps(example: Example) -> Example:
-    """Return the example with 0 where its source had no value."""
+    """Return the example with 0 in place of what its source does not have."""
     table = example.table
     filled = replace(table, scalars=np.nan_to_num(table.scalars), present=np.ones_like(table.present), _stores={})
     return replace(example, table=filled)
@@ -250,6 +250,6 @@ def _levels(table: Table, column: int) -> int:
 
 
 def first_of_each_kind(schema: Schema) -> list[int]:
-    """Return the first attribute of each kind of which there are more, or the very first attribute."""
+    """Return the first attribute of each kind that has several, or the very first attribute."""
     positions = [schema.of_kind(kind) for kind in sorted(schema.kinds)]
     return [int(own[0]) for own in positions if len(own) > 1] or [0]

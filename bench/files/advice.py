@@ -73,7 +73,7 @@ def _is_there(candidate: Candidate) -> bool:
 
 
 def _places(dataset: Dataset, files: Sequence[File], in_cache: bool) -> list[str]:
-    """Return where to put files by hand and where they come from, a text for each folder or file."""
+    """Return where to put files by hand and where they come from, one text per folder or file."""
     # Files that lie beside each other on the web, in the cache and in the mirror are named together.
     folders: dict[tuple[str, str, str], list[tuple[str, tuple[str, str, str]]]] = {}
     for file in files:
