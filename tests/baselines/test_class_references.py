@@ -14,7 +14,10 @@ import torch
 from torch import Tensor
 
 from bench.api import AnyArray, Attribute, BoolArray, Budget, Context, Incomplete, Schema, Table, Values
-from bench.conformance.suite import METHOD_CHECKS, Trial, difference, example_of, hidden_values_change_nothing
+from bench.conformance.method import METHOD_CHECKS, hidden_values_change_nothing
+from bench.conformance.require import difference
+from bench.conformance.tables import example_of
+from bench.conformance.trial import Trial
 from bench.data.statistics import fill_hidden, observed_statistics
 from bench.neural.blocks import Encoder, Layout
 from bench.neural.layers import reset_parameters

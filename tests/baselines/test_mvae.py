@@ -17,7 +17,9 @@ from torch import Tensor
 from torch.distributions import Categorical, Normal, kl_divergence
 
 from bench.api import Attribute, Budget, Context, Incomplete, Schema, Table
-from bench.conformance.suite import Trial, example_of, hidden_values_change_nothing, stack_agrees_with_each_alone
+from bench.conformance.method import hidden_values_change_nothing, stack_agrees_with_each_alone
+from bench.conformance.tables import example_of
+from bench.conformance.trial import Trial
 from bench.neural.backbone import Sizes, vsae_parameter_count
 from bench.neural.blocks import Encoded, Layout
 from bench.neural.latent import Gaussian
