@@ -1,9 +1,12 @@
-"""The floor of image+label tables where the label is known: the mean image of its class.
+"""Class mean: the floor of image and label tables if the label is known.
 
-The class of a row is its first categorical attribute, the label. Where it is observed, every hidden number, image or
-feature vector gets the mean of the training rows of that class in which both are observed; where it is not, or no such
-row exists, the mean over all classes. A hidden label gets the class prior's mode, as do other categories. A table
-without categories has no classes: this is the mean then.
+The class of a row is its first categorical attribute, the label. If it is observed, every hidden number, image or
+feature vector of the row becomes the mean of the training rows of that class in which both are observed:
+
+    x_u = mean of x_u over the training rows with the same label
+
+If the label is hidden, or no such row exists, it becomes the mean over all classes. A hidden label becomes the most
+frequent one, and so do other categories. In a table without categories there are no classes: this is the mean.
 """
 
 from __future__ import annotations
@@ -12,8 +15,18 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from bench.api import SCALAR_KINDS, AnyArray, BoolArray, FloatArray, Incomplete, IntArray, Method, Values
-from bench.data.statistics import fill_hidden, observed_statistics
+from bench.api import (
+    SCALAR_KINDS,
+    AnyArray,
+    BoolArray,
+    FloatArray,
+    Incomplete,
+    IntArray,
+    Method,
+    Values,
+    fill_hidden,
+    observed_statistics,
+)
 
 
 class ClassMean(Method):
@@ -68,14 +81,14 @@ class ClassMean(Method):
 
 
 def class_codes(labels: FloatArray) -> IntArray:
-    """Return the classes [n] of labels with NaN where they are hidden, -1 there."""
+    """Return the classes [n] of labels; -1 for a hidden one, which is NaN."""
     return np.where(np.isnan(labels), -1.0, labels).astype(np.int64)
 
 
 def class_means(chunks: Iterable[AnyArray], codes: IntArray, levels: int) -> FloatArray:
-    """Return the mean of each class, [levels, width]; NaN where it has no row.
+    """Return the mean of each class, [levels, width]; NaN if it has no row.
 
-    ``chunks`` hold consecutive rows, [*, width]; ``codes`` are the classes of all of them, -1 where unknown.
+    ``chunks`` hold consecutive rows, [*, width]; ``codes`` are the classes of all of them, -1 if unknown.
     """
     sums: FloatArray = np.zeros((levels, 1))
     first = 0

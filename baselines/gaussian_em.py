@@ -1,10 +1,19 @@
-"""A multivariate Gaussian fitted by EM (Dempster, Laird and Rubin 1977), and its exact conditional mean.
+"""A multivariate Gaussian fitted by EM, and its exact conditional mean.
 
-The best that any method linear in the observed numbers can do, and the optimum where the data are Gaussian. Works on
-the standardised columns that vary; a constant or never observed column keeps the floor's value. EM ends where mean and
-covariance move by less than ``TOLERANCE``, or after ``ITERATIONS_PER_SWEEP`` iterations for each sweep of the budget.
-``ridge`` is added to every variance in each M-step, in units of the column's own: it makes a copied column harmless and
-costs an explained variance that much.
+Dempster, Laird and Rubin: *Maximum likelihood from incomplete data via the EM algorithm*, JRSS B 39, 1977. For each row
+with observed entries o and hidden entries u, the E-step takes
+
+    x_u = mu_u + S_uo S_oo^-1 (x_o - mu_o)        and the covariance  C_uu = S_uu - S_uo S_oo^-1 S_ou,
+
+and the M-step takes the moments of the completed rows, with ``ridge`` added to every variance:
+
+    mu = mean of x,        S = mean of (x - mu)(x - mu)' + C, plus ridge I.
+
+The imputation is x_u. It is the best that any method linear in the observed numbers can do, and the optimum if the data
+are Gaussian. EM works on the standardised columns that vary; a constant or never observed column keeps the floor's
+value. It ends when mean and covariance move by less than ``TOLERANCE``, or after ``ITERATIONS_PER_SWEEP`` iterations
+per sweep of the budget. ``ridge`` is in units of a column's own variance: it makes a copied column harmless, and costs
+that much explained variance.
 """
 
 from __future__ import annotations
@@ -15,8 +24,17 @@ from typing import Any
 
 import numpy as np
 
-from bench.api import BenchError, BoolArray, FloatArray, Incomplete, IntArray, Method, Values
-from bench.data.statistics import fill_hidden, observed_statistics
+from bench.api import (
+    BenchError,
+    BoolArray,
+    FloatArray,
+    Incomplete,
+    IntArray,
+    Method,
+    Values,
+    fill_hidden,
+    observed_statistics,
+)
 
 ITERATIONS_PER_SWEEP = 50
 TOLERANCE = 1e-4
@@ -45,7 +63,7 @@ class Expectation:
 def chunks_by_pattern(observed: BoolArray) -> Iterator[tuple[IntArray, BoolArray, IntArray]]:
     """Yield row positions, the distinct patterns [P, D] among them, and each row's pattern, in bounded chunks.
 
-    Rows with one pattern stand together, so that each pattern's matrices are worked out about once.
+    Rows with one pattern stand together, so that each pattern's matrices are computed about once.
     """
     rows, columns = observed.shape
     packed = np.packbits(observed, axis=1)
@@ -105,7 +123,7 @@ class GaussianEM(Method):
     version = 1
     kinds = ("numeric",)
     protocols = ("inductive",)
-    #: Where every row has a pattern of its own, each iteration inverts one matrix per row.
+    #: If every row has a pattern of its own, each iteration inverts one matrix per row.
     max_attributes = 200
     tunable = {
         "ridge": ("log", 1e-6, 1.0),

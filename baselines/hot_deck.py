@@ -1,21 +1,22 @@
 """Hot deck: every hidden entry becomes a random observed entry of the same attribute in the training rows.
 
-A draw from an attribute's distribution, blind to the rest of the row: what plausible looking values cost. Its expected
-RMSE is the square root of 2 times the attribute's standard deviation, and its PFC one minus the sum of squared level
-frequencies. One draw is the method; averaging many would give back the mean.
+It draws from an attribute's distribution, blind to the rest of the row: what values that look plausible cost. With an
+attribute's standard deviation s and level frequencies p_k its expected errors are
+
+    RMSE = sqrt(2) s,        PFC = 1 - sum of p_k^2.
+
+One draw is the method; the average of many would be the mean.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from bench.api import AnyArray, Incomplete, Method, Values
-from bench.data.statistics import fill_hidden, observed_statistics
-from bench.seeds import generator
+from bench.api import AnyArray, Incomplete, Method, Values, fill_hidden, generator, observed_statistics
 
 
 class HotDeck(Method):
-    """Draw a donor among the training rows that show the attribute, anew for each hidden entry."""
+    """Draw a donor among the training rows that show the attribute, again for each hidden entry."""
 
     name = "hot_deck"
     summary = "A random observed value of the training rows: what a draw costs against a mean"
@@ -41,7 +42,7 @@ class HotDeck(Method):
             if not len(donors):
                 continue
             hidden = np.flatnonzero(~data.observed[0][:, index])
-            # One for every row: what a row draws does not depend on which others have a hole.
+            # One draw for every row: what a row draws does not depend on which others have a hole.
             chosen = donors[rng.integers(len(donors), size=len(data))][hidden]
             if index in scalar_column:
                 column = scalar_column[index]

@@ -1,12 +1,16 @@
-"""The mean, or the vote, of the k nearest training rows that show the attribute.
+"""k nearest neighbours: the mean, or the vote, of the k nearest training rows that show the attribute.
 
-The squared distance of two rows is the mean over the attributes both show. Numbers are standardised and categories
-one-hot, each attribute scaled to a total variance of 1, so that all weigh the same. Donors as near as the k-th take
-part too: among categories ties are common, and the order of the rows must not decide. Without a donor the floor's value
-stands.
+Troyanskaya et al.: *Missing value estimation methods for DNA microarrays*, Bioinformatics 17, 2001. The squared
+distance of two rows a and b is the mean over the set S of attributes that both show:
 
-On numbers this is scikit-learn's KNNImputer (Troyanskaya et al. 2001), which knows neither categories nor weights per
-attribute and keeps an arbitrary few of tied donors.
+    d^2(a, b) = 1/|S| * sum over j in S of |z_aj - z_bj|^2,
+
+where z is a standardised number or a one-hot category, each attribute scaled to a total variance of 1, so that all
+weigh the same. Donors as near as the k-th take part too: ties are common among categories, and the order of the rows
+must not decide. A row without a donor keeps the floor's value.
+
+On numbers this is scikit-learn's KNNImputer, which knows neither categories nor weights per attribute, and keeps an
+arbitrary few of tied donors.
 """
 
 from __future__ import annotations
@@ -15,8 +19,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.api import BenchError, BoolArray, FloatArray, Incomplete, Method, Values
-from bench.data.statistics import ObservedStatistics, design_matrix, design_slices, fill_hidden, observed_statistics
+from bench.api import (
+    BenchError,
+    BoolArray,
+    FloatArray,
+    Incomplete,
+    Method,
+    ObservedStatistics,
+    Values,
+    design_matrix,
+    design_slices,
+    fill_hidden,
+    observed_statistics,
+)
 
 #: Distances held at a time (32 MB).
 CHUNK_FLOATS = 2**22
@@ -79,9 +94,9 @@ class NearestNeighbours(Method):
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Encoded rows, with 0 where they are hidden."""
+    """Encoded rows, with 0 in hidden entries."""
 
-    #: 1 where the row shows the column, [n, S].
+    #: 1 if the row shows the column, [n, S].
     seen: FloatArray
     #: Design matrix, [n, D], and the same with each attribute scaled to a total variance of 1.
     design: FloatArray
@@ -107,7 +122,7 @@ class Rows:
 
 
 def squared_distances(receivers: Rows, donors: Rows) -> FloatArray:
-    """Return the mean squared distance over shared attributes, [n, m]; infinite where rows share none."""
+    """Return the mean squared distance over shared attributes, [n, m]; infinite if rows share none."""
     shared = receivers.seen @ donors.seen.T
     total = receivers.squares @ donors.seen.T + receivers.seen @ donors.squares.T
     total -= 2 * receivers.weighted @ donors.weighted.T

@@ -1,13 +1,20 @@
-"""Latent class analysis: a finite mixture fitted by EM, attributes independent within a component.
+"""Latent class analysis: a finite mixture fitted by EM, with independent attributes within a component.
 
-Categories are categorical and numbers Gaussian in each component, so with numbers it is the mixed latent class model.
+Lazarsfeld and Henry: *Latent structure analysis*, 1968; EM as in Dempster, Laird and Rubin 1977. With K components,
+
+    p(x_o) = sum over k of w_k * product over observed j of p(x_j | k),
+
+where p(x_j | k) is categorical for a category and Gaussian for a number (with numbers it is the mixed latent class
+model). The E-step takes the responsibilities r_nk = p(k | x_o), the M-step the weighted frequencies and moments. The
+imputation is E[x_j | x_o] for a number and the likeliest level for a category.
+
 Everything a component says about a row is linear in the row's features (the number, its square, whether it is seen;
 one indicator per level), and hidden attributes have features 0: each step of EM is two matrix products.
 
 Every component holds ``smoothing`` pseudo-observations of each attribute, distributed as the attribute is over all
 observed training entries: the Dirichlet prior of a category, and what keeps a variance from vanishing. Of ``restarts``
 seeded starts the one with the highest observed log-likelihood is kept. A start ends after ``ITERATIONS_PER_SWEEP``
-iterations for each sweep of the budget, or where the objective rises by less than ``TOLERANCE`` per row.
+iterations per sweep of the budget, or when the objective rises by less than ``TOLERANCE`` per row.
 """
 
 from __future__ import annotations
@@ -17,9 +24,19 @@ from typing import Any
 
 import numpy as np
 
-from bench.api import BenchError, BoolArray, FloatArray, Incomplete, IntArray, Method, Values
-from bench.data.statistics import ObservedStatistics, fill_hidden, observed_statistics
-from bench.seeds import generator
+from bench.api import (
+    BenchError,
+    BoolArray,
+    FloatArray,
+    Incomplete,
+    IntArray,
+    Method,
+    ObservedStatistics,
+    Values,
+    fill_hidden,
+    generator,
+    observed_statistics,
+)
 
 ITERATIONS_PER_SWEEP = 50
 TOLERANCE = 1e-6
@@ -43,7 +60,7 @@ class Features:
 
     @property
     def levels(self) -> list[slice]:
-        """Where the levels of each category stand."""
+        """The columns of each category's levels."""
         ends = 3 * len(self.numeric) + np.cumsum(
             [0, *(len(self.statistics.level_counts[column]) for column in self.categorical)]
         )
@@ -130,7 +147,7 @@ class LatentClass(Method):
         features = features[features.any(axis=1)]
         if not len(features) or not features.shape[1]:
             return
-        marginal = self._marginal()
+        marginal = self.marginal
         smoothing, components = float(parameters["smoothing"]), int(parameters["components"])
         iterations, restarts = ITERATIONS_PER_SWEEP * self.context.budget.sweeps, int(parameters["restarts"])
         for start in range(restarts):
@@ -155,8 +172,9 @@ class LatentClass(Method):
             self._log_likelihoods.append(log_likelihood)
             self._iterations.append(iteration + 1)
 
-    def _marginal(self) -> FloatArray:
-        """Return the features of one pseudo-observation of each attribute, [F]; every level has a positive share."""
+    @property
+    def marginal(self) -> FloatArray:
+        """The features of one pseudo-observation of each attribute, [F]; every level has a positive share."""
         numbers = len(self._layout.numeric)
         shares = []
         for column in self._layout.categorical:

@@ -1,13 +1,16 @@
-"""The floor: what a method must beat before it has learnt anything."""
+"""The floor: the mean, the mode, the mean image or the mean feature vector of the observed training entries.
+
+What a method must beat before it has learned anything. An attribute that was never observed becomes 0, its first level,
+or an image or features of 0.
+"""
 
 from __future__ import annotations
 
-from bench.api import Incomplete, Method, Values
-from bench.data.statistics import fill_hidden, observed_statistics
+from bench.api import Incomplete, Method, Values, fill_hidden, observed_statistics
 
 
 class MeanMode(Method):
-    """Fill with the mean, the mode, the mean image or the mean feature vector of the observed training entries."""
+    """Fill every hidden entry with a statistic of the observed training entries of its attribute."""
 
     name = "mean_mode"
     summary = "Mean, mode or mean image of the observed training entries: the floor"

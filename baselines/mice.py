@@ -1,11 +1,16 @@
-"""Multiple imputation by chained equations (van Buuren and Groothuis-Oudshoorn 2011), inductive.
+"""Multiple imputation by chained equations, fitted on the training rows.
 
-Numbers alone go through fancyimpute's IterativeImputer, which is scikit-learn's class re-exported. It cannot mix
-regressors with classifiers, so a table with categories goes through the chain below: ridge regression for a number and
-multinomial logistic regression for a category, both with the same penalty, each on the standardised and one-hot encoded
-other columns. Categories are never regressed as codes. The penalty is needed: a hidden number imputed from a column
-enters that column's own regression, so on few rows unpenalised point imputation inflates its coefficients sweep by
-sweep.
+van Buuren and Groothuis-Oudshoorn: *mice: Multivariate imputation by chained equations in R*, J. Stat. Software 45,
+2011. Hidden entries begin at the floor's values. Then, sweep after sweep, each column j is regressed on all others over
+the rows that observe it, and its hidden entries are imputed again:
+
+    number:    x_j = a + x_-j' b + noise,  b = (X'X + I/v)^-1 X'y,  predictive variance s^2 (1 + x'(X'X + I/v)^-1 x)
+    category:  p(x_j = k | x_-j) = softmax_k(a_k + x_-j' b_k), with the same prior variance v of a coefficient.
+
+Numbers alone go through fancyimpute's IterativeImputer, which is scikit-learn's class. It cannot mix regressors with
+classifiers, so a table with categories goes through the chain below, on standardised numbers and one-hot categories.
+Categories are never regressed as codes. The penalty is needed: a hidden number that was imputed from a column enters
+that column's own regression, so on few rows unpenalised point imputation inflates its coefficients sweep by sweep.
 
 ``posterior`` says what is imputed: ``point`` the conditional mean or the likeliest level, ``draw`` one draw from the
 predictive distribution, ``avg`` the mean of the draws (of the probabilities, for a category) of ``imputations``
@@ -22,16 +27,30 @@ from typing import Any
 
 import numpy as np
 
-from bench.api import BenchError, BoolArray, Context, FloatArray, Incomplete, IntArray, Method, Values
-from bench.data.statistics import ObservedStatistics, design_matrix, design_slices, fill_hidden, observed_statistics
-from bench.seeds import generator, seed_of
+from bench.api import (
+    BenchError,
+    BoolArray,
+    Context,
+    FloatArray,
+    Incomplete,
+    IntArray,
+    Method,
+    ObservedStatistics,
+    Values,
+    design_matrix,
+    design_slices,
+    fill_hidden,
+    generator,
+    observed_statistics,
+    seed_of,
+)
 
 POSTERIORS = ("point", "avg", "draw")
 
 #: fancyimpute's and scikit-learn's default number of sweeps.
 MOST_SWEEPS = 10
 
-#: A linear sweep costs a fraction of a forest's, so the chain gets this many for each sweep of the budget.
+#: A linear sweep costs a fraction of a forest's, so the chain gets this many per sweep of the budget.
 LINEAR_SWEEPS = 3
 
 #: Prior variance of a coefficient on the standardised design, in both regressions of the mixed chain: scikit-learn's
@@ -132,7 +151,7 @@ def _without_convergence_warnings() -> Iterator[None]:
 
 
 def iterative_imputer() -> tuple[type[Any], str]:
-    """Return fancyimpute's IterativeImputer, or scikit-learn's own where fancyimpute is absent, and which it is."""
+    """Return fancyimpute's IterativeImputer, or scikit-learn's own if fancyimpute is absent, and which it is."""
     try:
         import fancyimpute
     except ImportError:
@@ -168,7 +187,7 @@ class NumericChain:
     _imputer: Any = None
 
     def _standardised(self, scalars: FloatArray, observed: BoolArray) -> FloatArray:
-        """Return the varying columns in standard deviations from the mean, NaN where hidden."""
+        """Return the varying columns in standard deviations from the mean, NaN if hidden."""
         scaled = (scalars - self.statistics.mean) / self.statistics.scale
         standardised: FloatArray = np.where(observed, scaled, np.nan)[:, ~self.statistics.constant]
         return standardised
@@ -209,7 +228,7 @@ class NumericChain:
 
 @dataclass
 class ColumnModel:
-    """The regression of one column: where it writes in the design matrix and which design columns it reads."""
+    """The regression of one column: which columns of the design matrix it writes and which it reads."""
 
     column: int
     where: slice
@@ -279,7 +298,7 @@ def truncated_normal(
 ) -> FloatArray:
     """Return draws from N(mean, deviation^2) within [low, high]: its distribution function inverted at ``uniform``.
 
-    Where the mean itself lies outside, the draw is the nearer limit, as in IterativeImputer: far tails do not invert.
+    If the mean itself lies outside, the draw is the nearer limit, as in IterativeImputer: far tails do not invert.
     """
     from scipy.special import ndtr, ndtri
 

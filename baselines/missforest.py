@@ -1,7 +1,15 @@
-"""MissForest (Stekhoven and Buehlmann 2012) as missingpy 0.2.0 implements it, through a bridge to today's libraries.
+"""MissForest as missingpy 0.2.0 implements it, through a bridge to today's libraries.
+
+Stekhoven and Buehlmann: *MissForest: non-parametric missing value imputation for mixed-type data*, Bioinformatics 28,
+2012. From the mean and the mode, sweep after sweep, a random forest per column predicts its hidden entries from all
+other columns, those with the fewest holes first. The sweeps end when the completed table changes more than in the sweep
+before, in numbers and in categories, and the table before that sweep is kept:
+
+    numbers:     sum of (x_new - x_old)^2 / sum of x_new^2
+    categories:  changed hidden entries / hidden entries
 
 missingpy is GPLv3 and written for scikit-learn before 0.24 and NumPy before 2.4. It is imported at run time, unedited,
-as a private copy; every name it expects and no longer finds is supplied from here and taken away again.
+as a private copy; every name that it expects and no longer finds is supplied from here and taken away again.
 
 The method refits on the rows it is given, so it is transductive: training and test rows are imputed together.
 """
@@ -20,9 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.api import FloatArray, Incomplete, Method, Values
-from bench.data.statistics import fill_hidden, observed_statistics
-from bench.seeds import seed_of
+from bench.api import FloatArray, Incomplete, Method, Values, fill_hidden, observed_statistics, seed_of
 
 
 class MissForest(Method):
@@ -35,7 +41,7 @@ class MissForest(Method):
     protocols = ("transductive",)
     requires = ("missingpy",)
     extra = "paper"
-    # One forest a column on all others, in every sweep.
+    # One forest per column on all others, in every sweep.
     max_attributes = 500
 
     def fit(self, train: Incomplete, validation: Incomplete, seed: int) -> None:

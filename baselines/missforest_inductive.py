@@ -1,10 +1,11 @@
-"""MissForest (Stekhoven and Buehlmann 2012) fitted on the training rows, the like-for-like row beside missingpy's.
+"""MissForest fitted on the training rows alone: the like-for-like row beside missingpy's.
 
-The same visiting order, starting values and stopping rule. The forests of every sweep are kept and replayed in order on
-other rows, as scikit-learn's IterativeImputer does with its regressions: a later sweep's forests have learnt from
-inputs that were already imputed well, which rows that still hold the mean and mode are not. The parameter set
-``last_sweep`` keeps and applies the last sweep's forests alone, as many times; it needs less memory. Categories are
-predictors by their integer codes, as in missingpy.
+Stekhoven and Buehlmann 2012, with the same visiting order, starting values and stopping rule as ``missforest``, whose
+page has the equations. The forests of every sweep are kept and replayed in order on other rows, as scikit-learn's
+IterativeImputer does with its regressions: a later sweep's forests have learned from inputs that were already imputed
+well, and rows that still hold the mean and mode are not such inputs. The parameter set ``last_sweep`` keeps and applies
+the last sweep's forests alone, as many times; it needs less memory. Categories are predictors by their integer codes,
+as in missingpy.
 """
 
 from __future__ import annotations
@@ -13,9 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from bench.api import BoolArray, FloatArray, Incomplete, IntArray, Method, Values
-from bench.data.statistics import fill_hidden, observed_statistics
-from bench.seeds import seed_of
+from bench.api import (
+    BoolArray,
+    FloatArray,
+    Incomplete,
+    IntArray,
+    Method,
+    Values,
+    fill_hidden,
+    observed_statistics,
+    seed_of,
+)
 
 
 class MissForestInductive(Method):
@@ -27,7 +36,7 @@ class MissForestInductive(Method):
     kinds = ("numeric", "categorical")
     protocols = ("inductive",)
     requires = ("sklearn",)
-    # One forest a column on all others, in every sweep.
+    # One forest per column on all others, in every sweep.
     max_attributes = 500
     parameter_sets = {"default": {"replay": True}, "last_sweep": {"replay": False}}
 
@@ -61,7 +70,7 @@ class MissForestInductive(Method):
             self._forests = [*self._forests, forests] if replay else [forests] * (sweep + 1)
         complete = [int(c) for c in self._columns if observed[:, c].all()]
         if complete:
-            # Other rows may have holes where the training rows have none.
+            # Other rows may have holes in columns that the training rows show completely.
             forests = {column: self._grown(completed, observed, column, 0) for column in complete}
             self._forests = [grown | forests for grown in self._forests] or [forests]
 

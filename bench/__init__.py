@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 #: Version, for each kind of attribute, of everything that turns a cell into numbers apart from the method itself:
 #: encoding, splits, masks, the neural engine, scoring. Raise it when stored rows would come out differently.

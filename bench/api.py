@@ -1,17 +1,27 @@
-"""All that a plug-in author imports: the nouns of the data, the contracts, and the errors."""
+"""All that a plug-in author imports: data, contracts, errors, statistics, seeds and readers of text files."""
 
 from bench.data.kinds import KINDS, Kind
 from bench.data.schema import SCALAR_KINDS, AnyArray, Attribute, BoolArray, FloatArray, IntArray, Schema
 from bench.data.source import Fetched, File, Source
+from bench.data.statistics import ObservedStatistics, design_matrix, design_slices, fill_hidden, observed_statistics
 from bench.data.table import Table, Values
 from bench.data.view import Batch, Incomplete, TensorView
 from bench.errors import BenchError, Stopped
+from bench.files.text import (
+    Columns,
+    Rows,
+    in_units_of,
+    mean_over_steps,
+    read_numbers,
+    read_rows,
+    translated,
+    typed_frame,
+)
 from bench.plugins.contracts import Budget, Context, Dataset, Mechanism, Method, StackedMethod
+from bench.seeds import generator, seed_of
 
 __all__ = [
     "KINDS",
-    "SCALAR_KINDS",
-    "AnyArray",
     "SCALAR_KINDS",
     "AnyArray",
     "Attribute",
@@ -19,6 +29,7 @@ __all__ = [
     "BenchError",
     "BoolArray",
     "Budget",
+    "Columns",
     "Context",
     "Dataset",
     "Fetched",
@@ -29,6 +40,8 @@ __all__ = [
     "Kind",
     "Mechanism",
     "Method",
+    "ObservedStatistics",
+    "Rows",
     "Schema",
     "Source",
     "StackedMethod",
@@ -36,4 +49,16 @@ __all__ = [
     "Table",
     "TensorView",
     "Values",
+    "design_matrix",
+    "design_slices",
+    "fill_hidden",
+    "generator",
+    "in_units_of",
+    "mean_over_steps",
+    "observed_statistics",
+    "read_numbers",
+    "read_rows",
+    "seed_of",
+    "translated",
+    "typed_frame",
 ]

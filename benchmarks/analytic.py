@@ -1,9 +1,9 @@
 """How far each latent-variable model stays from the best possible imputation, on data where that is known.
 
-``python -m benchmarks.analytic`` trains every method on a linear-Gaussian model and on a mixture of categoricals, half
-of the entries missing completely at random, and prints its error in units of the optimum: RMSE of the exact conditional
-mean, PFC of the Bayes classifier. VSAE also runs without its term of the unobserved attributes, and
-with part of the observed entries hidden from its encoder. Needs the checkout.
+``python -m benchmarks.analytic`` trains every method on a linear-Gaussian model and on a mixture of categoricals with
+half of the entries missing completely at random, and prints its error relative to the optimum: RMSE of the exact
+conditional mean, PFC of the Bayes classifier. VSAE also runs without its term of the unobserved attributes, and with
+part of the observed entries hidden from its encoder. Needs the checkout.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analytic import Holes
-
     from bench.api import Budget
     from bench.plugins.registry import Registry
+    from tests.analytic import Holes
 
 #: The models that are to come within ``BOUND`` of the optimum, and the references that frame them.
 LATENT_VARIABLE_METHODS = ("vsae", "vae", "cvae", "miwae", "hivae", "vaeac")
@@ -95,7 +94,7 @@ def measure(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; the exit code is 1 if a method in its default parameters misses the bound."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.analytic", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.add_argument("--steps", type=int, default=3000, help="optimiser steps of each training (default 3000)")
     parser.add_argument("--rows", type=int, default=ROWS, help=f"rows of each table (default {ROWS})")
     parser.add_argument("--methods", default=",".join(LATENT_VARIABLE_METHODS), help="comma-separated names")

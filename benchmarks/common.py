@@ -1,7 +1,7 @@
 """What the benchmarks share: timing in alternation, lines with the ratio first, hardware and versions, one report.
 
-A benchmark is a module with ``main(arguments)``; ``python -m benchmarks.NAME --json`` prints one JSON object a line,
-the last one hardware and versions. The exit code is 1 where a target is missed. Small sizes (``--small``) show that a
+A benchmark is a module with ``main(arguments)``; ``python -m benchmarks.NAME --json`` prints one JSON object per line,
+the last one hardware and versions. The exit code is 1 if a target is missed. Small sizes (``--small``) show that a
 benchmark works; no target is judged by them.
 """
 
@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 class Line:
     """One case of a benchmark: the ratio first, then what it is the ratio of, and what was to be reached.
 
-    ``ours`` and ``other`` are medians in ``unit``. ``reached`` is None where there is no target, or none to judge here.
+    ``ours`` and ``other`` are medians in ``unit``. ``reached`` is None if there is no target, or none to judge here.
     """
 
     case: str
@@ -63,7 +63,7 @@ def parser(
     made = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{name}", description=description, formatter_class=argparse.RawTextHelpFormatter
     )
-    made.add_argument("--json", action="store_true", help="print one JSON object a line")
+    made.add_argument("--json", action="store_true", help="print one JSON object per line")
     made.add_argument("--rounds", type=int, default=rounds, help=f"timings of each; medians count (default {rounds})")
     made.set_defaults(least=least)
     made.add_argument("--small", action="store_true", help="a small size, to see that it works; no target is judged")
@@ -80,7 +80,7 @@ def parsed(made: argparse.ArgumentParser, arguments: Sequence[str] | None) -> ar
 
 
 def add_device(made: argparse.ArgumentParser) -> None:
-    """Add ``--device``: ``auto`` takes a GPU where there is one."""
+    """Add ``--device``: ``auto`` takes a GPU if there is one."""
     made.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto, cpu or cuda")
 
 
@@ -143,7 +143,7 @@ def spread(timings: Sequence[float]) -> float:
 def isolated(function: str, **arguments: Any) -> tuple[Any, float]:
     """Call ``module:function`` in a fresh process; return its JSON result and the process's peak memory in MiB.
 
-    Raises RuntimeError with the end of what it printed where it fails.
+    Raises RuntimeError with the end of what it printed if it fails.
     """
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
@@ -176,7 +176,7 @@ def peak_memory_mib() -> float:
 
 
 def finish(report: Report, options: argparse.Namespace) -> int:
-    """Print a report and return the exit code: 1 where a target is missed at full size."""
+    """Print a report and return the exit code: 1 if a target is missed at full size."""
     from bench.run.machine import environment
 
     lines = [Line(**{**vars(line), "reached": None}) for line in report.lines] if options.small else report.lines

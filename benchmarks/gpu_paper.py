@@ -172,7 +172,7 @@ def machine_of(name: str) -> Machine:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; the exit code is 2 where there is no CUDA device."""
+    """Run the benchmark; the exit code is 2 if there is no CUDA device."""
     made = parser("gpu_paper", __doc__, rounds=1, least=1)
     made.add_argument("--tables", default=",".join(TABLES), help="comma-separated (default: the seven of the paper)")
     made.add_argument("--datasets", default="", help="only these data sets, comma-separated")

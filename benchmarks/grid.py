@@ -1,7 +1,8 @@
 """A whole run with one worker and with two, one thread each, and the job that took longest.
 
 ``python -m benchmarks.grid --preset quick`` runs ``vsae-bench run table6`` from an empty store, with each number of
-workers in turn. Two workers cannot be faster than the longest job: the target is judged where jobs suffice for it.
+workers in turn. Two workers cannot be faster than the longest job: the target is judged only if there are enough jobs
+for it.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Jobs:
 
 
 def run(words: Sequence[str], workers: int, store: Path) -> None:
-    """Run the command from an empty store; raises CalledProcessError where it fails to finish."""
+    """Run the command from an empty store; raises CalledProcessError if it does not finish."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "bench", "run", *words, f"--workers={workers}", "--threads=1", f"--store={store}"]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)

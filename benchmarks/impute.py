@@ -1,4 +1,4 @@
-"""Importance-sampling imputation with 1000 draws a row: the banked engine beside a plain loop over draws.
+"""Importance-sampling imputation with 1000 draws per row: the banked engine beside a plain loop over draws.
 
 ``python -m benchmarks.impute`` imputes test rows of White wine and MNIST+MNIST with untrained VSAEs of equal weights.
 The two must agree as well as our own result agrees with itself under other noise. The peak memory of a process that
@@ -158,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_device(made)
     made.add_argument("--cases", default=",".join(ROWS), help=f"comma-separated: {', '.join(ROWS)}")
     made.add_argument("--replicas", default="1,3", help="sizes of our stack (default 1,3)")
-    made.add_argument("--draws", type=int, default=DRAWS, help=f"samples a row (default {DRAWS})")
+    made.add_argument("--draws", type=int, default=DRAWS, help=f"samples per row (default {DRAWS})")
     options = parsed(made, arguments)
     device = chosen_device(options.device)
     draws = SMALL_DRAWS if options.small else options.draws

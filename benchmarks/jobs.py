@@ -27,7 +27,7 @@ CHILD = Path(__file__).with_name("jobs_child.py")
 
 
 def measured(checkout: Path, **job: Any) -> dict[str, float]:
-    """Return what the child measures with the suite of a checkout; raises CalledProcessError where it fails."""
+    """Return what the child measures with the suite of a checkout; raises CalledProcessError if it fails."""
     environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, str(CHILD), json.dumps(job)],
@@ -52,7 +52,7 @@ def line(label: str, ours: Sequence[dict[str, float]], before: Sequence[dict[str
     for when, rounds in (("", ours), ("before: ", before)):
         if rounds:
             notes |= {
-                f"{when}ms a step": 1000 * median(rounds, "step"),
+                f"{when}ms per step": 1000 * median(rounds, "step"),
                 f"{when}of it products": median(rounds, "products"),
                 f"{when}s to choose once": median(rounds, "choose"),
                 f"{when}s to impute": median(rounds, "impute"),

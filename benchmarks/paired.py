@@ -82,7 +82,7 @@ def paired(results: Sequence[Result], dataset: str, mechanism: str, metric: str,
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison; the exit code does not depend on who wins."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.paired", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.add_argument("--first", default="vsae")
     parser.add_argument("--second", default="vae")
     parser.add_argument("--datasets", default="yeast,whitewine")

@@ -7,11 +7,11 @@ HyperImpute 0.1.17 needs ``pandas<3`` and therefore an environment of its own. M
     peers/bin/python -m pip install hyperimpute==0.1.17 'pandas<3' miceforest==6.0.5 lightgbm==4.6.0
     python -m benchmarks.peers --python peers/bin/python
 
-All impute all rows of Yeast, half of the entries missing completely at random, one thread each; ours learn from 84 % of
-the rows and choose their best epoch by the others. Errors are RMSE of the hidden entries in standard deviations; ours
-is higher where its mean over seeds is, by more than two standard errors of the difference. Ours
-run alone and as the suite runs them, three seeds in one stack, of which the time is a third. HyperImpute's MIWAE has
-one latent dimension and one hidden unit a layer unless told otherwise: it runs so, and with the widths of ours.
+All impute all rows of Yeast, half of the entries missing completely at random, with one thread each; ours learn from
+84 % of the rows and choose their best epoch by the others. Errors are RMSE / SD of the hidden entries; ours counts as
+higher if its mean over seeds is higher by more than two standard errors of the difference. Ours run alone, and three
+seeds in one stack as the suite runs them, with a third of the time for each. HyperImpute's MIWAE has one latent
+dimension and one hidden unit per layer by default: it runs so, and with the widths of ours.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Imputes tables with HyperImpute or miceforest, in an environment of theirs; ``benchmarks.peers`` talks to it.
+"""Imputes tables with HyperImpute or miceforest, in an environment of their own; ``benchmarks.peers`` starts it.
 
 It imports nothing of this suite. Each line on standard input is a JSON object: ``method``, ``values`` (an .npy file of
 numbers, NaN where hidden), ``imputed`` (where to write), ``steps``, ``batch``, ``seed``, and ``widths`` or null. Each
-answer is one too: ``seconds`` and ``version``, or ``error``.
+answer is an object too: ``seconds`` and ``version``, or ``error``.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class PlainData:
 
 
 class RowNorm(nn.BatchNorm1d):
-    """Batch normalisation that goes by the running statistics where a batch has fewer than two rows."""
+    """Batch normalisation that uses the running statistics if a batch has fewer than two rows."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise [n, width]."""

@@ -33,7 +33,7 @@ class Outcome:
 
 
 def outcome(method: str, dataset: str, metric: str, preset: str, precision: str, more: Sequence[str]) -> Outcome:
-    """Run a method on a data set from an empty store; raises CalledProcessError where a row failed."""
+    """Run a method on a data set from an empty store; raises CalledProcessError if a row failed."""
     from bench.run.store import Store
 
     with tempfile.TemporaryDirectory() as store:

@@ -22,7 +22,7 @@ FREE = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"
 
 @dataclass(frozen=True)
 class Machine:
-    """What a device does at most: FLOPs and bytes a second, and seconds between kernels when launched one by one."""
+    """What a device does at most: FLOPs and bytes per second, and seconds between kernels when launched one by one."""
 
     name: str
     flops: float

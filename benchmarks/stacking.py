@@ -1,7 +1,7 @@
-"""What a replica costs in a stack of 1, 3, 9 and 27, in units of what it costs alone.
+"""What a replica costs in a stack of 1, 3, 9 and 27, relative to what it costs alone.
 
-``python -m benchmarks.stacking`` times VSAE's training steps after the warm phase. On a CPU the cost per replica is
-never to rise; on a GPU a step of three replicas is to cost at most 1.15 times one, and of nine at most twice.
+``python -m benchmarks.stacking`` times VSAE's training steps after the warm phase. On a CPU the cost per replica must
+not rise; on a GPU a step of three replicas may cost 1.15 times that of one, and a step of nine twice.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from benchmarks.common import (
 from benchmarks.training import STEPS
 
 REPLICAS = (1, 3, 9, 27)
-#: What a step of a stack may cost on a GPU, in units of one replica's.
+#: What a step of a stack may cost on a GPU, relative to a step of one replica.
 GPU_LIMITS = {3: 1.15, 9: 2.0}
-#: What a replica may cost on a CPU in units of one alone: noise of the clock is allowed for.
+#: What a replica may cost on a CPU, relative to one alone; allows for the noise of the clock.
 CPU_LIMIT = 1.05
 
 

@@ -1,6 +1,6 @@
 """VSAE stacks ready to train or to impute, and tables of the shapes they are measured on.
 
-Real data where it can be had; ``--small`` takes synthetic tables that need none.
+They take real data if there is any; ``--small`` takes synthetic tables.
 """
 
 from __future__ import annotations

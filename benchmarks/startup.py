@@ -1,6 +1,6 @@
 """How long the command line takes to answer: ``--help``, ``list``, and Table 6 from the shipped rows.
 
-``python -m benchmarks.startup`` measures whole processes, from start to end; beside them an interpreter that does
+``python -m benchmarks.startup`` measures whole processes, from start to end, beside an interpreter that does
 nothing. ``python -X importtime -m bench list`` says where the time goes.
 """
 
@@ -20,7 +20,7 @@ NOTHING = "an empty program"
 
 
 def run_whole(command: Sequence[str]) -> None:
-    """Run a command to its end; raises CalledProcessError where it fails."""
+    """Run a command to its end; raises CalledProcessError if it fails."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": path}
     subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, check=True)

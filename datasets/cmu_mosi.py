@@ -1,4 +1,8 @@
-"""CMU-MOSI: 2199 spoken opinions from 93 videos, as acoustic, visual and textual features of each utterance."""
+"""CMU-MOSI: 2199 spoken opinions from 93 videos, as acoustic, visual and textual features of each utterance.
+
+Zadeh, Zellers, Pincus and Morency: *MOSI: multimodal corpus of sentiment intensity*, 2016; features of bc-LSTM
+(Poria et al. 2017).
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,19 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bench.api import Attribute, BenchError, Dataset, Fetched, File, FloatArray, Schema, Source, Table
-from bench.files.text import in_units_of, read_numbers
+from bench.api import (
+    Attribute,
+    BenchError,
+    Dataset,
+    Fetched,
+    File,
+    FloatArray,
+    Schema,
+    Source,
+    Table,
+    in_units_of,
+    read_numbers,
+)
 
 ORIGIN = (
     "https://raw.githubusercontent.com/declare-lab/multimodal-deep-learning/"
@@ -30,10 +45,10 @@ LARGEST_SOUND = 255.0
 class CmuMosi(Dataset):
     """1447 training and 752 test rows, split by video as the files are; the labels are not used.
 
-    The features are another release than the paper's (one vector an utterance, not 20 aligned words), so its numbers
+    The features are another release than the paper's (one vector per utterance, not 20 aligned words), so its numbers
     do not compare. Acoustic values are limited to +-255, divided by the 99th percentile of their magnitude in the
     training rows and limited to +-1; visual ones are divided by their largest magnitude in the training rows; textual
-    ones are as they came. Features that never vary (32 visual ones) stay.
+    ones are unchanged. Features that never vary (32 visual ones) stay.
     """
 
     name = "cmu_mosi"

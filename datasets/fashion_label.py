@@ -1,11 +1,15 @@
-"""FashionMNIST with its labels: a piece of clothing, and what it is."""
+"""FashionMNIST with its labels: a piece of clothing, and what it is.
+
+Xiao, Rasul and Vollgraf: *Fashion-MNIST: a novel image dataset for benchmarking machine learning algorithms*, 2017.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from bench.api import Dataset, Fetched, Source, Table
-from bench.files.images import MNIST_SHAPE, idx_files, image_and_label, read_images
+from bench.files.images import MNIST_SHAPE, image_and_label, read_images
+from bench.files.shared import idx_files
 
 CLOTHES = (
     "T-shirt/top",

@@ -1,12 +1,15 @@
-"""UCI Statlog Heart: 270 patients by 6 numbers and 7 categories, nothing missing."""
+"""UCI Statlog Heart: 270 patients by 6 numbers and 7 categories, nothing missing.
+
+The Statlog project; UCI data set 145.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from bench.api import Dataset, Fetched, File, Source
-from bench.files.text import HEART_COLUMNS, read_rows, translated, typed_frame
+from bench.api import Dataset, Fetched, File, Source, read_rows, translated, typed_frame
+from bench.files.shared import HEART_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd

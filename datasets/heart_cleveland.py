@@ -1,12 +1,16 @@
-"""UCI Heart Disease, Cleveland: 303 patients by 6 numbers and 7 categories, 6 cells truly missing."""
+"""UCI Heart Disease, Cleveland: 303 patients by 6 numbers and 7 categories, 6 cells truly missing.
+
+Detrano et al.: *International application of a new probability algorithm for the diagnosis of coronary artery disease*,
+1989; UCI data set 45.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from bench.api import Dataset, Fetched, File, Source
-from bench.files.text import HEART_COLUMNS, Rows, read_rows, translated, typed_frame
+from bench.api import Dataset, Fetched, File, Rows, Source, read_rows, translated, typed_frame
+from bench.files.shared import HEART_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,4 +1,8 @@
-"""ICT-MMMO: 340 film reviews on video, as acoustic, visual and textual features averaged over the words."""
+"""ICT-MMMO: 340 film reviews on video, as acoustic, visual and textual features averaged over the words.
+
+Woellmer et al.: *YouTube movie reviews: sentiment analysis in an audio-visual context*, 2013; features of MFN (Zadeh
+et al. 2018).
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,19 @@ from typing import Any
 import h5py
 import numpy as np
 
-from bench.api import Attribute, BenchError, Dataset, Fetched, File, FloatArray, Schema, Source, Table
-from bench.files.text import in_units_of, mean_over_steps
+from bench.api import (
+    Attribute,
+    BenchError,
+    Dataset,
+    Fetched,
+    File,
+    FloatArray,
+    Schema,
+    Source,
+    Table,
+    in_units_of,
+    mean_over_steps,
+)
 
 ORIGIN = "https://raw.githubusercontent.com/pliang279/MFN/b0453fb6e21b581c796246a0c32a6551f2028c1b/new_data/mmmo"
 CHECKSUMS = {
@@ -44,7 +59,7 @@ class IctMmmo(Dataset):
     Those 120 are the validation and test parts of the files, so the files' own parts cannot serve: the split into
     220, 40 and 80 is random, with the videos that have text shared out in proportion. Features are averages over the
     words. Acoustic values are limited to +-255 first, and their averages divided by the 99th percentile of their
-    magnitude over all videos and limited to +-1; that unit is part of the data. The rest is as it came.
+    magnitude over all videos and limited to +-1; that unit is part of the data. The rest is unchanged.
     The paper's features and units are others, so its numbers do not compare.
     """
 
@@ -79,7 +94,7 @@ class IctMmmoComplete(Dataset):
 
 
 def _read(files: Mapping[str, Fetched], parts: Mapping[str, int]) -> tuple[dict[str, FloatArray], Any]:
-    """Return the features of each modality, 0 where a part has none, and [n]: whether the row's part has text."""
+    """Return the features of each modality, 0 if a part has none, and [n]: whether the row's part has text."""
     blocks: dict[str, FloatArray] = {}
     has_text: list[bool] = []
     for part, rows in parts.items():
@@ -117,7 +132,7 @@ def _sequences(fetched: Fetched, rows: int, width: int) -> FloatArray:
 
 
 def _table(blocks: Mapping[str, FloatArray], has_text: Any, **split: Any) -> Table:
-    """Return the table of the three modalities, of which the textual one is present where there is text."""
+    """Return the table of the three modalities, of which the textual one is present if there is text."""
     schema = Schema(tuple(Attribute(name, "features", shape=(width,)) for name, (_, _, width) in MODALITIES.items()))
     everywhere = np.ones(len(has_text), dtype=np.bool_)
     present = np.stack([everywhere, everywhere, has_text], axis=1)

@@ -1,11 +1,15 @@
-"""MNIST with its labels: a handwritten digit, and which one it is."""
+"""MNIST with its labels: a handwritten digit, and which one it is.
+
+LeCun, Bottou, Bengio and Haffner: *Gradient-based learning applied to document recognition*, 1998.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from bench.api import Dataset, Fetched, Table
-from bench.files.images import DIGITS, MNIST_FILES_OR_SUBSET, MNIST_SHAPE, image_and_label, read_images
+from bench.files.images import DIGITS, MNIST_SHAPE, image_and_label, read_images
+from bench.files.shared import MNIST_FILES_OR_SUBSET
 
 
 class MnistLabel(Dataset):

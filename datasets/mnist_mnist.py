@@ -1,12 +1,16 @@
-"""MNIST+MNIST: two digits a row, in the pairs (0,9), (1,8), (2,7), (3,6) and (4,5)."""
+"""MNIST+MNIST: two digits per row, in the pairs (0,9), (1,8), (2,7), (3,6) and (4,5).
+
+LeCun, Bottou, Bengio and Haffner: *Gradient-based learning applied to document recognition*, 1998; paired as in the
+VSAE paper.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bench.api import Attribute, Dataset, Fetched, Table
-from bench.files.images import MNIST_FILES_OR_SUBSET, MNIST_SHAPE, paired_rows, read_images, two_images
-from bench.seeds import generator
+from bench.api import Attribute, Dataset, Fetched, Table, generator
+from bench.files.images import MNIST_SHAPE, paired_rows, read_images, two_images
+from bench.files.shared import MNIST_FILES_OR_SUBSET
 
 #: The digit of the first image and that of the second.
 PAIRS = ((0, 9), (1, 8), (2, 7), (3, 6), (4, 5))

@@ -1,21 +1,16 @@
-"""MNIST+SVHN: the same digit twice, handwritten and as a photographed house number."""
+"""MNIST+SVHN: the same digit twice, handwritten and as a photographed house number.
+
+SVHN: Netzer, Wang, Coates, Bissacco, Wu and Ng: *Reading digits in natural images with unsupervised feature learning*,
+2011.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bench.api import Attribute, Dataset, Fetched, Table
-from bench.files.images import (
-    MNIST_FILES,
-    MNIST_SHAPE,
-    SVHN_FILES,
-    SVHN_SHAPE,
-    paired_rows,
-    read_images,
-    read_svhn,
-    two_images,
-)
-from bench.seeds import generator
+from bench.api import Attribute, Dataset, Fetched, Table, generator
+from bench.files.images import MNIST_SHAPE, SVHN_SHAPE, paired_rows, read_images, read_svhn, two_images
+from bench.files.shared import MNIST_FILES, SVHN_FILES
 
 #: The digit of the MNIST image and that of the SVHN image.
 PAIRS = tuple((digit, digit) for digit in range(10))

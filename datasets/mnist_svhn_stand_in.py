@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bench.api import AnyArray, Attribute, Dataset, Fetched, IntArray, Table
-from bench.files.images import MNIST_FILES_OR_SUBSET, MNIST_SHAPE, SVHN_SHAPE, Images, read_images, two_images
-from bench.seeds import generator
+from bench.api import AnyArray, Attribute, Dataset, Fetched, IntArray, Table, generator
+from bench.files.images import MNIST_SHAPE, SVHN_SHAPE, Images, read_images, two_images
+from bench.files.shared import MNIST_FILES_OR_SUBSET
 
 #: How many images of each digit SVHN has in its training and its test part: the rows are as many as in the real one.
 SVHN_COUNTS = {
@@ -21,7 +21,7 @@ CHUNK = 256
 
 
 class MnistSvhnStandIn(Dataset):
-    """No house number is in it: it shows that the methods run where SVHN cannot be had, and compares with no paper.
+    """No house number is in it: it shows that the methods run if SVHN cannot be had, and compares with no paper.
 
     A row is an MNIST digit, and another MNIST image of the same digit in two random colours with shading and noise, of
     the size of SVHN's images. The rows are as many as those of the real pairing, or all 5000 of MNIST's subset.
@@ -46,7 +46,7 @@ class MnistSvhnStandIn(Dataset):
 
 
 def same_digit(images: Images, limits: tuple[int, ...], rng: np.random.Generator) -> tuple[IntArray, IntArray]:
-    """Return shuffled row numbers of two images of the same digit each, at most ``limits`` rows a digit."""
+    """Return shuffled row numbers of two images of the same digit each, at most ``limits`` rows per digit."""
     own, other = [], []
     for digit, limit in enumerate(limits):
         rows = rng.permutation(np.flatnonzero(images.labels == digit))

@@ -1,19 +1,21 @@
-"""UCI Mushroom: 8124 descriptions of gilled mushrooms by 22 categories."""
+"""UCI Mushroom: 8124 descriptions of gilled mushrooms by 22 categories.
+
+Schlimmer 1987, from the Audubon Society field guide of 1981; UCI data set 73.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from bench.api import Dataset, Fetched, File, Source
-from bench.files.text import read_rows, typed_frame
+from bench.api import Dataset, Fetched, File, Source, read_rows, typed_frame
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SHA256 = "e65d082030501a3ebcbcd7c9f7c71aa9d28fdfff463bf4cf4716a3fe13ac360e"
 
-#: One letter a level, in the order of the description that comes with the data; some levels occur in no row.
+#: One letter per level, in the order of the description that comes with the data; some levels occur in no row.
 COLUMNS = {
     "class": "ep",
     "cap-shape": "bcxfks",

@@ -1,12 +1,15 @@
-"""UCI Website Phishing: 1353 websites by 9 categories."""
+"""UCI Website Phishing: 1353 websites by 9 categories.
+
+Abdelhamid, Ayesh and Thabtah: *Phishing detection based associative classification data mining*, 2014; UCI data
+set 379.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from bench.api import Dataset, Fetched, File, Source
-from bench.files.text import read_rows, typed_frame
+from bench.api import Dataset, Fetched, File, Source, read_rows, typed_frame
 
 if TYPE_CHECKING:
     import pandas as pd

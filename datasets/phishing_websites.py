@@ -1,12 +1,15 @@
-"""UCI Phishing Websites: 11055 websites by 30 categories."""
+"""UCI Phishing Websites: 11055 websites by 30 categories.
+
+Mohammad, Thabtah and McCluskey: *An assessment of features related to phishing websites using an automated technique*,
+2012; UCI data set 327.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from bench.api import Dataset, Fetched, File, Source
-from bench.files.text import read_rows, typed_frame
+from bench.api import Dataset, Fetched, File, Source, read_rows, typed_frame
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,12 +1,15 @@
-"""UCI Wine Quality, the white wines: 4898 rows of 11 physicochemical measurements."""
+"""UCI Wine Quality, the white wines: 4898 rows of 11 physicochemical measurements.
+
+Cortez, Cerdeira, Almeida, Matos and Reis: *Modeling wine preferences by data mining from physicochemical properties*,
+2009; UCI data set 186.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from bench.api import Dataset, Fetched, File, Source
-from bench.files.text import read_rows, typed_frame
+from bench.api import Dataset, Fetched, File, Source, read_rows, typed_frame
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,12 +1,14 @@
-"""UCI Yeast: protein localisation sites; 1484 rows of 8 numbers."""
+"""UCI Yeast: protein localisation sites; 1484 rows of 8 numbers.
+
+Nakai and Kanehisa; UCI data set 110.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from bench.api import Dataset, Fetched, File, Source
-from bench.files.text import read_rows, translated, typed_frame
+from bench.api import Dataset, Fetched, File, Source, read_rows, translated, typed_frame
 
 if TYPE_CHECKING:
     import pandas as pd

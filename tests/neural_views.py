@@ -12,9 +12,18 @@ from torch import Tensor, nn
 
 from bench.api import Attribute, BoolArray, Budget, Context, Incomplete, Schema, Table, Values
 from bench.data.schema import AnyArray
+from bench.neural.adversarial import ReluNetwork
+from bench.neural.layers import BankedLinear, BankedMLP
 from bench.problem.build import hold_out
 
 BASELINES = Path(__file__).resolve().parent.parent / "baselines"
+
+
+def linear_layer(network: BankedMLP | ReluNetwork, level: int) -> BankedLinear:
+    """Return one of a network's linear layers."""
+    layer = network.layers[level]
+    assert isinstance(layer, BankedLinear)
+    return layer
 
 
 def dependent_table(

@@ -17,7 +17,7 @@ class _Operations(TorchDispatchMode):
     """Notes every operation with its inputs and outputs, and what it overwrote."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[tuple[Callable[..., Any], Sequence[Any], dict[str, Any], Any]] = []
         self.overwritten: list[tuple[Tensor, Tensor]] = []
 

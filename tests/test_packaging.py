@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -159,3 +160,16 @@ def test_the_constraints_are_exact_and_meet_the_declared_ranges() -> None:
         requirement = requirements.Requirement(line)
         if requirement.name != project["name"]:
             assert requirement.specifier.contains(version[requirement.name]), line
+
+
+def test_citation_and_changelog_name_the_version() -> None:
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {bench.__version__}\n" in citation
+    (date,) = re.findall(r'^date-released: "(.+)"$', citation, flags=re.MULTILINE)
+    assert f"\n## {bench.__version__} ({date})\n" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_file_that_the_prose_links_to_is_there() -> None:
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

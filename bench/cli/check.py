@@ -13,6 +13,6 @@ if TYPE_CHECKING:
 @takes("names", "everything", "large", "plugins", names=Default(None, "all in the folders of --plugins"))
 def check(place: Place, names: list[str] | None, everything: bool, large: bool) -> int:
     """Check that plug-ins keep their contract: no leaks, the same values under a seed, awkward tables survived."""
-    from bench.conformance.check import check_named
+    from bench.conformance.suite import check_named
 
     return 0 if check_named(names or (), everything, place.plugins, large) else 1

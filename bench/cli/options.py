@@ -267,6 +267,6 @@ def _noun(name: str) -> type[Any]:
         from bench.run.request import Place
 
         return Place
-    from bench.cli.plot.drawing import Drawing
+    from bench.cli.drawing import Drawing
 
     return Drawing

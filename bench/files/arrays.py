@@ -24,7 +24,7 @@ NOTE = "table.json"
 def write(folder: Path, key: str, table: Table, note: Mapping[str, Any]) -> None:
     """Keep a table and a note (JSON values) under ``key`` in ``folder``, in place of what was kept there before.
 
-    Raises OSError where that cannot be written.
+    Raises OSError if that cannot be written.
     """
     whole: dict[str, AnyArray] = {"scalars": table.scalars, "present": table.present}
     if table.test is not None:
@@ -58,7 +58,7 @@ def write(folder: Path, key: str, table: Table, note: Mapping[str, Any]) -> None
 
 
 def read(folder: Path, key: str) -> tuple[Table, dict[str, Any]] | None:
-    """Return the table kept under ``key`` and its note, or None where there is none that is whole."""
+    """Return the table kept under ``key`` and its note, or None if there is none that is whole."""
     place = _place(folder, key)
     try:
         described = json.loads((place / NOTE).read_text(encoding="utf-8"))

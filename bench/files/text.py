@@ -41,7 +41,7 @@ def read_rows(path: Path, separator: str | None = ",", skip: int = 0) -> Rows:
 
 
 def level_of(text: str, levels: Sequence[str]) -> str | None:
-    """Return the level that ``text`` names, None where it stands for a missing value.
+    """Return the level that ``text`` names, or None if it stands for a missing value.
 
     A level that is a whole number is found in any notation (``1.0`` is ``1``). Raises ValueError on an unknown level.
     """
@@ -127,23 +127,3 @@ def in_units_of(values: FloatArray, reference: FloatArray, percentile: float) ->
 def translated(rows: Rows, column: int, names: Mapping[str, str]) -> Rows:
     """Return the rows with the texts of one column replaced by ``names``; texts not in it stay."""
     return [[*row[:column], names.get(row[column], row[column]), *row[column + 1 :]] for row in rows]
-
-
-#: The 13 attributes and the target that the UCI heart disease sets share, in file order. The count of coloured vessels
-#: (``ca``) is a number, as the description of the Statlog version has it ("real"); ``slope`` has three levels.
-HEART_COLUMNS: Columns = {
-    "age": None,
-    "sex": ("0", "1"),
-    "cp": ("1", "2", "3", "4"),
-    "trestbps": None,
-    "chol": None,
-    "fbs": ("0", "1"),
-    "restecg": ("0", "1", "2"),
-    "thalach": None,
-    "exang": ("0", "1"),
-    "oldpeak": None,
-    "slope": ("1", "2", "3"),
-    "ca": None,
-    "thal": ("3", "6", "7"),
-    "disease": ("absent", "present"),
-}

@@ -107,7 +107,11 @@ class Method:
         """Learn from the training view; ``validation.held_out`` views what is hidden for model selection."""
 
     def impute(self, data: Incomplete, draws: int) -> pd.DataFrame | Values:
-        """Return complete values for ``data``, observed entries unchanged, from ``draws`` samples where it samples."""
+        """Return complete values for ``data``, observed entries unchanged, from ``draws`` samples if it samples.
+
+        NaN may stay in what no method can know, which the suite fills: attributes that training never shows, and rows
+        that show nothing.
+        """
         raise TypeError(f"method '{self.name}' does not define impute")
 
     def sample(self, data: Incomplete, draws: int) -> list[Values]:

@@ -139,11 +139,13 @@ class Fitted:
         They are made again each time, so that a stack is held once, as its method gave it. Raises BenchError if they
         are no values for the rows.
         """
+        from bench.problem.complete import complete
+
         given = _as_values(self.results[replica], self.method, self.data.schema)
-        values, warnings = _completed(given, self.data, self.fitted_on, replica)
-        if self.data is self.problem.test:
-            return values, warnings
-        return _rows_of(values, self.problem.splits[replica].test), warnings
+        values, told = complete(_with_observed(given, self.data, replica), self.data, self.fitted_on, replica)
+        if self.data is not self.problem.test:
+            values = _rows_of(values, self.problem.splits[replica].test)
+        return values, tuple(told)
 
 
 def load_for(job: Job, machine: Machine) -> LoadedTable:
@@ -166,6 +168,8 @@ def load_for(job: Job, machine: Machine) -> LoadedTable:
 
 def fit_and_impute(job: Job, table: Table, machine: Machine) -> Fitted:
     """Build a job's problem, fit its method and impute the test rows; this is all a result's numbers come from."""
+    from bench.problem.complete import ask
+
     first, method = job.cells[0], job.plugins.method
     problem = problem_of(job, table)
     # The name has the source in it: an edited method does not continue what the old one began.
@@ -174,12 +178,13 @@ def fit_and_impute(job: Job, table: Table, machine: Machine) -> Fitted:
     transductive = first.protocol == "transductive"
     train, data = (problem.everything,) * 2 if transductive else (problem.train, problem.test)
     machine.stop()
-    results = _impute(instance, job, train, problem.validation, data)
-    diagnostics = list(instance.diagnostics()) or [{} for _ in job.cells]
+    seeds = [cell.seed for cell in job.cells]
+    answer = ask(instance, train, problem.validation, data, seeds, first.budget["draws"])
+    diagnostics = (list(instance.diagnostics()) if answer.given else []) or [{} for _ in job.cells]
     if len(diagnostics) != len(job.cells):
         raise BenchError(f"method '{method.name}' gave {len(diagnostics)} diagnostics for {len(job.cells)} replicas")
-    failures = dict(instance.failures()) if method.stackable else {}
-    return Fitted(method, instance, problem, train, data, results, diagnostics, failures)
+    failures = dict(instance.failures()) if answer.given and method.stackable else {}
+    return Fitted(method, instance, problem, train, data, answer.imputed, diagnostics, failures)
 
 
 def problem_of(job: Job, table: Table) -> Problem:
@@ -188,21 +193,6 @@ def problem_of(job: Job, table: Table) -> Problem:
 
     mechanisms = [load(job.plugins.mechanisms[cell.mechanism])() for cell in job.cells]
     return build_problem(table, [cell.scenario for cell in job.cells], mechanisms)
-
-
-def _impute(instance: Any, job: Job, train: Incomplete, validation: Incomplete, data: Incomplete) -> Sequence[Any]:
-    """Fit and impute, the whole stack at once if the method stacks; return the imputation of each replica."""
-    method, draws = job.plugins.method, job.cells[0].budget["draws"]
-    seeds = [cell.seed for cell in job.cells]
-    if method.stackable:
-        instance.fit_many(train, validation, seeds)
-        results: Sequence[Any] = instance.impute_many(data, draws)
-    else:
-        instance.fit(train, validation, seeds[0])
-        results = [instance.impute(data, draws)]
-    if len(results) != data.replicas:
-        raise BenchError(f"method '{method.name}' returned {len(results)} imputations for {data.replicas} replicas")
-    return results
 
 
 def _as_values(result: Any, method: PluginInfo, schema: Schema) -> Values:
@@ -218,21 +208,6 @@ def _as_values(result: Any, method: PluginInfo, schema: Schema) -> Values:
             f"method '{method.name}' returned {type(result).__name__} from impute, not a DataFrame or bench.api.Values"
         )
     return Values.from_frame(result, schema)
-
-
-def _completed(values: Values, data: Incomplete, fitted_on: Incomplete, replica: int) -> tuple[Values, tuple[str, ...]]:
-    """Return imputed values with the observed entries put back, and warnings of what could not be learned."""
-    return _with_observed(values, data, replica), never_observed(fitted_on, replica)
-
-
-def never_observed(fitted: Incomplete, replica: int) -> tuple[str, ...]:
-    """Return a warning that names the attributes no row of what a method is fitted on shows, or nothing."""
-    shown = fitted.observed[replica].any(axis=0)
-    names = [name for name, seen in zip(fitted.schema.names, shown, strict=True) if not seen]
-    if not names:
-        return ()
-    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return (f"never observed in training, so filled with 0 or the first level: {listed}",)
 
 
 def _with_observed(values: Values, data: Incomplete, replica: int) -> Values:

@@ -145,7 +145,8 @@ def test_expected_errors_are_what_draws_of_the_truth_give(
     observed = rng.random((20000, 5)) >= 0.5
     truth = numbers.table.scalars
     assert np.allclose(np.cov(truth.T), numbers.covariance, atol=0.03)
-    for imputed in (numbers.conditional(truth, observed)[0], 0.3 * rng.normal(size=truth.shape)):
+    guesses = (numbers.conditional(truth, observed)[0], 0.3 * rng.normal(size=(20000, 5)))
+    for imputed in guesses:
         realised = np.sqrt(np.mean((imputed - truth)[~observed] ** 2))
         assert numbers.expected_error(imputed, truth, observed) == pytest.approx(realised, rel=0.01)
     best = numbers.optimal_error(truth, observed)
@@ -153,13 +154,12 @@ def test_expected_errors_are_what_draws_of_the_truth_give(
     assert best < numbers.floor_error(truth, observed) == pytest.approx(1.0, rel=0.02)
 
     observed, truth = observed[:, :3], categories.table.scalars
-    for codes in (categories.posterior(truth, observed).argmax(axis=2), rng.integers(0, 3, truth.shape)):
+    bayes = categories.posterior(truth, observed).argmax(axis=2).astype(float)
+    for codes in (bayes, rng.integers(0, 3, truth.shape).astype(float)):
         realised = np.mean((codes != truth)[~observed])
         assert categories.expected_error(codes, truth, observed) == pytest.approx(realised, abs=0.01)
     best = categories.optimal_error(truth, observed)
-    assert best == pytest.approx(
-        categories.expected_error(categories.posterior(truth, observed).argmax(axis=2), truth, observed)
-    )
+    assert best == pytest.approx(categories.expected_error(bayes, truth, observed))
     assert best < categories.floor_error(truth, observed)
 
 
@@ -177,6 +177,7 @@ def test_holes_hide_the_same_from_everyone_and_only_shown_entries_decide() -> No
     assert sum(len(found) for _, found in patterns) == 400
     # The optimum is worked out from the view, in which hidden entries are NaN.
     assert 0 < holes.optimum < holes.floor
+    assert isinstance(holes.model, LinearGaussian)
     best = holes.model.conditional(holes.test.values().scalars, holes.test.observed[0])[0]
     assert holes.error(best) == pytest.approx(holes.optimum)
     assert holes.share_of_gain(best) == pytest.approx(1.0)

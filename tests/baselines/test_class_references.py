@@ -13,8 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.api import Attribute, BoolArray, Budget, Context, Incomplete, Schema, Table, Values
-from bench.conformance.suite import METHOD_CHECKS, Trial, difference, example_of, hidden_values_change_nothing
+from bench.api import AnyArray, Attribute, BoolArray, Budget, Context, Incomplete, Schema, Table, Values
+from bench.conformance.method import METHOD_CHECKS, hidden_values_change_nothing
+from bench.conformance.require import difference
+from bench.conformance.tables import example_of
+from bench.conformance.trial import Trial
 from bench.data.statistics import fill_hidden, observed_statistics
 from bench.neural.blocks import Encoder, Layout
 from bench.neural.layers import reset_parameters
@@ -55,7 +58,7 @@ def labelled_table(rows: int = 90) -> Table:
             Attribute("other", "categorical", levels=("u", "v")),
         )
     )
-    blocks = {
+    blocks: dict[str, AnyArray] = {
         "image": rng.integers(0, 100, (rows, 4)).astype(np.uint8) + (50 * label[:, None]).astype(np.uint8),
         "features": (label[:, None] + rng.normal(size=(rows, 3))).astype(np.float32),
     }
@@ -66,7 +69,7 @@ def labelled_table(rows: int = 90) -> Table:
 def test_class_means_are_those_of_the_rows_that_show_both(
     class_mean: type[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.data.BLOCK_ROWS", 7)
+    monkeypatch.setattr("bench.data.view.BLOCK_ROWS", 7)
     table = labelled_table()
     observed = np.random.default_rng(4).random((len(table), 5)) < 0.6
     view = everything(table, observed)

@@ -15,12 +15,15 @@ from torch import Tensor
 from torch.distributions import Categorical, MultivariateNormal, Normal, kl_divergence
 
 from bench.api import Attribute, Budget, Context, Incomplete, Schema, Table
-from bench.conformance.suite import Trial, example_of, hidden_values_change_nothing, stack_agrees_with_each_alone
+from bench.conformance.method import hidden_values_change_nothing, stack_agrees_with_each_alone
+from bench.conformance.tables import example_of
+from bench.conformance.trial import Trial
 from bench.neural.backbone import Sizes, vsae_parameter_count
 from bench.neural.blocks import Encoded, Layout
 from bench.neural.layers import BankedMLP, parameter_count, reset_parameters
 from bench.neural.training import replica_generators, replica_noise
 from tests.analytic import Holes, categorical_mixture, linear_gaussian
+from tests.neural_views import linear_layer
 
 FILE = Path(__file__).resolve().parents[2] / "baselines" / "hivae.py"
 MIXED = Schema(
@@ -71,7 +74,8 @@ def noise_of(network: Any, rows: int) -> dict[str, Tensor]:
 
 def through(network: BankedMLP, x: Tensor) -> Tensor:
     """Return what the first bank of a network without batch normalisation makes of x, [inputs]."""
-    for level, layer in enumerate(network.layers):
+    for level in range(len(network.layers)):
+        layer = linear_layer(network, level)
         x = x @ layer.weight[0] + layer.bias[0]
         x = torch.nn.functional.leaky_relu(x, 0.01) if level < len(network.activate) and network.activate[level] else x
     return x
@@ -222,11 +226,10 @@ def test_drawing_the_component_has_the_same_bound_on_average(hivae: type[Any]) -
     summed = build(hivae, MIXED, components=3)
     drawn = build(hivae, MIXED, components=3, components_summed=False, lowest_temperature=0.02)
     one, many = rows_of(MIXED, 3), 20_000
-    repeated = Encoded(
-        *(part[:, 2:].expand(-1, many, *part.shape[2:]) for part in (one.numeric, one.categorical)),
-        (),
-        one.observed[:, 2:].expand(-1, many, -1),
+    numeric, categorical, observed = (
+        part[:, 2:].expand(-1, many, *part.shape[2:]) for part in (one.numeric, one.categorical, one.observed)
     )
+    repeated = Encoded(numeric, categorical, (), observed)
     with torch.no_grad():
         exact = summed.losses(repeated, noise_of(summed, many), 1.0, False)
         sampled = drawn.losses(repeated, noise_of(drawn, many), 1.0, False)

@@ -17,7 +17,9 @@ from torch import Tensor
 from torch.distributions import Categorical, Normal, kl_divergence
 
 from bench.api import Attribute, Budget, Context, Incomplete, Schema, Table
-from bench.conformance.suite import Trial, example_of, hidden_values_change_nothing, stack_agrees_with_each_alone
+from bench.conformance.method import hidden_values_change_nothing, stack_agrees_with_each_alone
+from bench.conformance.tables import example_of
+from bench.conformance.trial import Trial
 from bench.neural.backbone import Sizes, vsae_parameter_count
 from bench.neural.blocks import Encoded, Layout
 from bench.neural.latent import Gaussian
@@ -172,7 +174,8 @@ def test_few_attributes_each_have_their_own_term(module: ModuleType, mvae: type[
 
 def test_loss_is_a_plain_sum_of_bounds(mvae: type[Any]) -> None:
     weights = {"numeric": 0.5, "categorical": 3.0, "features": 0.25}
-    network = build(mvae, MIXED, kl_weight=0.7, **{f"{kind}_weight": weight for kind, weight in weights.items()})
+    changes: dict[str, Any] = {f"{kind}_weight": weight for kind, weight in weights.items()}
+    network = build(mvae, MIXED, kl_weight=0.7, **changes)
     network.decoder.heads.log_scale.data.copy_(torch.tensor([[0.3, -0.4, 0.1]]))
     batch, rows, layout = rows_of(MIXED, 7), 7, network.layout
     noise = noise_of(network, rows)

@@ -189,7 +189,7 @@ def test_an_observed_attribute_proposes_from_itself_alone_and_a_hidden_one_from_
     def changed(other: Encoded, fill: Tensor) -> Tensor:
         """Return which attributes' proposals changed, [R, b, M]."""
         after = network.proposal(other, fill, training=False)
-        different = (after.mean != before.mean).any(-1)
+        different: Tensor = (after.mean != before.mean).any(-1)
         assert torch.equal(different, (after.log_variance != before.log_variance).any(-1))
         return different
 
@@ -398,7 +398,8 @@ def test_the_decoder_taken_literally_is_linear_behind_its_first_layer(vsae: VSAE
             for level in (1, 2):
                 x = mlp.layers[level](x)
                 x = torch.nn.functional.leaky_relu(x, 0.01) if mlp.activate[level] else x
-            return mlp.layers[3](x)
+            output: Tensor = mlp.layers[3](x)
+            return output
 
         middle = 0.5 * (behind(x) + behind(-x))
         assert torch.allclose(middle, behind(torch.zeros_like(x))) is linear
@@ -426,6 +427,7 @@ def test_the_masks_gradient_has_the_same_bits_alone_and_in_a_stack(vsae: VSAE) -
     for own, shown in [(logits, observed), *((logits[k : k + 1], observed[k : k + 1]) for k in range(3))]:
         own = own.clone().requires_grad_()
         network.log_mask(own, shown).sum().backward()
+        assert own.grad is not None
         gradients.append(own.grad)
     assert torch.equal(gradients[0], torch.cat(gradients[1:]))
 
@@ -487,7 +489,7 @@ def three_views(x: FloatArray, observed: BoolArray, rng: np.random.Generator) ->
 def test_numbers_are_imputed_nearly_as_well_as_can_be(vsae: VSAE) -> None:
     x, covariance = numbers_of(2600, [1.0, 0.9, -0.8, 0.7], seed=0)
     rng = np.random.default_rng(1)
-    observed = rng.random(x.shape) > 0.4
+    observed = rng.random((2600, 4)) > 0.4
     views = three_views(x, observed, rng)
     budget = Budget(steps=150, batch=128, learning_rate=1e-2, evaluations=10, draws=50, target_draws=5)
     _, values = trained(vsae, views, [0], budget)

@@ -118,8 +118,8 @@ def test_a_job_is_worked_out_from_its_parts_here_and_in_another_checkout(
     assert line["case"] == "vae on yeast, quick, 2 replicas"
     assert line["ratio"] == pytest.approx(line["other"] / line["ours"])
     for when, job in (("", line["ours"]), ("before: ", line["other"])):
-        notes = {name: line["notes"][when + name] for name in ("ms a step", "s to choose once", "s to impute")}
-        parts = notes["ms a step"] / 1000 * line["notes"]["steps"]
+        notes = {name: line["notes"][when + name] for name in ("ms per step", "s to choose once", "s to impute")}
+        parts = notes["ms per step"] / 1000 * line["notes"]["steps"]
         parts += notes["s to choose once"] * line["notes"]["evaluations"] + notes["s to impute"]
         assert job == pytest.approx(parts)
         assert 0 < line["notes"][f"{when}of it products"] < 1

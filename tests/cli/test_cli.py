@@ -89,8 +89,8 @@ def test_the_version_is_shown_by_the_command_and_by_the_module(tmp_path: Path, c
 def test_every_option_is_taken_and_fills_a_field_that_there_is() -> None:
     from dataclasses import fields
 
+    from bench.cli.drawing import Drawing
     from bench.cli.options import OPTIONS
-    from bench.cli.plot.drawing import Drawing
     from bench.experiment.scope import Scope
     from bench.run.request import Place
 

@@ -6,7 +6,7 @@ import io
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,13 @@ from rich.console import Console
 
 import bench.report.figures.curves as curves
 from bench.cli.app import main
-from bench.cli.plot.drawing import Drawing
+from bench.cli.drawing import Drawing
 from bench.cli.plot.rows import plot_ratios, plot_training, ratio_spec
 from bench.cli.plot.snapshots import plot_imputations
 from bench.experiment.scope import Scope
 from bench.plugins.registry import Registry
 from bench.report import collect
-from bench.report.figures.curves import RatioPanel, ratio_panels
+from bench.report.figures.curves import ratio_panels
 from bench.report.figures.style import Heading
 from bench.run.request import Place
 from bench.run.snapshot import Snapshot
@@ -40,6 +40,19 @@ from tests.toys import (
 )
 
 HEADS = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
+
+
+def spied(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:
+    """Return what a function of ``curves`` will have been given to draw; it still draws it."""
+    drawn: list[Any] = []
+    real = getattr(curves, name)
+
+    def draw(given: Any, heading: Heading) -> Any:
+        drawn.append(given)
+        return real(given, heading)
+
+    monkeypatch.setattr(curves, name, draw)
+    return drawn
 
 
 @pytest.fixture
@@ -150,9 +163,7 @@ def test_it_says_what_is_missing_of_a_curve_and_draws_the_rest(place: Path, monk
     cell = make_cell(dataset="toy_numbers", method="column_median", overrides={}, parameters={}, method_version=1)
     store.put([make_result(replace(cell, ratio=ratio, seed=seed)) for ratio in (0.2, 0.4) for seed in (0, 1, 2)])
     store.put([make_result(replace(cell, ratio=0.6, seed=0))])
-    drawn: list[Sequence[RatioPanel]] = []
-    real = curves.draw_ratios
-    monkeypatch.setattr(curves, "draw_ratios", lambda panels, heading: drawn.append(panels) or real(panels, heading))
+    drawn = spied(monkeypatch, "draw_ratios")
     console = quiet()
     plot_ratios(*request_for("toy_numbers", store=place / "rows"), console)
     (curve,) = drawn[0][0].curves
@@ -226,23 +237,19 @@ def test_training_is_drawn_from_rows_that_hold_it(place: Path, call: Call, monke
     assert call(f"run {grid}")[0] == 0
     rows = sorted(Store(place / "rows").rows(), key=lambda row: row.cell.seed)
     monkeypatch.setattr("bench.run.snapshot.make_snapshot", no_training)
-    drawn: list[Sequence[curves.TrainingRun]] = []
-    real = curves.draw_training
-    monkeypatch.setattr(curves, "draw_training", lambda runs, heading: drawn.append(runs) or real(runs, heading))
+    real, drawn = curves.draw_training, spied(monkeypatch, "draw_training")
     plot_training(*request_for("toy_mixed", methods=("vae",), store=place / "rows"), quiet())
     for run, row in zip(drawn[0], rows, strict=True):
         facts = row.diagnostics
         assert run.seed == row.cell.seed
         assert [list(point) for point in run.loss] == facts["loss_curve"]
-        assert run.loss[0] == (1, pytest.approx(facts["loss_first"], abs=1e-5))
-        assert run.loss[-1] == (facts["epochs"], pytest.approx(facts["loss_last"], abs=1e-5))
+        assert run.loss[0] == pytest.approx((1, facts["loss_first"]), abs=1e-5)
+        assert run.loss[-1] == pytest.approx((facts["epochs"], facts["loss_last"]), abs=1e-5)
         assert min(error for _, error in run.validation) == pytest.approx(run.best_error, abs=1e-5)
         assert dict(run.validation)[run.best_epoch] == pytest.approx(run.best_error, abs=1e-5)
     figure = real(drawn[0], Heading("Training", "details"))
-    stars = [line for line in figure.axes[1].lines if line.get_marker() == "*" and len(line.get_xdata())]
-    assert [(star.get_xdata()[0], star.get_ydata()[0]) for star in stars] == [
-        (run.best_epoch, run.best_error) for run in drawn[0]
-    ]
+    stars = [np.asarray(line.get_xydata()) for line in figure.axes[1].lines if line.get_marker() == "*"]
+    assert [tuple(star[0]) for star in stars if len(star)] == [(run.best_epoch, run.best_error) for run in drawn[0]]
 
 
 def test_wide_tables_are_cut_and_say_so(place: Path) -> None:

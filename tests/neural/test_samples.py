@@ -41,8 +41,10 @@ class Tilted(LatentNetwork):
         super().__init__()
         layout = Layout(Schema((Attribute("x", "numeric"), Attribute("c", "categorical", levels=("a", "b", "c")))))
         self.decoder = nn.Module()
-        self.decoder.heads = Heads(layout, 2, learned_scale=True)
-        self.decoder.heads.log_scale.data.fill_(math.log(0.5))
+        heads = Heads(layout, 2, learned_scale=True)
+        assert heads.log_scale is not None
+        heads.log_scale.data.fill_(math.log(0.5))
+        self.decoder.heads = heads
 
     def proposal_noise(self, rows: int, draws: int) -> dict[str, tuple[int, ...]]:
         return {"latent": (draws, rows)}
@@ -136,7 +138,8 @@ def expected_moments(method: Any, view: Incomplete) -> tuple[Any, Tensor]:
         blocks = tuple((weight[..., None, None] * block).sum(1) for block in prediction.blocks)
 
     def averaged(tensor: Tensor) -> Tensor:
-        return tensor.unflatten(1, (DRAWS, rows)).mean(1)
+        by_draw: Tensor = tensor.unflatten(1, (DRAWS, rows))
+        return by_draw.mean(1)
 
     average = Prediction(averaged(mean), averaged(levels), tuple(averaged(block) for block in blocks))
     return average, averaged(square)[0] - average.numeric[0] ** 2

@@ -141,7 +141,8 @@ class Halves(Mechanism):
         self, values: Values, schema: Schema, ratio: float, rng: np.random.Generator, **parameters: Any
     ) -> FloatArray:
         """Return 1 below the threshold."""
-        return (values.scalars < parameters["threshold"]).astype(float)
+        below: FloatArray = (values.scalars < parameters["threshold"]).astype(float)
+        return below
 
 
 def test_mechanism_parameters_reach_the_mechanism() -> None:

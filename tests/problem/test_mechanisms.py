@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from bench.api import Attribute, Mechanism, Schema, Values
+from bench.api import Attribute, FloatArray, Mechanism, Schema, Values
 from bench.errors import BenchError
 from bench.problem.mechanisms import (
     Mar,
@@ -54,7 +56,9 @@ def numbers(scalars: np.ndarray) -> tuple[Values, Schema]:
     return Values(scalars), Schema(tuple(Attribute(f"x{j}", "numeric") for j in range(scalars.shape[1])))
 
 
-def probabilities(mechanism: Mechanism, values: Values, schema: Schema, ratio: float, **parameters: object):
+def probabilities(
+    mechanism: Mechanism, values: Values, schema: Schema, ratio: float, **parameters: object
+) -> FloatArray:
     """Return the mechanism's probabilities under one fixed seed."""
     return mechanism.missing_probability(values, schema, ratio, np.random.default_rng(7), **parameters)
 
@@ -306,7 +310,7 @@ def test_extreme_ratios_are_for_mcar_alone(kind: type[Mechanism], ratio: float) 
         (NmarCensor(), {"threshold": "quantle"}, "threshold = 'quantle'. Did you mean 'quantile'?"),
     ],
 )
-def test_parameters_that_do_not_fit_are_refused(mechanism: Mechanism, parameters: dict, message: str) -> None:
+def test_parameters_that_do_not_fit_are_refused(mechanism: Mechanism, parameters: dict[str, Any], message: str) -> None:
     values, schema = mixed_data(50)
     present = ~np.isnan(values.scalars)
     with pytest.raises(BenchError) as error:
@@ -329,8 +333,11 @@ def test_one_column_cannot_be_driven(kind: type[Mechanism]) -> None:
 def test_a_mechanism_of_a_plug_in_is_checked() -> None:
     class Broken(Mechanism):
         name = "broken"
+        returned: FloatArray
 
-        def missing_probability(self, values, schema, ratio, rng, **parameters):
+        def missing_probability(
+            self, values: Values, schema: Schema, ratio: float, rng: np.random.Generator, **parameters: Any
+        ) -> FloatArray:
             return self.returned
 
     values, schema = numbers(np.arange(4.0)[:, None])

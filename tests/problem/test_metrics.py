@@ -7,20 +7,21 @@ import math
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 
-from bench.api import Attribute, Schema, Table, Values
+from bench.api import AnyArray, Attribute, Schema, Table, Values
 from bench.errors import BenchError
 from bench.problem.metrics import METRICS, Reference, Scores, find_metric, reference_of, score
 
 
-def table_of(scalars: np.ndarray, kinds: str, present: np.ndarray | None = None) -> Table:
+def table_of(scalars: ArrayLike, kinds: str, present: np.ndarray | None = None) -> Table:
     """Return a table of scalar columns; ``kinds`` has an n or a c (three levels) per column."""
     attributes = [
         Attribute(f"x{j}", "numeric") if kind == "n" else Attribute(f"x{j}", "categorical", levels=("a", "b", "c"))
         for j, kind in enumerate(kinds)
     ]
-    scalars = np.asarray(scalars, dtype=float)
-    return Table(Schema(tuple(attributes)), scalars, {}, ~np.isnan(scalars) if present is None else present)
+    numbers = np.asarray(scalars, dtype=float)
+    return Table(Schema(tuple(attributes)), numbers, {}, ~np.isnan(numbers) if present is None else present)
 
 
 def score_table(table: Table, imputed: np.ndarray, observed: np.ndarray) -> Scores:
@@ -141,7 +142,7 @@ def mixed_problem(seed: int) -> tuple[Table, Values, np.ndarray]:
         Attribute("photo", "image", shape=(3,)),
         Attribute("f", "features", shape=(2,)),
     )
-    blocks = {
+    blocks: dict[str, AnyArray] = {
         "photo": rng.integers(0, 256, (rows, 3)).astype(np.uint8),
         "f": rng.normal(size=(rows, 2)).astype(np.float32),
     }
@@ -286,7 +287,7 @@ def test_reference_uses_present_cells_of_the_complete_table() -> None:
     reference = reference_of(table)
     np.testing.assert_allclose(reference.minimum, [1, 0])
     np.testing.assert_allclose(reference.maximum, [7, 0])
-    np.testing.assert_allclose(reference.deviation, [np.std([1, 4, 7]), 0])
+    np.testing.assert_allclose(reference.deviation, np.array([np.std([1, 4, 7]), 0]))
     np.testing.assert_array_equal(reference.varies, [True, False])
 
 

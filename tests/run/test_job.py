@@ -286,7 +286,7 @@ def test_the_score_is_that_of_the_hidden_test_entries(tmp_path: Path) -> None:
     frame = pd.DataFrame(table.scalars, columns=["first", "second"])
     mask, split = problem.masks[0], problem.splits[0]
     medians = frame.where(mask).iloc[split.train].median()
-    for column, name in enumerate(frame):
+    for column, name in enumerate(frame.columns):
         hidden = [i for i in split.test if not mask[i, column]]
         rmse = math.sqrt(((frame[name].iloc[hidden] - medians[name]) ** 2).mean())
         assert row["attributes"][name]["rmse"] == pytest.approx(rmse)

@@ -57,7 +57,8 @@ def assert_same_snapshot(first: Snapshot, second: Snapshot, image_step: float = 
 @pytest.mark.parametrize("method", ["vsae", "column_median"])
 def test_a_snapshot_has_the_numbers_of_its_row(registry: Registry, method: str) -> None:
     cell, snapshot = snapshot_of(registry, method, "toy_mixed")
-    (result,) = run_job(*jobs_for(registry, (method,), seeds=(1,)), Machine())
+    (job,) = jobs_for(registry, (method,), seeds=(1,))
+    (result,) = run_job(job, Machine())
     assert result.key == cell.key
     table = load_table(load(registry.dataset("toy_mixed"))()).table
     scores = score(
@@ -71,7 +72,8 @@ def test_a_snapshot_has_the_numbers_of_its_row(registry: Registry, method: str) 
 def test_a_snapshot_is_made_with_as_many_threads_as_a_row(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     bounds: list[int] = []
     monkeypatch.setattr("bench.run.job.use_threads", bounds.append)
-    make_snapshot(*jobs_for(registry, ("column_median",), seeds=(0,)), Machine(threads=3))
+    (job,) = jobs_for(registry, ("column_median",), seeds=(0,))
+    make_snapshot(job, Machine(threads=3))
     assert bounds == [3]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from bench.errors import BenchError
 from bench.experiment.cell import Cell
-from bench.experiment.result import Result
+from bench.experiment.result import Result, Status
 from bench.run.store import Store
 from bench.seeds import canonical_json
 from tests.toys import make_cell, make_result
@@ -129,7 +129,8 @@ def test_what_is_missing(tmp_path: Path) -> None:
     by_status: dict[str, Cell] = {
         status: make_cell(seed=seed) for seed, status in enumerate(("ok", "failed", "skipped", "never run"))
     }
-    store.put([make_result(cell, status) for status, cell in by_status.items() if status != "never run"])
+    statuses: tuple[Status, ...] = ("ok", "failed", "skipped")
+    store.put([make_result(by_status[status], status) for status in statuses])
     store.put([make_result(make_cell(dataset="other"))])
 
     def missing(**options: bool) -> set[str]:
@@ -175,7 +176,7 @@ def test_what_is_asked_of_a_store_is_what_a_reader_of_all_its_rows_would_choose(
 
     for keys in ([], [cells[5].key], [cell.key for cell in cells[::2]], ["nobody"]):
         assert asked(keys=keys) == [result.key for result in everything if result.key in keys]
-    for chosen in (
+    questions: list[dict[str, set[Any]]] = [
         {"seed": {1}},
         {"seed": {0, 3}, "mechanism": {"m\u00e4r", 'a"b'}},
         {"seed": {77}},
@@ -185,7 +186,8 @@ def test_what_is_asked_of_a_store_is_what_a_reader_of_all_its_rows_would_choose(
         {"include_target": {False}, "seed": {2}},
         {"seed": set()},
         {},
-    ):
+    ]
+    for chosen in questions:
         kept = [r.key for r in everything if all(getattr(r.cell, name) in values for name, values in chosen.items())]
         assert asked(cell=chosen) == kept, chosen
         assert asked(cell=chosen, keys=kept[:1]) == kept[:1]
@@ -208,7 +210,12 @@ def test_only_rows_that_are_asked_for_are_parsed(tmp_path: Path, monkeypatch: py
     store.put([make_result(make_cell(seed=seed)) for seed in range(50)])
     parsed: list[str] = []
     read = json.loads
-    monkeypatch.setattr("json.loads", lambda line: parsed.append(line) or read(line))
+
+    def counted(line: str) -> Any:
+        parsed.append(line)
+        return read(line)
+
+    monkeypatch.setattr("json.loads", counted)
     assert len(list(store.rows(keys=[make_cell(seed=7).key]))) == 1
     assert len(list(store.rows(cell={"seed": {3, 4}, "mechanism": {"mcar"}}))) == 2
     assert store.missing([make_cell(seed=49), make_cell(seed=50)]) == {make_cell(seed=50).key}

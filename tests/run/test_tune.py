@@ -173,7 +173,7 @@ def test_adam_steps_each_replica_at_its_own_rate() -> None:
     rates = torch.tensor([[1e-3], [4e-3]])
     start = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(0))
     together = torch.nn.Parameter(start.clone())
-    alone = [torch.nn.Parameter(start[i : i + 1].clone()) for i in range(2)]
+    alone: list[torch.Tensor] = [torch.nn.Parameter(start[i : i + 1].clone()) for i in range(2)]
     groups = [{"params": [together]}]
     optimiser = stacked_adam(groups, rates)
     shares = replica_rates(groups, rates)
@@ -202,9 +202,9 @@ def test_a_stack_of_trials_is_each_trial_alone(load_plugin: Any, name: str) -> N
 
     def errors(parameters: dict[str, Any], replicas: int) -> list[float]:
         def stacked(part: str, hidden: Any = None) -> Incomplete:
-            several = [np.repeat(array[None], replicas, 0) for array in (rows[part], observed[part])]
+            own_rows, shown = np.tile(rows[part], (replicas, 1)), np.tile(observed[part], (replicas, 1, 1))
             own = None if hidden is None else hidden[None].repeat(replicas, 0)
-            return Incomplete(table, several[0], several[1], own)
+            return Incomplete(table, own_rows, shown, own)
 
         instance = method({**default, **parameters}, Context(budget))
         instance.fit_many(stacked("train"), stacked("validation", held_out), [3] * replicas)

@@ -10,7 +10,7 @@ from bench.cli.console import console
 from bench.cli.options import Default, takes
 
 if TYPE_CHECKING:
-    from bench.cli.plot.drawing import Drawing
+    from bench.cli.drawing import Drawing
     from bench.experiment.scope import Scope
     from bench.run.request import Place
 

@@ -7,17 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cli.plot.drawing import (
-    DEFAULT_METHOD,
-    DEFAULT_SEEDS,
-    Drawing,
-    heading_of,
-    jobs_on,
-    listed,
-    name_of,
-    ready,
-    save,
-)
+from bench.cli.drawing import Drawing
+from bench.cli.plot.common import DEFAULT_METHOD, DEFAULT_SEEDS, heading_of, jobs_on, listed, name_of, ready, save
 from bench.errors import BenchError
 from bench.experiment.expand import preferred_protocol, sets_of
 from bench.experiment.scope import Scope

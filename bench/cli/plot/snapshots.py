@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli.plot.drawing import DEFAULT_METHOD, DEFAULT_SEEDS, Drawing, heading_of, jobs_on, name_of, ready, save
+from bench.cli.drawing import Drawing
+from bench.cli.plot.common import DEFAULT_METHOD, DEFAULT_SEEDS, heading_of, jobs_on, name_of, ready, save
 from bench.data.schema import IntArray, Schema
 from bench.data.table import Values
 from bench.errors import BenchError, closest

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import bench.neural.training as training
-from bench.api import BenchError, Budget, Context, Incomplete, Stopped, Table
+from bench.api import BenchError, BoolArray, Budget, Context, Incomplete, Stopped, Table
 from bench.neural.blocks import Encoded, Encoder, Imputed, Layout
 from bench.neural.selection import ROW_CHUNK, Selection, row_chunks
 from bench.neural.training import Network, Schedule, Trainer, clip_per_replica, replica_generators, replica_noise
@@ -138,18 +138,20 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(
 class Toy(Network):
     """A network of one vector and one buffer per replica that writes down what it is given."""
 
+    running: Tensor
+
     def __init__(self, layout: Layout, replicas: int) -> None:
         super().__init__()
         self.layout, self.replicas = layout, replicas
         self.weight = nn.Parameter(torch.zeros(replicas, 2))
         self.register_buffer("running", torch.zeros(replicas, 3))
-        self.seen: list[tuple[Encoded, dict[str, Tensor], float, bool]] = []
+        self.seen: list[tuple[Encoded, dict[str, Tensor], float | Tensor, bool]] = []
         self.scale = torch.ones(replicas)
 
     def noise_shapes(self, rows: int) -> dict[str, tuple[int, ...]]:
         return {"first": (rows, 2), "second": (3,)}
 
-    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float, warm: bool) -> Tensor:
+    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float | Tensor, warm: bool) -> Tensor:
         self.seen.append((batch, dict(noise), progress, warm))
         self.running += 1
         target = torch.arange(1.0, self.replicas + 1)[:, None]
@@ -176,8 +178,8 @@ def toy_trainer(
 
 
 def test_checkpoints_take_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, saved = [0.0], []
-    monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
+    now, saved = [0.0], list[int]()
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
     _, trainer = toy_trainer(Budget(steps=None, epochs=60, batch=10), lambda network: torch.zeros(1), [0])
     epoch = trainer._run_epoch
 
@@ -525,7 +527,7 @@ def test_of_images_only_rows_with_held_out_entries_are_imputed(monkeypatch: pyte
     views = split_views(dependent_table(300, images=2), replicas=3, ratio=0.3)
     selection, held = selection_on(views), views[1].held_out
     assert held is not None
-    with_held_out = held.observed.any(axis=2)
+    with_held_out: BoolArray = np.any(held.observed, axis=2)
     positions = torch.cat(selection.chunks, dim=1)
     largest = int(with_held_out.sum(axis=1).max())
     assert largest < len(held) / 2 and positions.shape == (3, -(-largest // 8) * 8)

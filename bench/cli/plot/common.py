@@ -1,13 +1,14 @@
-"""What all figures share: what to draw and into which files, the jobs behind a figure, headings and file names."""
+"""What the figures of all verbs share: the jobs behind one, its words and its files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from bench.cli.drawing import Drawing
 from bench.errors import BenchError
 from bench.experiment.cell import Cell, Job
 from bench.experiment.expand import grid_spec, require_parameter_set
@@ -25,22 +26,6 @@ if TYPE_CHECKING:
 
 DEFAULT_METHOD = "vsae"
 DEFAULT_SEEDS = (0, 1, 2)
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """What to draw of a scope, and where to.
-
-    ``metrics``, ``attributes`` and ``formats`` that are empty stand for what the verb takes by default. ``rows`` and
-    ``draws`` bound what is shown of rows and of draws per row; None shows as many as fit.
-    """
-
-    metrics: tuple[str, ...] = ()
-    attributes: tuple[str, ...] = ()
-    rows: int | None = None
-    draws: int | None = None
-    output: Path = Path("results") / "rendered"
-    formats: tuple[str, ...] = ()
 
 
 def ready(scope: Scope, place: Place, drawing: Drawing) -> Registry:

@@ -1,0 +1,170 @@
+"""Which sources a data set's files are taken from, in what order, and whether a checksum vouches for what they gave.
+
+What is tried, in order: 1. the mirror and the cache, complete sources only; 2. the mirror and the cache, subsets too;
+3. downloads of complete sources; 4. downloads of subsets. So a subset is downloaded only after every complete source
+has failed, and from then on stays until its cached file is deleted or a mirror has the complete file: data does not
+change between two halves of one experiment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.data.source import Fetched, File, Source
+from bench.files.cache import MIRROR_VARIABLE, cached_path, content_sha256, file_sha256, mirror_folder
+from bench.files.download import Unavailable, download, one_line
+
+if TYPE_CHECKING:
+    from bench.plugins.contracts import Dataset
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A source to try for a file; ``local`` candidates (the mirror, a cached copy) need no network."""
+
+    source: Source
+    label: str
+    local: bool
+    cached: Path
+
+
+@dataclass(frozen=True)
+class Obtained:
+    """The file of a candidate that could serve; ``vouched`` says that its checksum is a declared one."""
+
+    candidate: Candidate
+    file: Fetched
+    vouched: bool
+
+
+#: Which candidates each pass may use.
+PASSES: tuple[Callable[[Candidate], bool], ...] = (
+    lambda candidate: candidate.local and not candidate.source.subset,
+    lambda candidate: candidate.local,
+    lambda candidate: not candidate.source.subset,
+    lambda candidate: True,
+)
+
+
+def candidates_of(dataset: Dataset, file: File) -> list[Candidate]:
+    """Return what to try for a file, in order: the mirror, cached copies, downloads; complete ones first in each."""
+    mirror: list[Candidate] = []
+    cached: dict[Path, Candidate] = {}
+    remote: list[Candidate] = []
+    for source in file.sources:
+        path = cached_path(dataset, file, source)
+        if source.kind == "mirror":
+            mirror.append(Candidate(source, source.label, True, path))
+            continue
+        if path.is_file() and path not in cached:
+            cached[path] = Candidate(source, f"cached {path}" + (" (subset)" if source.subset else ""), True, path)
+        remote.append(Candidate(source, source.label, False, path))
+    return sorted([*mirror, *cached.values(), *remote], key=lambda candidate: candidate.source.subset)
+
+
+def mirror_path(source: Source) -> Path:
+    """Return the path of a source in the mirror folder. Raises Unavailable if there is no such file."""
+    folder = mirror_folder()
+    if folder is None:
+        raise Unavailable(f"{MIRROR_VARIABLE} is not set")
+    if not folder.is_dir():
+        raise Unavailable(f"{MIRROR_VARIABLE} names {folder}, which is not a folder")
+    path = folder / source.location
+    if not path.is_file():
+        raise Unavailable(f"no file {path}")
+    return path
+
+
+def local_files(dataset: Dataset) -> dict[str, list[Path]]:
+    """Return by name which files of this machine each file of a data set may be read from, in order."""
+    found: dict[str, list[Path]] = {}
+    for file in dataset.files:
+        paths: dict[Path, None] = {}
+        for candidate in candidates_of(dataset, file):
+            if candidate.source.kind == "mirror":
+                with contextlib.suppress(Unavailable):
+                    paths[mirror_path(candidate.source)] = None
+            elif candidate.local:
+                paths[candidate.cached] = None
+        found[file.name] = list(paths)
+    return found
+
+
+class Selection:
+    """The candidates of each file of a data set that are still to be tried, and why the others are not."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._open = {file.name: candidates_of(dataset, file) for file in dataset.files}
+        self._obtained: dict[Candidate, Obtained] = {}
+        #: Label and reason of each candidate that was struck off, in order.
+        self.failures: list[tuple[str, str]] = []
+
+    def choose(self, allowed: Callable[[Candidate], bool]) -> dict[str, Obtained] | None:
+        """Return the first allowed candidate of each file that can serve, or None if some file has none left."""
+        chosen: dict[str, Obtained] = {}
+        for file in self._dataset.files:
+            obtained = self._first_available(file, allowed)
+            if obtained is None:
+                return None
+            chosen[file.name] = obtained
+        return chosen
+
+    def strike_off(self, name: str, candidate: Candidate, reason: str) -> None:
+        """Do not try a candidate for the file of this name any more; what it gave is removed, unless from a mirror."""
+        self.failures.append((candidate.label, reason + _discard(candidate)))
+        self._open[name].remove(candidate)
+
+    def _first_available(self, file: File, allowed: Callable[[Candidate], bool]) -> Obtained | None:
+        """Return the first allowed candidate that can serve; those that cannot are struck off with their reason."""
+        for candidate in [c for c in self._open[file.name] if allowed(c)]:
+            if candidate not in self._obtained:
+                try:
+                    self._obtained[candidate] = _obtain(self._dataset, file, candidate)
+                except Unavailable as reason:
+                    self.failures.append((candidate.label, str(reason)))
+                    self._open[file.name].remove(candidate)
+                    continue
+            return self._obtained[candidate]
+        return None
+
+
+def _obtain(dataset: Dataset, file: File, candidate: Candidate) -> Obtained:
+    """Return the file of a candidate. Raises Unavailable."""
+    source = candidate.source
+    try:
+        if source.kind == "mirror":
+            path, declared = mirror_path(source), [source]
+        else:
+            path = candidate.cached
+            if not candidate.local:
+                download(source, path)
+            declared = [other for other in file.sources if cached_path(dataset, file, other) == path]
+        return Obtained(candidate, Fetched(path, source), _is_vouched_for(path, declared, dataset))
+    except OSError as error:
+        raise Unavailable(one_line(error)) from error
+
+
+def _is_vouched_for(path: Path, sources: Sequence[Source], dataset: Dataset) -> bool:
+    """Return whether one of its sources declares the checksum of a file, or of what it holds once decompressed.
+
+    If neither the sources nor the data set declare any, there is nothing to compare the file with, and it is accepted.
+    """
+    files = {source.sha256 for source in sources} - {None}
+    contents = {source.content_sha256 for source in sources} - {None}
+    if not files and not contents:
+        return not (dataset.content_hash or dataset.subset_content_hashes)
+    return file_sha256(path) in files or (bool(contents) and content_sha256(path) in contents)
+
+
+def _discard(candidate: Candidate) -> str:
+    """Remove a file that must not be used, unless it is the user's mirror; return what to add to the reason."""
+    if candidate.source.kind == "mirror":
+        return ""
+    with contextlib.suppress(OSError):
+        candidate.cached.unlink(missing_ok=True)
+    return "; removed"
