@@ -203,6 +203,7 @@ def widths_of(name: str, views: Views) -> tuple[int, int]:
     """Return the width of our latent space and of our decoder's hidden layers."""
     from bench.neural.blocks import Layout
     from bench.neural.joint import JointNetwork
+
     from bench.neural.method import NeuralStackedMethod
 
     method = made(name, views, 1)

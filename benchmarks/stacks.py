@@ -12,16 +12,16 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from bench.neural.blocks import Encoder, Imputed, Layout
+from bench.neural.layers import reset_parameters
+from bench.neural.replay import Replays
+from bench.neural.training import History, Network, Trainer, replica_generators
 from torch import Tensor
 
 from bench.api import Attribute, BoolArray, Budget, Context, Incomplete, Schema, Table, TensorView
 from bench.experiment.presets import budget_for
 from bench.neural import training
-from bench.neural.blocks import Encoder, Imputed, Layout
-from bench.neural.layers import reset_parameters
-from bench.neural.replay import Replays
-from bench.neural.training import History, Network, Trainer, replica_generators
-from bench.problem.build import hold_out
+from bench.problem.held_out import hold_out
 
 if TYPE_CHECKING:
     from bench.neural.method import NeuralStackedMethod

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.api import Attribute, BoolArray, Budget, Context, Incomplete, Schema, Table, Values
 from bench.data.schema import AnyArray
-from bench.problem.build import hold_out
+from bench.problem.held_out import hold_out
 
 BASELINES = Path(__file__).resolve().parent.parent / "baselines"
 

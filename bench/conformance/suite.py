@@ -43,7 +43,8 @@ from bench.errors import BenchError
 from bench.experiment.presets import budget_for
 from bench.files.fetch import LoadedTable, load_table
 from bench.plugins.contracts import Context, Dataset, Mechanism, Method, StackedMethod
-from bench.problem.build import hold_out, split_rows
+from bench.problem.build import split_rows
+from bench.problem.held_out import hold_out
 from bench.problem.mechanisms import draw_observed, maskable_columns, realised_ratio
 from bench.seeds import generator
 

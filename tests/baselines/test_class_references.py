@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bench.neural.blocks import Encoder, Layout
+from bench.neural.layers import reset_parameters
+from bench.neural.training import replica_generators
 from torch import Tensor
 
 from bench.api import Attribute, BoolArray, Budget, Context, Incomplete, Schema, Table, Values
 from bench.conformance.suite import METHOD_CHECKS, Trial, difference, example_of, hidden_values_change_nothing
 from bench.data.statistics import fill_hidden, observed_statistics
-from bench.neural.blocks import Encoder, Layout
-from bench.neural.layers import reset_parameters
-from bench.neural.training import replica_generators
 from tests.neural_views import dependent_table, split_views, trained
 
 BASELINES = Path(__file__).resolve().parents[2] / "baselines"

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import Tensor
-
-from bench.api import Budget, Context, Table
 from bench.neural.blocks import Encoded, Encoder, Layout
 from bench.neural.layers import reset_parameters
 from bench.neural.training import Trainer
+from torch import Tensor
+
+from bench.api import Budget, Context, Table
 from tests.neural_views import BASELINES, dependent_table, generator, split_views, trained
 
 Plugin = type[Any]

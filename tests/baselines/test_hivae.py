@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bench.neural.backbone import Sizes, vsae_parameter_count
+from bench.neural.blocks import Encoded, Layout
+from bench.neural.layers import BankedMLP, parameter_count, reset_parameters
+from bench.neural.training import replica_generators, replica_noise
 from torch import Tensor
 from torch.distributions import Categorical, MultivariateNormal, Normal, kl_divergence
 
 from bench.api import Attribute, Budget, Context, Incomplete, Schema, Table
 from bench.conformance.suite import Trial, example_of, hidden_values_change_nothing, stack_agrees_with_each_alone
-from bench.neural.backbone import Sizes, vsae_parameter_count
-from bench.neural.blocks import Encoded, Layout
-from bench.neural.layers import BankedMLP, parameter_count, reset_parameters
-from bench.neural.training import replica_generators, replica_noise
 from tests.analytic import Holes, categorical_mixture, linear_gaussian
 
 FILE = Path(__file__).resolve().parents[2] / "baselines" / "hivae.py"

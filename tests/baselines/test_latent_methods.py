@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import distributions
-
-from bench.api import Attribute, BenchError, Budget, Context, Incomplete, Schema, Table, Values
-from bench.data.schema import FloatArray
 from bench.neural.backbone import Sizes, vsae_parameter_count
 from bench.neural.blocks import Encoded, Layout
 from bench.neural.joint import JointNetwork
 from bench.neural.latent import Gaussian
 from bench.neural.layers import chosen_at_random, parameter_count, reset_parameters
 from bench.neural.training import replica_generators
-from bench.problem.build import hold_out
+from torch import distributions
+
+from bench.api import Attribute, BenchError, Budget, Context, Incomplete, Schema, Table, Values
+from bench.data.schema import FloatArray
+from bench.problem.held_out import hold_out
 
 BASELINES = Path(__file__).parents[2] / "baselines"
 NAMES = ("ae", "vae", "cvae", "miwae", "not_miwae", "vaeac")

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from bench.neural.blocks import Encoded, Layout
+from bench.neural.layers import reset_parameters
 from torch import Tensor
 
 from bench.api import Budget, Table
 from bench.neural.adversarial import ReluNetwork
-from bench.neural.blocks import Encoded, Layout
-from bench.neural.layers import reset_parameters
 from tests.neural_views import BASELINES, dependent_table, generator, split_views, trained
 
 Plugin = type[Any]

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bench.neural.blocks import Encoded, Encoder, Layout
+from bench.neural.layers import parameter_count, reset_parameters
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Independent, Normal, kl_divergence
 
 from bench.api import Attribute, Batch, BoolArray, Budget, FloatArray, Incomplete, Schema, Table, TensorView
-from bench.neural.blocks import Encoded, Encoder, Layout
-from bench.neural.layers import parameter_count, reset_parameters
 from tests.neural_views import (
     BASELINES,
     assert_same_values,

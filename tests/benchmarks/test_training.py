@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from bench.neural.training import replica_generators
 
 from bench.api import Budget
-from bench.neural.training import replica_generators
 from tests.neural_views import dependent_table
 
 ROOT = Path(__file__).resolve().parents[2]

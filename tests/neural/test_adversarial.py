@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bench.neural.blocks import Encoded, Encoder, Layout
+from bench.neural.training import Network, Phase, Trainer
 from torch import Tensor, nn
 
 from bench.api import Attribute, Budget, Context, Incomplete, Schema, Stopped, Table
 from bench.neural.adversarial import ReluNetwork, expand_mask, generated_row, rounded_width, split_row, uniform
-from bench.neural.blocks import Encoded, Encoder, Layout
-from bench.neural.training import Network, Phase, Trainer
 from tests.neural_views import (
     BASELINES,
     assert_same_values,

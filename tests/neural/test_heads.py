@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from bench.neural.blocks import Encoded, Encoder, Layout
 from torch import Tensor
 from torch.distributions import Categorical, Independent, Normal
 
 from bench.api import Attribute, Schema
-from bench.neural.blocks import Encoded, Encoder, Layout
 from bench.neural.heads import Heads, Prediction, Target, image_mean
 from tests.neural_views import dependent_table, generator, split_views
 

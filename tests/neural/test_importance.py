@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 import torch
+from bench.neural.blocks import Encoded, Imputed, Layout
+from bench.neural.latent import Gaussian, standard_log_density
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from bench.api import Attribute, Schema
-from bench.neural.blocks import Encoded, Imputed, Layout
 from bench.neural.heads import Prediction
 from bench.neural.importance import DRAWS_AT_A_TIME, ImportanceAverage, LatentNetwork
-from bench.neural.latent import Gaussian, standard_log_density
 from tests.neural_views import generator
 
 REPLICAS, SAMPLES, ROWS = 2, 23, 4

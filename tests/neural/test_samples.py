@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bench.neural.blocks import Encoded, Layout
+from bench.neural.training import replica_generators
 from torch import Tensor, nn
 
 from bench.api import Attribute, BenchError, Budget, Incomplete, Method, Schema, Table, Values
-from bench.neural.blocks import Encoded, Layout
 from bench.neural.heads import Heads, Prediction
 from bench.neural.importance import LatentNetwork
-from bench.neural.training import replica_generators
 from tests.analytic import linear_gaussian
 from tests.neural_views import BASELINES, assert_same_values, dependent_table, split_views, trained
 

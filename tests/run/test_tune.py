@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bench.neural.training import replica_rates, stacked_adam, step_at_own_rates
 from rich.console import Console
 
 from bench.api import Context, Incomplete, Table, Values
@@ -20,10 +21,9 @@ from bench.experiment.expand import Selection, cells_of, chosen_entries, jobs_of
 from bench.experiment.presets import budget_for
 from bench.experiment.spec import parse_spec
 from bench.experiment.tuned import Tuned, TunedParameters, best_trial, tuned_folder
-from bench.neural.training import replica_rates, stacked_adam, step_at_own_rates
 from bench.plugins.contracts import Budget
 from bench.plugins.registry import Registry, load
-from bench.problem.build import hold_out
+from bench.problem.held_out import hold_out, validation_error
 from bench.run.job import Surroundings, run_job
 from bench.run.tune import (
     TRIALS,
@@ -34,7 +34,6 @@ from bench.run.tune import (
     tunable_method,
     tune,
     tune_request,
-    validation_error,
 )
 from tests.neural_views import BASELINES, dependent_table, split_views
 from tests.toys import contents_for, method_source, run_command, stored_rows, table_text, write_plugins

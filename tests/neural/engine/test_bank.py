@@ -7,11 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from torch import Tensor, nn
-
 from bench.neural.backbone import AttributiveEncoders, Sizes
 from bench.neural.blocks import Encoder, Layout, PackedRows
-from bench.neural.heads import Heads
 from bench.neural.layers import (
     LEAKY_SLOPE,
     BankedBatchNorm,
@@ -21,6 +18,9 @@ from bench.neural.layers import (
     reset_parameters,
     sigmoid,
 )
+from torch import Tensor, nn
+
+from bench.neural.heads import Heads
 from tests.neural_views import dependent_table, generator, split_views
 
 BANK = (2, 3)

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 import torch
+from bench.neural.blocks import Layout, PackedRows
+from bench.neural.replay import CudaGraphs, Recorder, Replays, Tensors, Traces, Work
 from torch import Tensor
 
 from bench.api import Context, Table
 from bench.experiment.presets import budget_for
 from bench.neural import training
-from bench.neural.blocks import Layout, PackedRows
 from bench.neural.method import NeuralStackedMethod
-from bench.neural.replay import CudaGraphs, Recorder, Replays, Tensors, Traces, Work
 from bench.plugins.registry import Registry, load
 from tests.neural_views import dependent_table, split_views
 from tests.recorded import RecordedOperations

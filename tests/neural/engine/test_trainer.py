@@ -8,16 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import bench.neural.training as training
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
-
-import bench.neural.training as training
-from bench.api import BenchError, Budget, Context, Incomplete, Stopped, Table
 from bench.neural.blocks import Encoded, Encoder, Imputed, Layout
 from bench.neural.selection import ROW_CHUNK, Selection, row_chunks
 from bench.neural.training import Network, Schedule, Trainer, clip_per_replica, replica_generators, replica_noise
+from torch import Tensor, nn
+
+from bench.api import BenchError, Budget, Context, Incomplete, Stopped, Table
 from tests.neural_views import (
     BASELINES,
     assert_same_values,
