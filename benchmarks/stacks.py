@@ -12,15 +12,18 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from bench.neural.blocks import Encoder, Imputed, Layout
-from bench.neural.layers import reset_parameters
-from bench.neural.replay import Replays
-from bench.neural.training import History, Network, Trainer, replica_generators
 from torch import Tensor
 
 from bench.api import Attribute, BoolArray, Budget, Context, Incomplete, Schema, Table, TensorView
 from bench.experiment.presets import budget_for
 from bench.neural import training
+from bench.neural.engine.bank import reset_parameters
+from bench.neural.engine.encoder import Encoder
+from bench.neural.engine.noise import replica_generators
+from bench.neural.engine.replay import Replays
+from bench.neural.engine.trainer import History, Trainer
+from bench.neural.model import Network
+from bench.neural.rows import Imputed, Layout
 from bench.problem.held_out import hold_out
 
 if TYPE_CHECKING:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from bench.neural.replay import Tensors, Work, copies, restore
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from bench.neural.engine.replay import Tensors, Work, copies, restore
 
 
 class _Operations(TorchDispatchMode):

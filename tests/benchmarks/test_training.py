@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from bench.neural.training import replica_generators
 
 from bench.api import Budget
+from bench.neural.engine.noise import replica_generators
 from tests.neural_views import dependent_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,7 +77,7 @@ def test_the_plain_loop_has_the_gradients_of_each_replica(benchmarks: Any, shape
     }
     batch = stack.encoder.encode(stack.views.train.tensors("cpu").batch(index))
     network.zero_grad()
-    losses = network.losses(batch, noise, 1.0, False)
+    losses = loss_of(network, batch, noise)
     losses.sum().backward()
     gradients = copy.deepcopy(network)
     for parameter, own in zip(gradients.parameters(), network.parameters(), strict=True):

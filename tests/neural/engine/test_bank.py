@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from bench.neural.backbone import AttributiveEncoders, Sizes
-from bench.neural.blocks import Encoder, Layout, PackedRows
-from bench.neural.layers import (
+from torch import Tensor, nn
+
+from bench.neural.engine.bank import (
     LEAKY_SLOPE,
     BankedBatchNorm,
     BankedLinear,
@@ -18,9 +18,11 @@ from bench.neural.layers import (
     reset_parameters,
     sigmoid,
 )
-from torch import Tensor, nn
-
+from bench.neural.engine.encoder import Encoder
+from bench.neural.engine.packed import PackedRows
 from bench.neural.heads import Heads
+from bench.neural.networks import AttributiveEncoders, Sizes
+from bench.neural.rows import Layout
 from tests.neural_views import dependent_table, generator, split_views
 
 BANK = (2, 3)
@@ -153,7 +155,7 @@ def test_a_bank_of_mlps_is_a_loop_of_them(batch_norm: str, activate: Sequence[bo
     mlp = drawn(BankedMLP(BANK, 4, [6, 6, 6], 3, batch_norm=batch_norm, activate=activate))
     singles = {place: torch_mlp(mlp, place).train(training) for place in BANKS}
     x = normal(*BANK, 11, 4, seed=5).requires_grad_()
-    output = mlp(x, None, training)
+    output = mlp.train(training)(x)
     output.square().sum().backward()
     for place, single in singles.items():
         own = x.detach()[place].clone().requires_grad_()
@@ -172,11 +174,11 @@ def test_an_mlp_given_no_input_maps_every_level_and_its_dead_layers_are_linear()
     mlp = drawn(BankedMLP((2, 3), 4, [6, 6, 6], 3, batch_norm="all"))
     identity = torch.eye(4, dtype=torch.float64).expand(2, 3, 4, 4)
     counts = torch.tensor([3.0, 0.0, 1.0, 2.0], dtype=torch.float64).expand(2, 3, 4)
-    torch.testing.assert_close(mlp(None, counts, False), mlp(identity, counts, False))
+    torch.testing.assert_close(mlp(None, counts), mlp(identity, counts))
     literal = drawn(BankedMLP((2,), 4, [6, 6, 6], 3, activate=(False,) * 3))
     x, y = normal(2, 5, 4, seed=1), normal(2, 5, 4, seed=2)
-    zero = literal(torch.zeros_like(x), None, True)
-    torch.testing.assert_close(literal(x + y, None, True) + zero, literal(x, None, True) + literal(y, None, True))
+    zero = literal(torch.zeros_like(x))
+    torch.testing.assert_close(literal(x + y) + zero, literal(x) + literal(y))
 
 
 def test_masked_batch_norm_is_torchs_on_the_observed_rows_over_several_steps() -> None:
@@ -187,7 +189,7 @@ def test_masked_batch_norm_is_torchs_on_the_observed_rows_over_several_steps() -
         observed = normal(*BANK, 9, seed=30 + step) > -0.3
         weigh = normal(*BANK, 9, 4, seed=40 + step) * observed[..., None]
         norm.zero_grad()
-        output = norm(x, observed.double(), training=True)
+        output = norm(x, observed.double())
         output.backward(weigh)
         for place, single in singles.items():
             rows = observed[place]
@@ -204,7 +206,7 @@ def test_masked_batch_norm_is_torchs_on_the_observed_rows_over_several_steps() -
             # torch keeps the unbiased variance: so must this.
             torch.testing.assert_close(norm.running_mean[place], single.running_mean)
             torch.testing.assert_close(norm.running_variance[place], single.running_var)
-    evaluated = norm(x, None, training=False)
+    evaluated = norm.eval()(x)
     for place, single in singles.items():
         torch.testing.assert_close(evaluated[place], single.eval()(x[place]))
 
@@ -219,7 +221,7 @@ def test_whole_weights_are_repeated_rows() -> None:
     owner = torch.arange(4).repeat_interleave(counts)
     expected = single(repeated)
     expected.backward(weigh)
-    output = norm(x, counts.double()[None], training=True)
+    output = norm(x, counts.double()[None])
     output[0, owner].backward(weigh)
     torch.testing.assert_close(output[0, owner], expected)
     torch.testing.assert_close(x.grad[0], torch.zeros(4, 3).double().index_add_(0, owner, repeated.grad))
@@ -243,7 +245,7 @@ def test_the_gradient_of_batch_norm_is_the_numerical_one(weight: list[list[float
     parameters = (normal(3, 6, 2).requires_grad_(), norm.gain.detach().requires_grad_(), normal(3, 2).requires_grad_())
 
     def normalise(x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
-        return torch.func.functional_call(norm, {"gain": gain, "shift": shift}, (x, weights, True))
+        return torch.func.functional_call(norm, {"gain": gain, "shift": shift}, (x, weights))
 
     assert torch.autograd.gradcheck(normalise, parameters)
 
@@ -255,12 +257,12 @@ def test_running_statistics_serve_and_stay_where_fewer_than_two_are_observed(sho
     x, weight = normal(2, 5, 3), torch.zeros(2, 5, dtype=torch.float64)
     weight[0, :shown] = 1
     weight[1] = 1
-    output = norm(x, weight, training=True)
+    output = norm(x, weight)
     torch.testing.assert_close(output[0], torch_norm(norm, (0,)).eval()(x[0]))
     assert torch.equal(norm.running_mean[0], before[0][0]) and torch.equal(norm.running_variance[0], before[1][0])
     assert not torch.equal(norm.running_mean[1], before[0][1])
     # One row in the batch, all of it: the same.
-    torch.testing.assert_close(norm(x[:, :1], None, True)[0], torch_norm(norm, (0,)).eval()(x[0, :1]))
+    torch.testing.assert_close(norm(x[:, :1])[0], torch_norm(norm, (0,)).eval()(x[0, :1]))
 
 
 def test_what_hidden_rows_hold_changes_no_bit() -> None:
@@ -272,7 +274,7 @@ def test_what_hidden_rows_hold_changes_no_bit() -> None:
     for values in (x, other):
         norm.running_mean.zero_(), norm.running_variance.fill_(1), norm.zero_grad()
         values = values.clone().requires_grad_()
-        output = norm(values, observed.float(), True)
+        output = norm(values, observed.float())
         (output * observed[..., None]).square().sum().backward()
         results.append(
             (output[observed], norm.running_mean.clone(), norm.running_variance.clone(), norm.gain.grad, values.grad)
@@ -294,8 +296,8 @@ def test_encoding_a_category_per_level_is_encoding_it_per_row() -> None:
     one_hot = batch.categorical.permute(0, 3, 1, 2).contiguous()
     observed = batch.observed.transpose(1, 2)
     for step in range(2):
-        got = by_level(batch, training=True)
-        raw = by_row.categorical(one_hot, observed.double(), True).transpose(1, 2)
+        got = by_level(batch)
+        raw = by_row.categorical(one_hot, observed.double()).transpose(1, 2)
         mean, log_variance = raw.chunk(2, -1)
         shown = batch.observed
         torch.testing.assert_close(got.mean[shown], mean[shown])
@@ -308,8 +310,8 @@ def test_encoding_a_category_per_level_is_encoding_it_per_row() -> None:
             torch.testing.assert_close(ours.grad, theirs.grad, msg=f"{name} in step {step}")
         for (name, ours), theirs in zip(by_level.named_buffers(), by_row.buffers(), strict=True):
             torch.testing.assert_close(ours, theirs, msg=f"{name} in step {step}")
-    raw = by_row.categorical(one_hot, None, False).transpose(1, 2)
-    torch.testing.assert_close(by_level(batch, training=False).mean[shown], raw[..., :2][shown])
+    raw = by_row.eval().categorical(one_hot).transpose(1, 2)
+    torch.testing.assert_close(by_level.eval()(batch).mean[shown], raw[..., :2][shown])
 
 
 def test_parameters_are_counted_for_one_replica_and_without_padding() -> None:

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 import torch
-from bench.neural.blocks import Encoder, Layout
-from bench.neural.selection import Selection
-from bench.neural.training import Network, Trainer
 from torch import Tensor, nn
 
 from bench.api import Context, Incomplete, Table
 from bench.experiment.presets import budget_for
 from bench.neural import importance, joint, training
-from bench.neural.importance import LatentNetwork
+from bench.neural.engine.encoder import Encoder
+from bench.neural.engine.trainer import Trainer
+from bench.neural.model import Network
+from bench.neural.rows import Layout
 from bench.plugins.registry import Registry, load
 from tests.neural_views import dependent_table, split_views
 

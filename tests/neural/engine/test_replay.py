@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 import torch
-from bench.neural.blocks import Layout, PackedRows
-from bench.neural.replay import CudaGraphs, Recorder, Replays, Tensors, Traces, Work
 from torch import Tensor
 
 from bench.api import Context, Table
 from bench.experiment.presets import budget_for
 from bench.neural import training
+from bench.neural.engine.packed import PackedRows
+from bench.neural.engine.replay import CudaGraphs, Recorder, Replays, Tensors, Traces, Work
 from bench.neural.method import NeuralStackedMethod
+from bench.neural.rows import Layout
 from bench.plugins.registry import Registry, load
 from tests.neural_views import dependent_table, split_views
 from tests.recorded import RecordedOperations
@@ -104,7 +105,7 @@ def network_of(name: str, kind: str) -> training.Network:
 
 def state_of(method: Any) -> list[Tensor]:
     """Return what a method learned."""
-    return [*method._network.parameters(), *method._network.buffers()]
+    return [*method.model.parameters(), *method.model.buffers()]
 
 
 def same_bits(plain: Any, replayed: Any) -> None:

@@ -8,16 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import bench.neural.training as training
 import numpy as np
 import pytest
 import torch
-from bench.neural.blocks import Encoded, Encoder, Imputed, Layout
-from bench.neural.selection import ROW_CHUNK, Selection, row_chunks
-from bench.neural.training import Network, Schedule, Trainer, clip_per_replica, replica_generators, replica_noise
 from torch import Tensor, nn
 
+import bench.neural.engine.trainer as training
 from bench.api import BenchError, Budget, Context, Incomplete, Stopped, Table
+from bench.neural.engine.encoder import Encoder
+from bench.neural.engine.noise import replica_generators, replica_noise
+from bench.neural.engine.optimiser import clip_per_replica
+from bench.neural.engine.selection import ROW_CHUNK, row_chunks
+from bench.neural.engine.trainer import Schedule, Trainer
+from bench.neural.model import Network
+from bench.neural.rows import Encoded, Imputed, Layout
 from tests.neural_views import (
     BASELINES,
     assert_same_values,
@@ -67,10 +71,10 @@ def test_a_whole_training_is_bit_identical_alone_and_in_a_stack(vsae: VSAE, kind
     # A clip norm that bites in every step: the norm too must not depend on the stack.
     parameters, budget = {**CHANGES[kind][0], "clip_norm": 0.5}, CHANGES[kind][1]
     stacked, together = trained(vsae, views, seeds, budget, parameters)
-    states = state_of(stacked._network)
+    states = state_of(stacked.model)
     for index, seed in enumerate(seeds):
         alone, own = trained(vsae, one_replica(views, index), [seed], budget, parameters)
-        for name, tensor in state_of(alone._network).items():
+        for name, tensor in state_of(alone.model).items():
             assert torch.equal(tensor[0], states[name][index]), f"{name} of replica {index}"
         assert_same_values(own[0], together[index])
         facts, expected = alone.diagnostics()[0], stacked.diagnostics()[index]
@@ -87,7 +91,7 @@ def test_a_stopped_training_resumes_to_the_same_bits(vsae: VSAE, kind: str, tmp_
     views, seeds = split_views(TABLES[kind](), replicas=2), [5, 6]
     parameters, budget = CHANGES[kind]
     whole, expected = trained(vsae, views, seeds, budget, parameters)
-    states = state_of(whole._network)
+    states = state_of(whole.model)
     checkpoint = tmp_path / "folder" / "job.pt"
     asked = 0
 
@@ -104,7 +108,7 @@ def test_a_stopped_training_resumes_to_the_same_bits(vsae: VSAE, kind: str, tmp_
         torch.load(checkpoint, weights_only=True)
         assert [path.name for path in checkpoint.parent.iterdir()] == ["job.pt"]
     resumed, values = trained(vsae, views, seeds, budget, parameters, checkpoint=checkpoint)
-    for name, tensor in state_of(resumed._network).items():
+    for name, tensor in state_of(resumed.model).items():
         assert torch.equal(tensor, states[name]), name
     for first, second in zip(expected, values, strict=True):
         assert_same_values(first, second)
