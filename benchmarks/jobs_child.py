@@ -23,7 +23,7 @@ def measure(method: str, dataset: str, preset: str, steps: int, replicas: int, p
     from bench.api import Budget, Context
     from bench.experiment.expand import Selection, cells_of
     from bench.files.fetch import load_table
-    from bench.neural import training
+    from bench.neural.engine import trainer as training
     from bench.plugins.registry import Registry, load
     from bench.problem.build import build_problem
     from bench.run.allocator import keep_freed_memory

@@ -152,7 +152,6 @@ class Trainer:
     def run(self) -> History:
         """Train to the end of the schedule, from the checkpoint if there is one; raises Stopped at an epoch's end."""
         self._load()
-        self.network.train()
         began = time.perf_counter() - self.history.seconds
         saved_at, pause = time.perf_counter(), CHECKPOINT_SECONDS
         total = self.schedule.epochs
@@ -177,6 +176,7 @@ class Trainer:
         return self._finish()
 
     def _run_epoch(self) -> None:
+        self.network.train()
         schedule, train, device = self.schedule, self.train, self.context.device
         permutations = torch.stack([torch.randperm(train.rows, generator=g) for g in self.generators]).to(device)
         per_step = sum(math.prod(shape) for shape in self.noise_shapes.values())
@@ -300,7 +300,6 @@ class Trainer:
     def _keep_best(self) -> None:
         self.network.eval()
         error = self.validate()
-        self.network.train()
         improved = error < self.best_error
         self.best_error = torch.where(improved, error, self.best_error)
         self.best_epoch = torch.where(improved, self._epoch, self.best_epoch)
