@@ -59,8 +59,6 @@ class AE(NeuralStackedMethod):
     name = "ae"
     summary = "Autoencoder on whole rows, without the mask"
     version = 1
-    kinds = ("numeric", "categorical", "image", "features")
-    requires = ("torch",)
     network = AENetwork
     tunable = {
         "learning_rate": ("log", 3e-4, 1e-2),

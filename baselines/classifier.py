@@ -104,7 +104,6 @@ class Classifier(NeuralStackedMethod):
     summary = "Discriminative network of VSAE's backbone, each attribute predicted from the others: the ceiling"
     version = 1
     kinds = ("categorical", "image", "features")
-    requires = ("torch",)
     #: Each attribute has a decoder of its own that reads all the others.
     max_attributes = 32
     parameter_sets = {"default": {"latent": None}}

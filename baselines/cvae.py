@@ -62,8 +62,6 @@ class CVAE(LatentStackedMethod):
     name = "cvae"
     summary = "CVAE w/ mask: variational autoencoder on whole rows with the mask in encoder and decoder"
     version = 1
-    kinds = ("numeric", "categorical", "image", "features")
-    requires = ("torch",)
     network = CVAENetwork
     tunable = {
         "learning_rate": ("log", 3e-4, 1e-2),

@@ -163,8 +163,6 @@ class GAIN(NeuralStackedMethod):
     name = "gain"
     summary = "GAIN: generator against a discriminator with hints"
     version = 1
-    kinds = ("numeric", "categorical", "image", "features")
-    requires = ("torch",)
     network = GAINNetwork
     tunable = {
         "learning_rate": ("log", 3e-4, 1e-2),

@@ -276,8 +276,6 @@ class HIVAE(LatentStackedMethod):
     name = "hivae"
     summary = "VAE for mixed data with a mixture prior, summed over its components, and heads per attribute"
     version = 1
-    kinds = ("numeric", "categorical", "image", "features")
-    requires = ("torch",)
     network = HIVAENetwork
     tunable = {
         "learning_rate": ("log", 3e-4, 1e-2),

@@ -205,8 +205,6 @@ class MisGAN(NeuralStackedMethod):
     name = "misgan"
     summary = "MisGAN: generators of masks and data and an imputer, against Wasserstein critics"
     version = 1
-    kinds = ("numeric", "categorical", "image", "features")
-    requires = ("torch",)
     network = MisGANNetwork
     tunable = {
         "learning_rate": ("log", 3e-5, 3e-3),

@@ -54,8 +54,6 @@ class MIWAE(LatentStackedMethod):
     name = "miwae"
     summary = "MIWAE: variational autoencoder trained on an importance-weighted bound of the observed entries"
     version = 1
-    kinds = ("numeric", "categorical", "image", "features")
-    requires = ("torch",)
     network = MIWAENetwork
     tunable = {
         "learning_rate": ("log", 3e-4, 1e-2),

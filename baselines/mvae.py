@@ -169,8 +169,6 @@ class MVAE(LatentStackedMethod):
     name = "mvae"
     summary = "Multimodal VAE: a product of experts, one an attribute, trained on all, single and random subsets"
     version = 1
-    kinds = ("numeric", "categorical", "image", "features")
-    requires = ("torch",)
     network = MVAENetwork
     parameter_sets = {
         "default": {

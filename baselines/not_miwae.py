@@ -206,8 +206,6 @@ class NotMIWAE(VariationalMethod):
     name = "not_miwae"
     summary = "not-MIWAE: MIWAE with a model of why entries are missing, for data not missing at random"
     version = 1
-    kinds = ("numeric", "categorical", "image", "features")
-    requires = ("torch",)
     tunable = {
         "learning_rate": ("log", 3e-4, 1e-2),
         "kl_weight": ("log", 0.03, 1.0),

@@ -51,8 +51,6 @@ class VAE(LatentStackedMethod):
     name = "vae"
     summary = "Variational autoencoder on whole rows, without the mask"
     version = 1
-    kinds = ("numeric", "categorical", "image", "features")
-    requires = ("torch",)
     network = VAENetwork
     tunable = {
         "learning_rate": ("log", 3e-4, 1e-2),

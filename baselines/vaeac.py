@@ -98,8 +98,6 @@ class VAEAC(VariationalMethod):
     name = "vaeac"
     summary = "VAEAC: conditional variational autoencoder with a learned prior p(z | observed entries, mask)"
     version = 1
-    kinds = ("numeric", "categorical", "image", "features")
-    requires = ("torch",)
     network = VAEACNetwork
     tunable = {
         "learning_rate": ("log", 3e-4, 1e-2),

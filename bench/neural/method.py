@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from bench.data.kinds import Kind
 from bench.data.table import Values
 from bench.data.view import Incomplete, TensorView, nothing_observed
 from bench.errors import BenchError
@@ -33,6 +34,8 @@ LISTED_BLOCKS = 64
 class NeuralStackedMethod(StackedMethod):
     """Subclass it and name its ``network``: all that differs between neural methods."""
 
+    kinds: ClassVar[tuple[Kind, ...]] = ("numeric", "categorical", "image", "features")
+    requires: ClassVar[tuple[str, ...]] = ("torch",)
     parameter_sets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "default": {"scaling": "standard", "learning_rate": None, "clip_norm": 5.0},
     }
