@@ -37,6 +37,7 @@ from bench.neural.networks import (
     data_decoder,
     frozen,
     mask_decoder,
+    over_draws,
     sigmoid,
 )
 from bench.neural.rows import Layout, Rows
@@ -70,8 +71,8 @@ class VSAENetwork(LatentModel):
         )
 
     def p(self, z: Tensor) -> tuple[Tensor, Prediction]:
-        """Return p(m | z) as logits [R, k, b, M], and p(x | z, m), for draws z [R, k, b, M latent]."""
-        logits = self.mask_decoder(z.flatten(1, 2)).unflatten(1, z.shape[1:3])
+        """Return p(m | z) as logits, and p(x | z, m), for z [R, b, M latent] or draws of it [R, k, b, M latent]."""
+        logits = over_draws(self.mask_decoder, z)
         return logits, self.decoder(torch.cat([z, sigmoid(logits)], dim=-1))
 
     def p_x(self, z: Tensor, x: Rows) -> Prediction:
@@ -79,19 +80,18 @@ class VSAENetwork(LatentModel):
         return self.p(z)[1]
 
     def log_p_m(self, logits: Tensor, observed: Tensor) -> Tensor:
-        """Return log p(m | z), [R, k, b]."""
-        observed = observed[:, None]
+        """Return log p(m | z), [R, b] or [R, k, b]."""
+        observed = observed if logits.dim() == observed.dim() else observed[:, None]
         return functional.logsigmoid(torch.where(observed, logits, -logits)).sum(-1)
 
     def bound(self, x: Rows, noise: Noise, beta: Scale, warm_up: bool = False) -> Tensor:
         """Return the bound of Eq. 14 with one draw of z per row, [R, b]; in the warm-up without its sum over U."""
         q = self.q(x)
-        logits, p = self.p(q.sample(noise.normal("latent", 1, x.size, *self.blocks)).flatten(3))
-        log_p = self.log_p_m(logits, x.observed) + self.log_observed(p, x)
-        bound = log_p.mean(1) - beta * q.kl().sum(-1)
+        logits, p = self.p(q.sample(noise.normal("latent", x.size, *self.blocks)).flatten(2))
+        bound = self.log_p_m(logits, x.observed) + self.log_observed(p, x) - beta * q.kl().sum(-1)
         if self.unobserved_term and not warm_up:
             x_u = self.imagine(q, x, noise.normal("target", self.target_draws, x.size, *self.blocks))
-            bound = bound + torch.where(x.observed[:, None], 0.0, self.heads.log_prob(p, x_u)).sum(-1).mean(1)
+            bound = bound + torch.where(x.observed, 0.0, self.heads.log_prob(p, x_u)).sum(-1)
         return bound
 
     def loss(self, x: Rows, noise: Noise, warmup: Warmup) -> Tensor:
@@ -107,8 +107,7 @@ class VSAENetwork(LatentModel):
 
         def inputs(e: Tensor) -> Tensor:
             z = q.sample(e).flatten(3)
-            logits = self.mask_decoder(z.flatten(1, 2)).unflatten(1, z.shape[1:3])
-            return torch.cat([z, sigmoid(logits)], dim=-1)
+            return torch.cat([z, sigmoid(over_draws(self.mask_decoder, z))], dim=-1)
 
         with frozen(self.mask_decoder, self.decoder):
             chunks = e.split(self.decoder.samples_at_a_time(x.size, e.shape[1]), dim=1)

@@ -184,11 +184,11 @@ class PlainVSAE(nn.Module):
     def loss(self, data: PlainData, noise: Mapping[str, Tensor], fill: Sequence[Tensor]) -> Tensor:
         """Return the negative bound of a batch after the warm phase.
 
-        ``noise`` holds ``latent`` [1, b, M, latent] and ``target`` [samples, b, M, latent].
+        ``noise`` holds ``latent`` [b, M, latent] and ``target`` [samples, b, M, latent].
         """
         mean, log_variance = self.propose(data, fill)
         deviation = torch.exp(0.5 * log_variance)
-        logits, predictions = self.decode((mean + deviation * noise["latent"][0]).flatten(1))
+        logits, predictions = self.decode((mean + deviation * noise["latent"]).flatten(1))
         observed = data.observed
         bound = functional.logsigmoid(torch.where(observed, logits, -logits)).sum(1)
         bound = bound - 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum((1, 2))
@@ -296,7 +296,7 @@ class PlainTraining:
             at += self.batch
             shape = (len(index), len(self.model.attributes), self.model.latent)
             noise = {
-                "latent": torch.randn((1, *shape), device=device),
+                "latent": torch.randn(shape, device=device),
                 "target": torch.randn((self.samples, *shape), device=device),
             }
             fill = [torch.randn(len(index), a.width, device=device) for a in self.model.attributes]

@@ -172,8 +172,9 @@ class LatentModel(Network):
         return heads
 
     def log_observed(self, prediction: Prediction, x: Rows) -> Tensor:
-        """Return log p(x_o | z) of each draw, [R, k, b], for a prediction [R, k, b, ...]."""
-        return torch.where(x.observed[:, None], self.heads.log_prob(prediction, x.target), 0.0).sum(-1)
+        """Return log p(x_o | z), [R, b], or of each draw, [R, k, b], for a prediction with these dimensions."""
+        log_p = self.heads.log_prob(prediction, x.target)
+        return torch.where(x.observed if log_p.dim() == 3 else x.observed[:, None], log_p, 0.0).sum(-1)
 
     def log_weights(self, x: Rows, e: Tensor, beta: Scale = 1.0) -> tuple[Tensor, Prediction, Gaussian]:
         """Return ``log p(x_o | z_k) + beta (log p(z_k) - log q(z_k | x))``, [R, K, b] of z_k = mean + spread ``e``.

@@ -43,6 +43,7 @@ __all__ = [
     "data_decoder",
     "frozen",
     "mask_decoder",
+    "over_draws",
     "parameter_count",
     "row_encoder",
     "sigmoid",
@@ -252,6 +253,11 @@ def row_encoder(
         while parameter_count(build(width, 1)) < at_least:
             width += 4
     return build(width, replicas)
+
+
+def over_draws(network: BankedMLP, z: Tensor) -> Tensor:
+    """Return what a network makes of ``z`` [R, b, d], or of each draw of it [R, k, b, d]."""
+    return network(z) if z.dim() == 3 else network(z.flatten(1, 2)).unflatten(1, z.shape[1:3])
 
 
 def beside(z: Tensor, condition: Tensor) -> Tensor:

@@ -237,8 +237,8 @@ def test_while_training_an_attribute_still_proposes_from_its_own_column_alone(vs
 
 def decode(network: Any, z: Tensor) -> tuple[Tensor, Any]:
     """Return the mask's logits [R, b, M] and the data for one draw z [R, b, M, latent]."""
-    logits, decoded = network.p(z.flatten(2)[:, None])
-    return logits[:, 0], decoded.map(lambda tensor: tensor[:, 0])
+    logits, decoded = network.p(z.flatten(2))
+    return logits, decoded
 
 
 def restated_bound(network: Any, batch: Encoded, noise: Mapping[str, Tensor], progress: float, warm: bool) -> Tensor:
@@ -246,7 +246,7 @@ def restated_bound(network: Any, batch: Encoded, noise: Mapping[str, Tensor], pr
     layout, heads = network.layout, network.decoder.heads
     proposal = network.q(network.given(Rows(batch), Named(noise)))
     q = Normal(proposal.mean, torch.exp(0.5 * proposal.log_variance))
-    z = q.loc + q.scale * noise["latent"][:, 0]
+    z = q.loc + q.scale * noise["latent"]
     logits, decoded = decode(network, z)
     imagined = []
     for s in range(noise["target"].shape[1]):
@@ -445,7 +445,7 @@ def test_the_masks_gradient_has_the_same_bits_alone_and_in_a_stack(vsae: VSAE) -
     gradients = []
     for own, shown in [(logits, observed), *((logits[k : k + 1], observed[k : k + 1]) for k in range(3))]:
         own = own.clone().requires_grad_()
-        network.log_p_m(own[:, None], shown).sum().backward()
+        network.log_p_m(own, shown).sum().backward()
         gradients.append(own.grad)
     assert torch.equal(gradients[0], torch.cat(gradients[1:]))
 
