@@ -22,7 +22,8 @@ def measure(method: str, dataset: str, preset: str, steps: int, replicas: int, p
     import torch
 
     from bench.api import Budget, Context
-    from bench.neural import training
+
+    training = _trainer_module()
 
     torch.set_num_threads(1)
     torch.set_float32_matmul_precision(precision)
@@ -53,6 +54,14 @@ def measure(method: str, dataset: str, preset: str, steps: int, replicas: int, p
         "job": full.epochs * full.steps_per_epoch * step + evaluations * choose + impute,
         "products": _share_of_products(trainer),
     }
+
+
+def _trainer_module() -> Any:
+    """Return the module of the training loop, where this or an older layout has it."""
+    try:
+        return importlib.import_module("bench.neural.engine.trainer")
+    except ImportError:
+        return importlib.import_module("bench.neural.training")
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,7 @@ def made(name: str, views: Views, steps: int) -> Method:
 
 def drawn_as_theirs(method: Any) -> Any:
     """Return a neural method whose initial weights are drawn as ``torch.nn.Linear`` draws them."""
-    from bench.neural.layers import BankedLinear
+    from bench.neural.engine.bank import BankedLinear
 
     build = method.build
 
@@ -201,14 +201,14 @@ def impute_stack(name: str, views: Views, steps: int, first_seed: int) -> list[F
 
 def widths_of(name: str, views: Views) -> tuple[int, int]:
     """Return the width of our latent space and of our decoder's hidden layers."""
-    from bench.neural.blocks import Layout
-    from bench.neural.joint import JointNetwork
     from bench.neural.method import NeuralStackedMethod
+    from bench.neural.model import LatentModel
+    from bench.neural.rows import Layout
 
     method = made(name, views, 1)
     assert isinstance(method, NeuralStackedMethod), "what has widths is a network"
     network = method.build(Layout(views.train.schema), 1)
-    assert isinstance(network, JointNetwork), "HyperImpute has no such method"
+    assert isinstance(network, LatentModel), "HyperImpute has no such method"
     return network.latent, network.sizes.decoder
 
 

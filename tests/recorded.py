@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench.neural.replay import Tensors, Work, copies, restore
+from bench.neural.engine.replay import Tensors, Work, copies, restore
 
 
 class _Operations(TorchDispatchMode):

@@ -15,9 +15,11 @@ from torch import Tensor
 
 from bench.api import Budget, Table
 from bench.neural.adversarial import ReluNetwork
-from bench.neural.blocks import Encoded, Layout
-from bench.neural.layers import reset_parameters
-from tests.neural_views import BASELINES, dependent_table, generator, linear_layer, split_views, trained
+from bench.neural.engine.bank import reset_parameters
+from bench.neural.engine.noise import DrawnNoise
+from bench.neural.model import Warmup
+from bench.neural.rows import Encoded, Layout, Rows
+from tests.neural_views import BASELINES, Named, dependent_table, generator, split_views, step_noise, trained
 
 Plugin = type[Any]
 
@@ -38,9 +40,8 @@ def linear(weights: Sequence[float], bias: float = 0.0) -> ReluNetwork:
     """Return the critic of one replica that is this linear function."""
     critic = ReluNetwork(1, (len(weights), 1))
     with torch.no_grad():
-        layer = linear_layer(critic, 0)
-        layer.weight.copy_(torch.tensor(weights)[None, :, None])
-        layer.bias.fill_(bias)
+        critic.layers[0].weight.copy_(torch.tensor(weights)[None, :, None])
+        critic.layers[0].bias.fill_(bias)
     return critic
 
 
@@ -75,15 +76,15 @@ def test_the_penalty_is_taken_between_real_and_fake_row_by_row(module: Any) -> N
     # critic(x) = 2 relu(x - 1): slope 0 below one and 2 above.
     critic = ReluNetwork(1, (1, 1, 1))
     with torch.no_grad():
-        for level, (weight, bias) in enumerate(((1.0, -1.0), (2.0, 0.0))):
-            linear_layer(critic, level).weight.fill_(weight)
-            linear_layer(critic, level).bias.fill_(bias)
+        for layer, weight, bias in zip(critic.layers, (1.0, 2.0), (-1.0, 0.0), strict=True):
+            layer.weight.fill_(weight)
+            layer.bias.fill_(bias)
     real, fake = torch.tensor([[[4.0], [4.0], [0.5]]]), torch.zeros(1, 3, 1)
     share = torch.tensor([[[0.2], [0.3], [1.0]]])
     # Rows at 0.8, 1.2 and 0.5: squared distances of the slopes 0, 2 and 0 from one are all one.
     assert module.gradient_penalty(critic, real, fake, share).tolist() == pytest.approx([1.0])
     with torch.no_grad():
-        linear_layer(critic, 1).weight.fill_(3.0)
+        critic.layers[1].weight.fill_(3.0)
     # At 0.8 and 0.5 the slope is 0, at 1.2 it is 3.
     assert module.gradient_penalty(critic, real, fake, share).tolist() == pytest.approx([(1 + 4 + 1) / 3])
 
@@ -110,7 +111,7 @@ def constant(network: ReluNetwork, *outputs: float) -> None:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.zero_()
-        linear_layer(network, -1).bias.copy_(torch.tensor([outputs]))
+        network.layers[-1].bias.copy_(torch.tensor([outputs]))
 
 
 def two_by_two() -> Encoded:
@@ -122,7 +123,7 @@ def two_by_two() -> Encoded:
 def some_noise(network: Any, rows: int) -> dict[str, Tensor]:
     """Return noise for a batch of ``rows`` rows."""
     draw = generator(3)
-    return {name: torch.randn(1, *shape, generator=draw) for name, shape in network.noise_shapes(rows).items()}
+    return {name: torch.randn(1, *shape, generator=draw) for name, shape in step_noise(network, rows).items()}
 
 
 def test_fakes_are_made_of_the_generators_outputs(network: Any) -> None:
@@ -140,17 +141,17 @@ def test_fakes_are_made_of_the_generators_outputs(network: Any) -> None:
 
 def test_the_losses_are_those_worked_out_by_hand(network: Any) -> None:
     batch, noise = two_by_two(), some_noise(network, 2)
-    of_mask, of_data, of_imputer = network.critic_losses(batch, noise)
+    of_mask, of_data, of_imputer = network.critic_losses(Rows(batch), Named(noise))
     # Scores of the fake less those of the real, and the penalty of the slope.
     assert of_mask.item() == pytest.approx(0.8 - (1.0 + 3.0) / 2 + 10 * (math.sqrt(5) - 1) ** 2)
     assert of_data.item() == pytest.approx(1.44 - (1.5 - 0.4) / 2 + 10 * (math.sqrt(10) - 1) ** 2)
     completed = (0.25 + 0.4 + 0.1 + 4.0) / 2
     assert of_imputer.item() == pytest.approx(completed - (0.3 + 1.2) + 10 * (math.sqrt(16.25) - 1) ** 2, rel=1e-5)
-    mask, data, imputer = network.generator_losses(batch, noise)
+    mask, data, imputer = network.generator_losses(Rows(batch), Named(noise))
     assert mask.item() == pytest.approx(-0.8 - 0.1 * 1.44)
     assert data.item() == pytest.approx(-1.44 + 0.1 * 1.5)
     assert imputer.item() == pytest.approx(-completed)
-    whole = network.phase_losses("generators", batch, noise, 1.0, False)
+    whole = network.phase_loss("generators", Rows(batch), Named(noise), Warmup())
     assert whole.tolist() == pytest.approx([(mask + data + imputer).item()])
 
 
@@ -171,8 +172,8 @@ def test_each_loss_moves_its_own_network_alone(misgan: Plugin) -> None:
             ("mask_generator", "data_generator", "imputer"),
         )
         for losses, own, others in (
-            (network.critic_losses(batch, noise), critics, generators),
-            (network.generator_losses(batch, noise), generators, ()),
+            (network.critic_losses(Rows(batch), Named(noise)), critics, generators),
+            (network.generator_losses(Rows(batch), Named(noise)), generators, ()),
         ):
             for loss, name in zip(losses, own, strict=True):
                 network.zero_grad()
@@ -243,7 +244,7 @@ def test_an_imputation_is_the_mean_of_at_least_ten_draws(misgan: Plugin) -> None
     batch = Encoded(torch.rand(2, 4, 2), torch.zeros(2, 4, 3, 1), (), torch.zeros(2, 4, 3, dtype=torch.bool))
     for draws, expected in ((1, 10), (10, 10), (23, 23)):
         seen.clear()
-        imputed, _ = network.impute(batch, draws, [generator(5), generator(6)])
+        imputed, _ = network.impute(Rows(batch), draws, DrawnNoise([generator(5), generator(6)], "cpu"))
         each = torch.cat([part.unflatten(1, (-1, 4)) for part in seen], dim=1)
         assert each.shape[1] == expected
         torch.testing.assert_close(imputed.numeric, each.mean(1)[..., :2])
@@ -278,7 +279,7 @@ def test_it_learns_what_depends_on_what(misgan: Plugin) -> None:
     losses = np.array(method.history.loss)
     assert (losses[:, 0] > 15).all() and (losses[:, -1] < 1).all()
     assert (losses[:, -1] > losses.min(axis=1) / 2).all()
-    network = method._network
+    network = method.model
     rows = network.fake_rows(torch.randn(3, 2000, network.latent, generator=generator(1))).detach()
     masks = network.fake_masks(torch.randn(3, 2000, network.latent, generator=generator(2))).detach()
     assert (masks.mean(1) - 0.7).abs().max() < 0.2

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench.neural.blocks import Layout
-from bench.neural.layers import BankedLinear, reset_parameters
+from bench.neural.engine.bank import BankedLinear, reset_parameters
+from bench.neural.rows import Layout
 from bench.plugins.registry import Registry
 from bench.run.store import Store
 from tests.toys import DATA, jobs_for, make_cell, make_result, write_plugins

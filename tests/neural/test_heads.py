@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.distributions import Categorical, Independent, Normal
 
 from bench.api import Attribute, Schema
-from bench.neural.blocks import Encoded, Encoder, Layout
+from bench.neural.engine.encoder import Encoder
 from bench.neural.heads import Heads, Prediction, Target, image_mean
+from bench.neural.rows import Encoded, Layout
 from tests.neural_views import dependent_table, generator, split_views
 
 REPLICAS, ROWS = 2, 5

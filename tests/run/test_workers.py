@@ -37,7 +37,7 @@ from tests.toys import (
 #: A training of VSAE that keeps its state at each epoch, and whose epochs take a while.
 SLOW_TRAINING = """
 import time
-import bench.neural.training as training
+import bench.neural.engine.trainer as training
 training.CHECKPOINT_SECONDS, training.CHECKPOINT_SHARE = 0.0, float("inf")
 run_epoch = training.Trainer._run_epoch
 def slowly(self):

@@ -1,4 +1,4 @@
-"""Work that is recorded once and replayed without Python: a training step is hundreds of small operations.
+"""The one door to recorded work, replayed without Python: a training step is hundreds of small operations.
 
 On a GPU they are one launch, as a CUDA graph; on a CPU TorchScript runs them without asking autograd again how. What is
 recorded must be the same operations each time: values that change come in as inputs, what Python decides (the phase of
@@ -7,6 +7,7 @@ a training, say) names the recording, and noise is drawn outside.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
@@ -14,6 +15,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+#: Set to "off", this environment variable has nothing recorded: every step is done as it is.
+REPLAY_VARIABLE = "VSAE_BENCH_REPLAY"
 #: How far a replay may be from the work itself, of the norm of each result and of the whole change of the state.
 RESULT_TOLERANCE, CHANGE_TOLERANCE = 1e-3, 0.05
 
@@ -78,6 +81,20 @@ class Traces:
             return tuple(traced(*given))
 
         return replay
+
+
+def recorders(device: str, same_operations: bool = True) -> tuple[Recorder | None, Recorder | None]:
+    """Return what records whole training steps on a device, and what records gradients; None where nothing is gained.
+
+    On a CPU only steps of the ``same_operations`` each time are recorded: those on images and features differ from
+    batch to batch (``PackedRows``), and are long.
+    """
+    kind = torch.device(device).type
+    if os.environ.get(REPLAY_VARIABLE, "").lower() == "off":
+        return None, None
+    if kind == "cuda":
+        return CudaGraphs(), None
+    return None, Traces() if kind == "cpu" and same_operations else None
 
 
 class Replays:
