@@ -97,7 +97,7 @@ class GAINNetwork(Network):
         """Allocate three-layer networks, as wide as the encoded data (rounded up to 16) or ``hidden_width``."""
         super().__init__(layout, replicas, parameters)
         alpha = parameters["alpha"]
-        #: A number, or one a replica, [R].
+        #: A number, or one per replica, [R].
         self.alpha = alpha.flatten() if isinstance(alpha, Tensor) else alpha
         self.hint_rate, self.hint_unknown = parameters["hint_rate"], parameters["hint_unknown"]
         self.softmax, self.bounded = parameters["softmax"], parameters["scaling"] == "minmax"

@@ -153,7 +153,7 @@ class Heads(nn.Module):
     __call__: Callable[..., Prediction]
 
     def __init__(self, layout: Layout, replicas: int, learned_scale: bool, scale_floor: float | Tensor = 1e-3) -> None:
-        """Allocate the learned spreads, at 1; ``scale_floor`` is a number or one a replica, [R, 1]."""
+        """Allocate the learned spreads, at 1; ``scale_floor`` is a number or one per replica, [R, 1]."""
         super().__init__()
         self.layout = layout
         self.scale_floor = scale_floor

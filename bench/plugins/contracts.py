@@ -116,7 +116,7 @@ class Method:
     parameter_sets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
     _written_sets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     #: What ``tune`` draws, a parameter of the default set each: ``("log", low, high)``, ``("uniform", low, high)`` or
-    #: ``("choice", value, value, ...)``. A method that stacks is then given a list, one value a replica.
+    #: ``("choice", value, value, ...)``. A method that stacks is then given a list, one value per replica.
     tunable: ClassVar[Mapping[str, Sequence[Any]]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -149,7 +149,7 @@ class Method:
         raise BenchError(f"method '{self.name}' draws no samples: it gives one imputation of a row")
 
     def generate(self, rows: int, seed: int) -> Values:
-        """Return ``rows`` rows made up by the model, under a seed; optional, after ``fit``.
+        """Return ``rows`` rows sampled from the model under a seed; optional, after ``fit``.
 
         Raises BenchError where the method cannot.
         """

@@ -19,8 +19,6 @@ from bench.data.view import Incomplete
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.problem.build import Problem
-
 #: Share of the observed validation entries that are held out.
 HELD_OUT_SHARE = 0.2
 
@@ -82,14 +80,16 @@ def relative_error(imputed: Values, held_out: Incomplete, statistics: ObservedSt
     return float(np.where(categorical[counts], ratio, np.sqrt(ratio)).sum() / max(1, int(counts.sum())))
 
 
-def validation_error(imputed: pd.DataFrame | Values, problem: Problem) -> float | None:
-    """Return the rule's error of imputed validation rows of a problem with one replica; None where it is not finite."""
-    validation = problem.validation
+def validation_error(imputed: pd.DataFrame | Values, train: Incomplete, validation: Incomplete) -> float | None:
+    """Return the rule's error of the imputed rows of ``validation``; None if it is not finite.
+
+    Both views are of one replica; ``validation`` has held-out entries.
+    """
     values = imputed if isinstance(imputed, Values) else Values.from_frame(imputed, validation.schema)
     if not np.isfinite(values.scalars).all() or not all(np.isfinite(block).all() for block in values.blocks.values()):
         return None
     held_out = validation.held_out
     if held_out is None:
         raise ValueError("a validation view needs held-out entries")
-    error = relative_error(values, held_out, observed_statistics(problem.train))
+    error = relative_error(values, held_out, observed_statistics(train))
     return error if math.isfinite(error) else None

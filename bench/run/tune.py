@@ -235,7 +235,7 @@ def _single_error(
         imputed = instance.impute(problem.validation, context.budget.draws)
     except (BenchError, ArithmeticError, ValueError):
         return None
-    return validation_error(imputed, problem)
+    return validation_error(imputed, problem.train, problem.validation)
 
 
 def _table(dataset: PluginInfo) -> Table:

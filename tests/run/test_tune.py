@@ -160,9 +160,9 @@ def test_imputing_with_the_floor_scores_one(registry: Registry) -> None:
     problem = tuning_problem(toy(registry), toy_table(registry), None, [0])
     means = np.nanmean(problem.train.values().scalars, axis=0)
     scalars = problem.validation.values().scalars
-    error = validation_error(Values(np.where(np.isnan(scalars), means, scalars), {}), problem)
+    error = validation_error(Values(np.where(np.isnan(scalars), means, scalars), {}), problem.train, problem.validation)
     assert error is not None and math.isclose(error, 1.0, rel_tol=1e-5)
-    assert validation_error(Values(np.full(scalars.shape, np.nan), {}), problem) is None
+    assert validation_error(Values(np.full(scalars.shape, np.nan), {}), problem.train, problem.validation) is None
 
 
 # Trials in one stack
