@@ -172,8 +172,9 @@ class HIVAENetwork(LatentModel):
         prediction = unflatten_draws(self.decoder(z.flatten(1, 2), flat), count)
         if self.log_scale is None:
             return prediction
-        floor = torch.as_tensor(self.scale_floor, dtype=flat.dtype, device=flat.device).log().unsqueeze(-1)
-        log_scales = torch.maximum(self.log_scale(flat), floor).unflatten(1, (count, -1))
+        # Filled on the device: nothing is copied to a GPU while a step is recorded.
+        floor = self.scale_floor if isinstance(self.scale_floor, Tensor) else flat.new_full((), self.scale_floor)
+        log_scales = torch.maximum(self.log_scale(flat), floor.log().unsqueeze(-1)).unflatten(1, (count, -1))
         return replace(prediction, log_scales=log_scales)
 
     def loss(self, x: Rows, noise: Noise, warmup: Warmup) -> Tensor:

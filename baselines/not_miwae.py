@@ -138,6 +138,9 @@ class NotMIWAENetwork(LatentModel):
             if kind == "linear"
             else SelfMasking(layout, replicas, known_sign=kind == "selfmask_known")
         )
+        widths = [1] * layout.numeric + [group.width for group in layout.block_groups for _ in group.names]
+        #: The mean of a block's independent errors has their spread over the root of its width.
+        self.shrink = torch.tensor(widths, dtype=torch.float32, device=layout.owner.device).rsqrt()
 
     def q(self, x: Rows) -> Gaussian:
         """Return q(z | x_o)."""
@@ -162,11 +165,8 @@ class NotMIWAENetwork(LatentModel):
         layout, batch = self.layout, x.target
         log_weight, prediction, q = self.log_weights(x, noise.normal("latent", draws, x.size, self.latent), beta)
         e = noise.normal("numbers", draws, x.size, layout.attributes - layout.categorical)
-        widths = [1] * layout.numeric + [group.width for group in layout.block_groups for _ in group.names]
-        shrink = torch.tensor(widths, dtype=torch.float32, device=log_weight.device).rsqrt()
         scales = torch.exp(self.decoder.heads.log_scales(prediction.numeric.dim()))
-        # The mean of a block's independent errors has their spread over the root of its width.
-        error = scales * shrink * e
+        error = scales * self.shrink * e
         means = torch.cat([prediction.numeric, *(block.mean(-1) for block in prediction.blocks)], dim=-1)
         known = torch.cat([batch.numeric, *(block.mean(-1) for block in batch.blocks)], dim=-1)[:, None]
         drawn = torch.where(numbers_of(batch.observed, layout)[:, None], known, means + error)

@@ -142,11 +142,13 @@ class Stack:
 
     def trainer(self, budget: Budget) -> Trainer:
         """Return a trainer for a budget; the validation error is taken to be 0, which costs nothing."""
+        no_error = torch.zeros(len(self.seeds), device=self.device)
         return Trainer(
             self.network,
             self.rows,
             self.encoder,
-            lambda: torch.zeros(len(self.seeds), device=self.device),
+            # Not a function that holds the stack: it would go in a cycle with its trainers, recordings and all.
+            no_error.clone,
             self.seeds,
             Context(budget, self.device),
             self.method.parameters["clip_norm"],

@@ -167,6 +167,8 @@ def test_a_training_killed_in_the_middle_goes_on_to_the_very_same_rows(tmp_path:
         "plugins",
         "--workers",
         1,
+        "--device",
+        "cpu",
         "--store",
     )
     running = start_command(*words, "store", folder=tmp_path, prelude=SLOW_TRAINING)

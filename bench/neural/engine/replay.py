@@ -7,9 +7,11 @@ a training, say) names the recording, and noise is drawn outside.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -44,7 +46,7 @@ class CudaGraphs:
     def record(self, work: Work, inputs: Tensors) -> Work:
         """Capture ``work`` as a CUDA graph that reads its inputs from buffers of its own."""
         graph, buffers = torch.cuda.CUDAGraph(), tuple(copies(inputs))
-        with torch.cuda.graph(graph, pool=self._pool):
+        with no_garbage_collection(), torch.cuda.graph(graph, pool=self._pool):
             results = work(buffers)
         self._pool = graph.pool()
 
@@ -145,6 +147,18 @@ class Replays:
         self._recordings.clear()
         warnings.warn(f"training steps are not replayed, and slower for it: {reason}", stacklevel=2)
         return expected
+
+
+@contextlib.contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Keep the garbage collector still: an earlier graph that it frees during a capture would spoil that capture."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def copies(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
 import random
@@ -387,6 +388,35 @@ def test_a_trainer_goes_when_nobody_holds_it(monkeypatch: pytest.MonkeyPatch) ->
         assert [trainer() for trainer in trainers] == [None]
     finally:
         gc.enable()
+
+
+def test_no_garbage_is_collected_while_a_graph_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph of a training that is over, freed in the middle of a capture, would spoil it."""
+
+    class Graph:
+        """Stands in for what needs a GPU."""
+
+        def pool(self) -> int:
+            return 1
+
+        def replay(self) -> None:
+            pass
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, pool: contextlib.nullcontext())
+    collecting = []
+
+    def work(inputs: Tensors) -> Tensors:
+        collecting.append(gc.isenabled())
+        if len(collecting) == 2:
+            raise RuntimeError("cannot be recorded")
+        return inputs
+
+    recorder = CudaGraphs()
+    recorder.record(work, (torch.zeros(1),))
+    with pytest.raises(RuntimeError, match="cannot be recorded"):
+        recorder.record(work, (torch.zeros(1),))
+    assert collecting == [False, False] and gc.isenabled()
 
 
 def test_without_torchscript_work_is_done_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
