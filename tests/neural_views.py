@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from bench.api import Attribute, BoolArray, Budget, Context, Incomplete, Schema, Table, Values
 from bench.data.schema import AnyArray
+from bench.neural.adversarial import ReluNetwork
+from bench.neural.engine.bank import BankedLinear, BankedMLP
 from bench.neural.engine.noise import AskedNoise, DrawnNoise, replica_generators
 from bench.neural.engine.probe import dry_run
 from bench.neural.model import LatentModel, Network, Warmup
@@ -92,6 +94,19 @@ def trained(
     )
     method.fit_many(views[0], views[1], seeds)
     return method, method.impute_many(views[2], budget.draws)
+
+
+def linear_layer(network: BankedMLP | ReluNetwork, level: int) -> BankedLinear:
+    """Return one of a network's linear layers."""
+    layer = network.layers[level]
+    assert isinstance(layer, BankedLinear)
+    return layer
+
+
+def gradient_of(tensor: Tensor | None) -> Tensor:
+    """Return the gradient that a backward pass left in a tensor."""
+    assert tensor is not None and tensor.grad is not None
+    return tensor.grad
 
 
 def state_of(network: nn.Module) -> dict[str, Tensor]:

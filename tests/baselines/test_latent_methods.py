@@ -82,7 +82,8 @@ def noise_for(shapes: dict[str, tuple[int, ...]], replicas: int, seed: int = 1) 
 
 def spreads(network: Any) -> torch.Tensor:
     """Return the spread of each Gaussian attribute, [R, 1, 1, attributes]."""
-    return network.decoder.heads.log_scales(4).exp()
+    scales: torch.Tensor = network.decoder.heads.log_scales(4).exp()
+    return scales
 
 
 def randomise(network: Any, seed: int = 3, size: float = 0.5) -> None:

@@ -23,6 +23,7 @@ from tests.neural_views import (
     assert_same_values,
     dependent_table,
     generator,
+    linear_layer,
     on_table,
     one_replica,
     poisoned,
@@ -60,7 +61,7 @@ def test_the_gradient_in_closed_form_is_that_of_double_backward(widths: tuple[in
     (expected,) = torch.autograd.grad(network(x).sum(), x, create_graph=True)
     got = network.input_gradient(x.detach())
     torch.testing.assert_close(got, expected)
-    weights = [layer.weight for layer in network.layers]
+    weights = [linear_layer(network, level).weight for level in range(len(network.layers))]
     twice = torch.autograd.grad(((expected.norm(dim=-1) - 1) ** 2).sum(), weights)
     torch.testing.assert_close(torch.autograd.grad(((got.norm(dim=-1) - 1) ** 2).sum(), weights), twice)
 

@@ -55,7 +55,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> str:
         load(Registry.scan().method(name))
     for module in (training, noises):
         monkeypatch.setattr(module, "replica_noise", blank_noise)
-    generators = training.replica_generators
+    generators = noises.replica_generators
     monkeypatch.setattr(training, "replica_generators", lambda stream, seeds, device="cpu": generators(stream, seeds))
     monkeypatch.setattr(training, "stacked_adam", plain_adam)
     return DEVICE

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import bench.neural.engine.trainer as training
-from bench.api import BenchError, Budget, Context, Incomplete, Stopped, Table
+from bench.api import BenchError, BoolArray, Budget, Context, Incomplete, Stopped, Table
 from bench.neural.engine.encoder import Encoder
 from bench.neural.engine.noise import replica_generators, replica_noise
 from bench.neural.engine.optimiser import clip_per_replica
@@ -142,6 +142,8 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(
 class Toy(Network):
     """A network of one vector and one buffer per replica that writes down what it is given."""
 
+    running: Tensor
+
     def __init__(self, layout: Layout, replicas: int) -> None:
         super().__init__(layout, replicas, {})
         self.weight = nn.Parameter(torch.zeros(replicas, 2))
@@ -179,8 +181,8 @@ def toy_trainer(
 
 
 def test_checkpoints_take_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, saved = [0.0], []
-    monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
+    now, saved = [0.0], list[int]()
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
     _, trainer = toy_trainer(Budget(steps=None, epochs=60, batch=10), lambda network: torch.zeros(1), [0])
     epoch = trainer._run_epoch
 
@@ -531,7 +533,7 @@ def test_of_images_only_rows_with_held_out_entries_are_imputed(monkeypatch: pyte
     views = split_views(dependent_table(300, images=2), replicas=3, ratio=0.3)
     selection, held = selection_on(views), views[1].held_out
     assert held is not None
-    with_held_out = held.observed.any(axis=2)
+    with_held_out: BoolArray = np.any(held.observed, axis=2)
     positions = torch.cat(selection.chunks, dim=1)
     largest = int(with_held_out.sum(axis=1).max())
     assert largest < len(held) / 2 and positions.shape == (3, -(-largest // 8) * 8)
