@@ -20,6 +20,7 @@ from bench.neural.model import LatentModel, Network, Warmup
 from bench.neural.networks import frozen
 from bench.neural.rows import Encoded, Rows
 from bench.problem.held_out import hold_out
+from tests.truth import rows_behind
 
 BASELINES = Path(__file__).resolve().parent.parent / "baselines"
 
@@ -157,16 +158,16 @@ def revealed_by(views: Sequence[Incomplete], table: Table, replica: int = 0) -> 
         shown = view.observed[replica]
         if view.held_out is not None:
             shown = shown | view.held_out.observed[replica]
-        revealed[view._rows[replica]] = shown
+        revealed[rows_behind(view)[replica]] = shown
     return revealed
 
 
 def on_table(view: Incomplete, table: Table) -> Incomplete:
     """Return the same view of another table."""
     if view.held_out is None:
-        return Incomplete(table, view._rows, view.observed)
+        return Incomplete(table, rows_behind(view), view.observed)
     held_out = view.held_out.observed
-    return Incomplete(table, view._rows, view.observed | held_out, held_out)
+    return Incomplete(table, rows_behind(view), view.observed | held_out, held_out)
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -629,7 +629,7 @@ def test_a_replica_is_the_same_alone_and_in_a_stack(
 
 
 def self_masked(replicas: int, rows: int, slope: float, threshold: float) -> tuple[Table, Any]:
-    """Return linear-Gaussian rows of two attributes, one set a replica, and masks that hide mostly large numbers."""
+    """Return linear-Gaussian rows of two attributes, one set per replica, and masks that hide mostly large numbers."""
     values, masks = [], []
     for replica in range(replicas):
         rng = np.random.default_rng([8, replica])

@@ -29,6 +29,7 @@ from tests.neural_views import (
     step_noise,
     trained,
 )
+from tests.truth import rows_behind
 
 Plugin = type[Any]
 
@@ -277,7 +278,7 @@ def test_it_learns_what_depends_on_what(misgan: Plugin) -> None:
     method, values = trained(misgan, views, range(3), budget, {"learning_rate": 1e-3, "imputer_learning_rate": 1e-3})
     wrong, floor = [], []
     for replica, imputed in enumerate(values):
-        truth, hidden = table.scalars[views[2]._rows[replica]], ~views[2].observed[replica]
+        truth, hidden = table.scalars[rows_behind(views[2])[replica]], ~views[2].observed[replica]
         shown = views[0].values(replica).scalars
         mode = [np.bincount(column[~np.isnan(column)].astype(int)).argmax() for column in shown.T]
         wrong.append((imputed.scalars != truth)[hidden].mean())

@@ -37,6 +37,7 @@ from tests.neural_views import (
     step_noise,
     trained,
 )
+from tests.truth import rows_behind
 
 VSAE = type[Any]
 BUDGET = Budget(steps=15, batch=21, warm_fraction=0.3, evaluations=3, draws=13, target_draws=3, validation_draws=3)
@@ -461,7 +462,7 @@ def test_empty_views_single_rows_and_rows_that_show_nothing_are_imputed(vsae: VS
     method, _ = trained(vsae, (train, validation, test), [3], BUDGET)
     for count in (0, 1, 5):
         shown = np.zeros((1, count, 5), dtype=bool)
-        view = Incomplete(constant, test._rows[:, :count], shown)
+        view = Incomplete(constant, rows_behind(test)[:, :count], shown)
         values = method.impute_many(view, 4)[0]
         assert values.scalars.shape == (count, 5) and np.isfinite(values.scalars).all()
         codes = values.scalars[:, [0, 1]]
@@ -594,9 +595,9 @@ def test_categories_are_imputed_better_than_by_the_mode(vsae: VSAE) -> None:
     budget = Budget(steps=300, batch=64, learning_rate=1e-2, evaluations=10, draws=30, target_draws=5)
     _, values = trained(vsae, views, [0], budget)
     hidden = ~views[2].observed[0]
-    truth = codes[views[2]._rows[0]]
+    truth = codes[rows_behind(views[2])[0]]
     wrong = (values[0].scalars != truth)[hidden].mean()
-    modes = [np.bincount(codes[views[0]._rows[0]][views[0].observed[0][:, j], j]).argmax() for j in range(5)]
+    modes = [np.bincount(codes[rows_behind(views[0])[0]][views[0].observed[0][:, j], j]).argmax() for j in range(5)]
     assert wrong < 0.5 * (truth != np.array(modes))[hidden].mean()
     # The best guess is wrong in some 18 % of cases.
     assert wrong < 0.3

@@ -94,7 +94,7 @@ def trained(
 
 
 def require_kinds(name: str, kind: str) -> None:
-    """Skip where a method does not take a table."""
+    """Skip if a method does not take a table."""
     takes = Registry.scan().method(name).kinds
     if not set(TABLES[kind]().schema.kinds) <= set(takes):
         pytest.skip(f"{name} takes {', '.join(takes)}")
