@@ -167,7 +167,7 @@ class MVAE(LatentStackedMethod):
     """
 
     name = "mvae"
-    summary = "Multimodal VAE: a product of experts, one an attribute, trained on all, single and random subsets"
+    summary = "Multimodal VAE: a product of experts, one per attribute, trained on all, single and random subsets"
     version = 1
     network = MVAENetwork
     parameter_sets = {

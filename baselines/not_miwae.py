@@ -31,7 +31,7 @@ from bench.neural.gaussian import Gaussian
 from bench.neural.heads import Prediction
 from bench.neural.method import VariationalMethod
 from bench.neural.model import LatentModel, Noise, Notes, Scale, Settings, require_choice
-from bench.neural.networks import ROWS_A_LINE, BankedLinear, data_decoder, row_encoder
+from bench.neural.networks import ROWS_PER_LINE, BankedLinear, data_decoder, row_encoder
 from bench.neural.rows import Encoded, Layout, Rows
 
 
@@ -100,7 +100,7 @@ class LinearMasking(nn.Module):
         numbers = layout.attributes - layout.categorical
         inputs = numbers + layout.max_levels * layout.categorical
         # Weights that fill whole cache lines round alike however many replicas there are.
-        self.padding = -inputs % ROWS_A_LINE
+        self.padding = -inputs % ROWS_PER_LINE
         self.score = BankedLinear(
             (replicas,),
             inputs + self.padding,

@@ -297,7 +297,7 @@ def reference_line(label: str, task: Callable[[], FloatArray], views: Views) -> 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; the exit code is 2 where the other environment is not there."""
+    """Run the benchmark; the exit code is 2 if the other environment is not there."""
     made = parser("peers", __doc__)
     made.add_argument("--python", default=os.environ.get(VARIABLE, ""), help=f"its Python (default: ${VARIABLE})")
     made.add_argument("--steps", type=int, default=STEPS, help=f"optimiser steps of each training (default {STEPS})")

@@ -41,7 +41,7 @@ RATIO = 0.5
 
 
 def table_of(name: str, small: bool) -> Table:
-    """Return a data set, or a small table of its kind; raises BenchError where the data cannot be had."""
+    """Return a data set, or a small table of its kind; raises BenchError if the data cannot be had."""
     if small:
         return synthetic_table(SMALL_ROWS, *SMALL_SHAPES[name])
     from bench.files.fetch import load_table
@@ -172,10 +172,10 @@ class Stack:
             # Recorded though they are few, when they come the second time.
             with patch.object(training, "STEPS_WORTH_RECORDING", 0):
                 for _ in range(2):
-                    self._trainers[key]._run_epoch()
+                    self._trainers[key].run_epoch()
         trainer = self._trainers[key]
         for _ in range(trainer.schedule.epochs):
-            trainer._run_epoch()
+            trainer.run_epoch()
         return trainer.schedule.epochs * trainer.schedule.steps_per_epoch
 
     @torch.no_grad()

@@ -12,12 +12,15 @@ from torch import Tensor, nn
 
 from bench.api import Attribute, BoolArray, Budget, Context, Incomplete, Schema, Table, Values
 from bench.data.schema import AnyArray
+from bench.neural.adversarial import ReluNetwork
+from bench.neural.engine.bank import BankedLinear, BankedMLP
 from bench.neural.engine.noise import AskedNoise, DrawnNoise, replica_generators
 from bench.neural.engine.probe import dry_run
 from bench.neural.model import LatentModel, Network, Warmup
 from bench.neural.networks import frozen
 from bench.neural.rows import Encoded, Rows
 from bench.problem.held_out import hold_out
+from tests.truth import rows_behind
 
 BASELINES = Path(__file__).resolve().parent.parent / "baselines"
 
@@ -94,6 +97,19 @@ def trained(
     return method, method.impute_many(views[2], budget.draws)
 
 
+def linear_layer(network: BankedMLP | ReluNetwork, level: int) -> BankedLinear:
+    """Return one of a network's linear layers."""
+    layer = network.layers[level]
+    assert isinstance(layer, BankedLinear)
+    return layer
+
+
+def gradient_of(tensor: Tensor | None) -> Tensor:
+    """Return the gradient that a backward pass left in a tensor."""
+    assert tensor is not None and tensor.grad is not None
+    return tensor.grad
+
+
 def state_of(network: nn.Module) -> dict[str, Tensor]:
     """Return copies of all parameters and buffers by name; each has the replicas as its leading dimension."""
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
@@ -142,16 +158,16 @@ def revealed_by(views: Sequence[Incomplete], table: Table, replica: int = 0) -> 
         shown = view.observed[replica]
         if view.held_out is not None:
             shown = shown | view.held_out.observed[replica]
-        revealed[view._rows[replica]] = shown
+        revealed[rows_behind(view)[replica]] = shown
     return revealed
 
 
 def on_table(view: Incomplete, table: Table) -> Incomplete:
     """Return the same view of another table."""
     if view.held_out is None:
-        return Incomplete(table, view._rows, view.observed)
+        return Incomplete(table, rows_behind(view), view.observed)
     held_out = view.held_out.observed
-    return Incomplete(table, view._rows, view.observed | held_out, held_out)
+    return Incomplete(table, rows_behind(view), view.observed | held_out, held_out)
 
 
 def generator(seed: int = 0) -> torch.Generator:

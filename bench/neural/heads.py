@@ -65,7 +65,7 @@ class Target:
     """Values to score, or a distribution over values given by its moments.
 
     ``numeric`` and ``blocks`` are means, ``categorical`` level probabilities; the variances are those around the means,
-    None where the value is certain. Heads need no more than these of any number of samples.
+    None if the value is certain. Heads need no more than these of any number of samples.
     """
 
     numeric: Tensor

@@ -53,7 +53,7 @@ class NeuralStackedMethod(StackedMethod):
         if len(train) < 2:
             raise BenchError(f"method '{self.name}' needs at least two training rows")
         device = self.context.device
-        self.parameters = self._per_replica(train.replicas)
+        self.parameters = self.parameters_per_replica(train.replicas)
         layout = Layout(train.schema)
         self.encoder = Encoder(train, layout, self.parameters.get("scaling", "standard"), device)
         layout.to(device)
@@ -96,7 +96,7 @@ class NeuralStackedMethod(StackedMethod):
             if not math.isfinite(error)
         }
 
-    def _per_replica(self, replicas: int) -> dict[str, Any]:
+    def parameters_per_replica(self, replicas: int) -> dict[str, Any]:
         """Return the parameters, each tunable one that is a list as a tensor [R, 1]; raises ValueError on its length.
 
         A learning rate of None is the budget's.

@@ -101,7 +101,7 @@ class Network(nn.Module):
         return self.loss(x, noise, warmup)
 
     def training_budget(self, budget: Budget) -> Budget:
-        """Return the budget of the training loop, given the preset's; it differs where a step takes several batches."""
+        """Return the budget of the training loop, given the preset's; it differs if a step takes several batches."""
         return budget
 
     def given(self, x: Rows, noise: Noise) -> Rows:

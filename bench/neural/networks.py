@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bench.neural.engine.bank import (
     LEAKY_SLOPE,
-    ROWS_A_LINE,
+    ROWS_PER_LINE,
     BankedLinear,
     BankedMLP,
     chosen_at_random,
@@ -31,7 +31,7 @@ from bench.neural.rows import Encoded, Layout
 
 __all__ = [
     "LEAKY_SLOPE",
-    "ROWS_A_LINE",
+    "ROWS_PER_LINE",
     "AttributiveEncoders",
     "BankedLinear",
     "BankedMLP",

@@ -139,7 +139,7 @@ class Rows:
     """
 
     target: Encoded
-    #: The rows without what input dropout hides; None where it hides nothing.
+    #: The rows without what input dropout hides; None if it hides nothing.
     kept: Encoded | None = None
     #: What fills the hidden entries of the input, asked when the input is first looked at; None leaves them 0.
     fill: Callable[[Encoded], Encoded] | None = None

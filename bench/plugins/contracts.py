@@ -144,14 +144,14 @@ class Method:
     def sample(self, data: Incomplete, draws: int) -> list[Values]:
         """Return ``draws`` complete versions of ``data``, each drawn given what it shows; optional, after ``fit``.
 
-        Observed entries are unchanged. Raises BenchError where the method draws none.
+        Observed entries are unchanged. Raises BenchError if the method draws none.
         """
         raise BenchError(f"method '{self.name}' draws no samples: it gives one imputation of a row")
 
     def generate(self, rows: int, seed: int) -> Values:
         """Return ``rows`` rows sampled from the model under a seed; optional, after ``fit``.
 
-        Raises BenchError where the method cannot.
+        Raises BenchError if the method cannot.
         """
         raise BenchError(f"method '{self.name}' has no prior to generate rows from")
 
@@ -209,7 +209,7 @@ class Dataset:
     kinds: ClassVar[tuple[Kind, ...]] = ("numeric",)
     #: Column that is the prediction target: left out unless a spec says ``include_target = true``.
     target: ClassVar[str | None] = None
-    #: Data set in whose place this one, which is synthetic, is run where the user says ``--stand-in``.
+    #: Data set in whose place this one, which is synthetic, is run if the user says ``--stand-in``.
     stands_in_for: ClassVar[str | None] = None
     #: Files to fetch (see ``bench.data.source``); empty for a data set that needs none.
     files: ClassVar[tuple[File, ...]] = ()

@@ -47,7 +47,7 @@ class PluginInfo:
     class_name: str
     path: Path
     origin: Origin
-    #: SHA-256 of the file, empty where it could not be read.
+    #: SHA-256 of the file, empty if it could not be read.
     source_hash: str
     summary: str = ""
     version: int = 1
@@ -122,7 +122,7 @@ class SourceReader:
         return found
 
     def _read_file(self, path: Path, origin: Origin, usual: Category | None) -> list[PluginInfo]:
-        """Return the plug-ins of one file, or one entry with the error where it cannot be read."""
+        """Return the plug-ins of one file, or one entry with the error if it cannot be read."""
         content = b""
         try:
             content = path.read_bytes()

@@ -54,8 +54,8 @@ class Tunable:
 def tune_scope(scope: Scope, place: Place, console: Console, again: bool = False) -> int:
     """Tune every method of a scope on every data set of it, one after the other, and return the exit code.
 
-    0, or 75 if the time budget or Ctrl-C stopped it: the same command goes on from there. ``again`` also tunes what was
-    tuned before. Raises BenchError, before anything is computed, on whatever the user can mend.
+    0, or 75 if the time budget or Ctrl-C stopped it: the same command continues from there. ``again`` also tunes what
+    was tuned before. Raises BenchError, before anything is computed, on whatever the user can mend.
     """
     place.require_valid()
     scope.require_valid()
@@ -83,7 +83,7 @@ def tune_scope(scope: Scope, place: Place, console: Console, again: bool = False
                 try:
                     record = tune(tunable, table, watched, scope.preset, seeds)
                 except Stopped as stopped:
-                    print_line(console, f"stopped: {stopped}. Run the same command again to go on.")
+                    print_line(console, f"stopped: {stopped}. Run the same command again to continue.")
                     return NOT_FINISHED
             path = record.write(tuned_folder(place.store))
             _show(record, console)

@@ -24,6 +24,7 @@ from bench.neural.engine.encoder import Encoder
 from bench.neural.engine.noise import replica_generators
 from bench.neural.rows import Layout, Rows
 from tests.neural_views import dependent_table, loss_of, split_views, trained
+from tests.truth import rows_behind
 
 BASELINES = Path(__file__).resolve().parents[2] / "baselines"
 
@@ -216,7 +217,7 @@ def test_it_learns_the_label_and_the_mean_image_and_falls_to_the_floor(
     mean = class_mean(None, Context(budget))
     mean.fit(views[0], views[1], 0)
     means: Values = mean.impute(views[2], 1)
-    observed, truth = views[2].observed[0], table.take(views[2]._rows[0])
+    observed, truth = views[2].observed[0], table.take(rows_behind(views[2])[0])
     label_only, image_only, nothing = (
         (observed == shown).all(axis=1) for shown in ([False, True], [True, False], [False, False])
     )

@@ -20,6 +20,7 @@ from bench.neural.engine.trainer import Trainer
 from bench.neural.model import Warmup
 from bench.neural.rows import Encoded, Layout, Rows
 from tests.neural_views import BASELINES, Named, dependent_table, generator, split_views, step_noise, trained
+from tests.truth import rows_behind
 
 Plugin = type[Any]
 
@@ -125,7 +126,7 @@ def test_a_step_is_one_of_the_discriminator_and_then_one_of_the_generator(gain: 
     for step in range(3):
         noise = {name: torch.randn(1, *shape, generator=draw) for name, shape in trainer.noise_shapes.items()}
         numbers = torch.cat([part.flatten(1) for part in noise.values()], dim=1)
-        trainer._step(index, numbers, 1.0, trainer._kind(step))
+        trainer.take_step(index, numbers, 1.0, trainer.kind_of(step))
         for phase, optimiser in zip(("discriminator", "generator"), optimisers, strict=True):
             for parameter in second.parameters():
                 parameter.grad = None
@@ -202,7 +203,7 @@ def test_it_learns_what_depends_on_what(gain: Plugin) -> None:
     _, values = trained(gain, views, range(5), Budget(steps=900, batch=64, evaluations=15))
     relative = []
     for replica, imputed in enumerate(values):
-        truth, hidden = table.scalars[views[2]._rows[replica]], ~views[2].observed[replica]
+        truth, hidden = table.scalars[rows_behind(views[2])[replica]], ~views[2].observed[replica]
         mean = np.nanmean(views[0].values(replica).scalars, axis=0)
         ours, floor = (np.square(guess - truth)[hidden].mean() for guess in (imputed.scalars, mean))
         relative.append(math.sqrt(ours / floor))

@@ -23,7 +23,7 @@ from bench.neural.engine.noise import DrawnNoise, replica_generators, replica_no
 from bench.neural.networks import Sizes, vsae_parameter_count
 from bench.neural.rows import Encoded, Layout, Rows
 from tests.analytic import Holes, categorical_mixture, linear_gaussian
-from tests.neural_views import loss_of, step_noise
+from tests.neural_views import linear_layer, loss_of, step_noise
 
 FILE = Path(__file__).resolve().parents[2] / "baselines" / "hivae.py"
 MIXED = Schema(
@@ -74,7 +74,8 @@ def noise_of(network: Any, rows: int) -> dict[str, Tensor]:
 
 def through(network: BankedMLP, x: Tensor) -> Tensor:
     """Return what the first bank of a network without batch normalisation makes of x, [inputs]."""
-    for level, layer in enumerate(network.layers):
+    for level in range(len(network.layers)):
+        layer = linear_layer(network, level)
         x = x @ layer.weight[0] + layer.bias[0]
         x = torch.nn.functional.leaky_relu(x, 0.01) if level < len(network.activate) and network.activate[level] else x
     return x
@@ -225,11 +226,8 @@ def test_drawing_the_component_has_the_same_bound_on_average(hivae: type[Any]) -
     summed = build(hivae, MIXED, components=3)
     drawn = build(hivae, MIXED, components=3, components_summed=False, lowest_temperature=0.02)
     one, many = rows_of(MIXED, 3), 20_000
-    repeated = Encoded(
-        *(part[:, 2:].expand(-1, many, *part.shape[2:]) for part in (one.numeric, one.categorical)),
-        (),
-        one.observed[:, 2:].expand(-1, many, -1),
-    )
+    numeric, categorical = (part[:, 2:].expand(-1, many, *part.shape[2:]) for part in (one.numeric, one.categorical))
+    repeated = Encoded(numeric, categorical, (), one.observed[:, 2:].expand(-1, many, -1))
     with torch.no_grad():
         exact = loss_of(summed, repeated, noise_of(summed, many))
         sampled = loss_of(drawn, repeated, noise_of(drawn, many))

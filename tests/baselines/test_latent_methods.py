@@ -82,7 +82,8 @@ def noise_for(shapes: dict[str, tuple[int, ...]], replicas: int, seed: int = 1) 
 
 def spreads(network: Any) -> torch.Tensor:
     """Return the spread of each Gaussian attribute, [R, 1, 1, attributes]."""
-    return network.decoder.heads.log_scales(4).exp()
+    scales: torch.Tensor = network.decoder.heads.log_scales(4).exp()
+    return scales
 
 
 def randomise(network: Any, seed: int = 3, size: float = 0.5) -> None:
@@ -628,7 +629,7 @@ def test_a_replica_is_the_same_alone_and_in_a_stack(
 
 
 def self_masked(replicas: int, rows: int, slope: float, threshold: float) -> tuple[Table, Any]:
-    """Return linear-Gaussian rows of two attributes, one set a replica, and masks that hide mostly large numbers."""
+    """Return linear-Gaussian rows of two attributes, one set per replica, and masks that hide mostly large numbers."""
     values, masks = [], []
     for replica in range(replicas):
         rng = np.random.default_rng([8, replica])

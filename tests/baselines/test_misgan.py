@@ -19,7 +19,17 @@ from bench.neural.engine.bank import reset_parameters
 from bench.neural.engine.noise import DrawnNoise
 from bench.neural.model import Warmup
 from bench.neural.rows import Encoded, Layout, Rows
-from tests.neural_views import BASELINES, Named, dependent_table, generator, split_views, step_noise, trained
+from tests.neural_views import (
+    BASELINES,
+    Named,
+    dependent_table,
+    generator,
+    linear_layer,
+    split_views,
+    step_noise,
+    trained,
+)
+from tests.truth import rows_behind
 
 Plugin = type[Any]
 
@@ -40,8 +50,9 @@ def linear(weights: Sequence[float], bias: float = 0.0) -> ReluNetwork:
     """Return the critic of one replica that is this linear function."""
     critic = ReluNetwork(1, (len(weights), 1))
     with torch.no_grad():
-        critic.layers[0].weight.copy_(torch.tensor(weights)[None, :, None])
-        critic.layers[0].bias.fill_(bias)
+        layer = linear_layer(critic, 0)
+        layer.weight.copy_(torch.tensor(weights)[None, :, None])
+        layer.bias.fill_(bias)
     return critic
 
 
@@ -76,15 +87,15 @@ def test_the_penalty_is_taken_between_real_and_fake_row_by_row(module: Any) -> N
     # critic(x) = 2 relu(x - 1): slope 0 below one and 2 above.
     critic = ReluNetwork(1, (1, 1, 1))
     with torch.no_grad():
-        for layer, weight, bias in zip(critic.layers, (1.0, 2.0), (-1.0, 0.0), strict=True):
-            layer.weight.fill_(weight)
-            layer.bias.fill_(bias)
+        for level, (weight, bias) in enumerate(((1.0, -1.0), (2.0, 0.0))):
+            linear_layer(critic, level).weight.fill_(weight)
+            linear_layer(critic, level).bias.fill_(bias)
     real, fake = torch.tensor([[[4.0], [4.0], [0.5]]]), torch.zeros(1, 3, 1)
     share = torch.tensor([[[0.2], [0.3], [1.0]]])
     # Rows at 0.8, 1.2 and 0.5: squared distances of the slopes 0, 2 and 0 from one are all one.
     assert module.gradient_penalty(critic, real, fake, share).tolist() == pytest.approx([1.0])
     with torch.no_grad():
-        critic.layers[1].weight.fill_(3.0)
+        linear_layer(critic, 1).weight.fill_(3.0)
     # At 0.8 and 0.5 the slope is 0, at 1.2 it is 3.
     assert module.gradient_penalty(critic, real, fake, share).tolist() == pytest.approx([(1 + 4 + 1) / 3])
 
@@ -111,7 +122,7 @@ def constant(network: ReluNetwork, *outputs: float) -> None:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.zero_()
-        network.layers[-1].bias.copy_(torch.tensor([outputs]))
+        linear_layer(network, -1).bias.copy_(torch.tensor([outputs]))
 
 
 def two_by_two() -> Encoded:
@@ -267,7 +278,7 @@ def test_it_learns_what_depends_on_what(misgan: Plugin) -> None:
     method, values = trained(misgan, views, range(3), budget, {"learning_rate": 1e-3, "imputer_learning_rate": 1e-3})
     wrong, floor = [], []
     for replica, imputed in enumerate(values):
-        truth, hidden = table.scalars[views[2]._rows[replica]], ~views[2].observed[replica]
+        truth, hidden = table.scalars[rows_behind(views[2])[replica]], ~views[2].observed[replica]
         shown = views[0].values(replica).scalars
         mode = [np.bincount(column[~np.isnan(column)].astype(int)).argmax() for column in shown.T]
         wrong.append((imputed.scalars != truth)[hidden].mean())

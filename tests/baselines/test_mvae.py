@@ -175,7 +175,8 @@ def test_few_attributes_each_have_their_own_term(module: ModuleType, mvae: type[
 
 def test_loss_is_a_plain_sum_of_bounds(mvae: type[Any]) -> None:
     weights = {"numeric": 0.5, "categorical": 3.0, "features": 0.25}
-    network = build(mvae, MIXED, kl_weight=0.7, **{f"{kind}_weight": weight for kind, weight in weights.items()})
+    changes: dict[str, Any] = {f"{kind}_weight": weight for kind, weight in weights.items()}
+    network = build(mvae, MIXED, kl_weight=0.7, **changes)
     network.decoder.heads.log_scale.data.copy_(torch.tensor([[0.3, -0.4, 0.1]]))
     batch, rows, layout = rows_of(MIXED, 7), 7, network.layout
     noise = noise_of(network, rows)

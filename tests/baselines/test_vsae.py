@@ -17,7 +17,7 @@ from torch.distributions import Bernoulli, Categorical, Independent, Normal, kl_
 from bench.api import Attribute, Batch, BoolArray, Budget, FloatArray, Incomplete, Schema, Table, TensorView
 from bench.neural.engine.bank import parameter_count, reset_parameters
 from bench.neural.engine.encoder import Encoder
-from bench.neural.networks import frozen
+from bench.neural.networks import BankedMLP, frozen
 from bench.neural.rows import Encoded, Layout, Rows
 from tests.neural_views import (
     BASELINES,
@@ -25,6 +25,8 @@ from tests.neural_views import (
     assert_same_values,
     dependent_table,
     generator,
+    gradient_of,
+    linear_layer,
     loss_of,
     on_table,
     poisoned,
@@ -35,6 +37,7 @@ from tests.neural_views import (
     step_noise,
     trained,
 )
+from tests.truth import rows_behind
 
 VSAE = type[Any]
 BUDGET = Budget(steps=15, batch=21, warm_fraction=0.3, evaluations=3, draws=13, target_draws=3, validation_draws=3)
@@ -201,7 +204,7 @@ def test_an_observed_attribute_proposes_from_itself_alone_and_a_hidden_one_from_
     def changed(other: Encoded, fill: Tensor) -> Tensor:
         """Return which attributes' proposals changed, [R, b, M]."""
         after = proposal(other, fill)
-        different = (after.mean != before.mean).any(-1)
+        different: Tensor = (after.mean != before.mean).any(-1)
         assert torch.equal(different, (after.log_variance != before.log_variance).any(-1))
         return different
 
@@ -410,14 +413,14 @@ def test_the_parameters_are_those_of_the_appendix(vsae: VSAE) -> None:
 def test_the_decoder_taken_literally_is_linear_behind_its_first_layer(vsae: VSAE) -> None:
     for parameter_set, linear in (("default", False), ("literal", True)):
         network, _, _ = network_and_batch(vsae, TABLES["mixed"](), 1, 4, parameter_set)
-        layers = network.decoder.scalars
+        layers: BankedMLP = network.decoder.scalars
         x = torch.randn(1, 6, 64, generator=generator(2), dtype=torch.float64)
 
-        def behind(x: Tensor, mlp: Any = layers) -> Tensor:
+        def behind(x: Tensor, mlp: BankedMLP = layers) -> Tensor:
             for level in (1, 2):
-                x = mlp.layers[level](x)
+                x = linear_layer(mlp, level)(x)
                 x = torch.nn.functional.leaky_relu(x, 0.01) if mlp.activate[level] else x
-            return mlp.layers[3](x)
+            return linear_layer(mlp, 3)(x)
 
         middle = 0.5 * (behind(x) + behind(-x))
         assert torch.allclose(middle, behind(torch.zeros_like(x))) is linear
@@ -446,7 +449,7 @@ def test_the_masks_gradient_has_the_same_bits_alone_and_in_a_stack(vsae: VSAE) -
     for own, shown in [(logits, observed), *((logits[k : k + 1], observed[k : k + 1]) for k in range(3))]:
         own = own.clone().requires_grad_()
         network.log_p_m(own, shown).sum().backward()
-        gradients.append(own.grad)
+        gradients.append(gradient_of(own))
     assert torch.equal(gradients[0], torch.cat(gradients[1:]))
 
 
@@ -459,7 +462,7 @@ def test_empty_views_single_rows_and_rows_that_show_nothing_are_imputed(vsae: VS
     method, _ = trained(vsae, (train, validation, test), [3], BUDGET)
     for count in (0, 1, 5):
         shown = np.zeros((1, count, 5), dtype=bool)
-        view = Incomplete(constant, test._rows[:, :count], shown)
+        view = Incomplete(constant, rows_behind(test)[:, :count], shown)
         values = method.impute_many(view, 4)[0]
         assert values.scalars.shape == (count, 5) and np.isfinite(values.scalars).all()
         codes = values.scalars[:, [0, 1]]
@@ -507,7 +510,7 @@ def three_views(x: FloatArray, observed: BoolArray, rng: np.random.Generator) ->
 def test_numbers_are_imputed_nearly_as_well_as_can_be(vsae: VSAE) -> None:
     x, covariance = numbers_of(2600, [1.0, 0.9, -0.8, 0.7], seed=0)
     rng = np.random.default_rng(1)
-    observed = rng.random(x.shape) > 0.4
+    observed: BoolArray = np.greater(rng.random(x.shape), 0.4)
     views = three_views(x, observed, rng)
     budget = Budget(steps=150, batch=128, learning_rate=1e-2, evaluations=10, draws=50, target_draws=5)
     _, values = trained(vsae, views, [0], budget)
@@ -592,9 +595,9 @@ def test_categories_are_imputed_better_than_by_the_mode(vsae: VSAE) -> None:
     budget = Budget(steps=300, batch=64, learning_rate=1e-2, evaluations=10, draws=30, target_draws=5)
     _, values = trained(vsae, views, [0], budget)
     hidden = ~views[2].observed[0]
-    truth = codes[views[2]._rows[0]]
+    truth = codes[rows_behind(views[2])[0]]
     wrong = (values[0].scalars != truth)[hidden].mean()
-    modes = [np.bincount(codes[views[0]._rows[0]][views[0].observed[0][:, j], j]).argmax() for j in range(5)]
+    modes = [np.bincount(codes[rows_behind(views[0])[0]][views[0].observed[0][:, j], j]).argmax() for j in range(5)]
     assert wrong < 0.5 * (truth != np.array(modes))[hidden].mean()
     # The best guess is wrong in some 18 % of cases.
     assert wrong < 0.3

@@ -15,6 +15,7 @@ import torch
 from bench.api import Budget
 from bench.neural.engine.noise import replica_generators
 from tests.neural_views import dependent_table, loss_of, proposal_noise, step_noise
+from tests.truth import rows_behind
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -147,7 +148,7 @@ def test_the_first_replicas_of_views_hide_what_they_hid(benchmarks: Any) -> None
     for part in ("train", "validation", "test"):
         whole, some = getattr(views, part), getattr(first, part)
         assert (whole.observed[:2] == some.observed).all()
-        assert (whole._rows[:2] == some._rows).all()
+        assert (rows_behind(whole)[:2] == rows_behind(some)).all()
     assert (first.validation.held_out.observed == views.validation.held_out.observed[:2]).all()
 
 

@@ -23,6 +23,7 @@ from tests.neural_views import (
     assert_same_values,
     dependent_table,
     generator,
+    linear_layer,
     on_table,
     one_replica,
     poisoned,
@@ -31,6 +32,7 @@ from tests.neural_views import (
     state_of,
     trained,
 )
+from tests.truth import rows_behind, table_behind
 
 Plugin = type[Any]
 EVERY_METHOD = pytest.mark.parametrize("name", ["gain", "misgan"])
@@ -60,7 +62,7 @@ def test_the_gradient_in_closed_form_is_that_of_double_backward(widths: tuple[in
     (expected,) = torch.autograd.grad(network(x).sum(), x, create_graph=True)
     got = network.input_gradient(x.detach())
     torch.testing.assert_close(got, expected)
-    weights = [layer.weight for layer in network.layers]
+    weights = [linear_layer(network, level).weight for level in range(len(network.layers))]
     twice = torch.autograd.grad(((expected.norm(dim=-1) - 1) ** 2).sum(), weights)
     torch.testing.assert_close(torch.autograd.grad(((got.norm(dim=-1) - 1) ** 2).sum(), weights), twice)
 
@@ -141,7 +143,7 @@ class Rivals(Network):
         return -distance if phase == "hare" else distance
 
 
-def test_phases_take_turns_and_each_moves_its_own_parameters_alone() -> None:
+def test_phases_take_turns_and_each_moves_its_own_parameters_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     views = split_views(dependent_table(50, numbers=2), replicas=2)
     layout = Layout(views[0].schema)
     network = Rivals(layout, 2)
@@ -156,7 +158,7 @@ def test_phases_take_turns_and_each_moves_its_own_parameters_alone() -> None:
         0.1,
     )
     # The last state is kept, to compare it.
-    trainer._restore_best = lambda: None  # type: ignore[method-assign]
+    monkeypatch.setattr(trainer, "restore_best", lambda: None)
     history = trainer.run()
     assert history.steps == 7
     hare, hound = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.ones(2))
@@ -283,7 +285,7 @@ def blinded(view: Incomplete, column: int) -> Incomplete:
             mask[..., column] = mask[:, :3] = False
     if held_out is not None:
         observed = observed | held_out
-    return Incomplete(view._table, view._rows, observed, held_out)
+    return Incomplete(table_behind(view), rows_behind(view), observed, held_out)
 
 
 @EVERY_METHOD

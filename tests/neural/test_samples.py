@@ -1,4 +1,4 @@
-"""Draws from a model: the right distribution, the imputation as their mean, observed entries kept, rows made up."""
+"""Draws from a model: their distribution and mean, observed entries kept, and rows sampled from the prior."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from bench.neural.model import LatentModel, Noise, Notes
 from bench.neural.rows import Encoded, Layout, Rows
 from tests.analytic import linear_gaussian
 from tests.neural_views import BASELINES, assert_same_values, dependent_table, split_views, trained
+from tests.truth import rows_behind
 
 NAMES = ("vsae", "vae", "cvae", "miwae", "mvae", "hivae")
 SILENT = ("ae", "gain", "misgan", "mean_mode")
@@ -75,7 +76,7 @@ def test_draws_have_the_moments_of_the_model_and_keep_what_is_observed(method_cl
     views = split_views(table)
     budget = Budget(steps=40, batch=30, draws=PROPOSALS, evaluations=2)
     method, _ = trained(method_class(name), views, [3], budget, {"latent": 3})
-    few = Incomplete(table, views[2]._rows[:, :6], views[2].observed[:, :6])
+    few = Incomplete(table, rows_behind(views[2])[:, :6], views[2].observed[:, :6])
     draws = method.sample(few, DRAWS)
     shown, observed = few.values(), few.observed[0]
     assert len(draws) == DRAWS
@@ -94,7 +95,7 @@ def test_draws_have_the_moments_of_the_model_and_keep_what_is_observed(method_cl
     mean, variance = expected_moments(method, few)
     numeric = table.schema.of_kind("numeric")
     columns = table.schema.scalar_columns("numeric")
-    location, scale = method.encoder._location64[0], method.encoder._scale64[0]
+    location, scale = method.encoder.location[0].numpy(), method.encoder.scale[0].numpy()
     drawn = (np.stack([one.scalars[:, columns] for one in draws]) - location) / scale
     hidden = ~observed[:, numeric]
     assert hidden.any()

@@ -19,6 +19,7 @@ from bench.neural.rows import Imputed, Layout
 from bench.paths import PACKAGE
 from bench.problem.held_out import relative_error
 from tests.neural_views import dependent_table, split_views
+from tests.truth import rows_behind
 
 TABLES = {
     "numbers": {"numbers": 4},
@@ -87,14 +88,13 @@ def test_attributes_without_anything_to_judge_by_do_not_count() -> None:
     assert held_out is not None
     chosen = held_out.observed.copy()
     chosen[:, :, 3] = False
-    fewer = Incomplete(constant, validation._rows, chosen)
+    fewer = Incomplete(constant, rows_behind(validation), chosen)
     imputed = guess(constant, validation)
     error = relative_error(imputed, fewer, observed_statistics(train))
     assert error == pytest.approx(engine_error(imputed, train, fewer, "standard"), rel=2e-5)
     # Nothing at all to judge by is no error.
-    assert (
-        relative_error(imputed, Incomplete(constant, validation._rows, 0 * chosen > 0), observed_statistics(train)) == 0
-    )
+    nothing = Incomplete(constant, rows_behind(validation), 0 * chosen > 0)
+    assert relative_error(imputed, nothing, observed_statistics(train)) == 0
 
 
 def test_a_method_that_does_not_use_torch_is_tuned_without_it(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from bench.api import Context, Incomplete, Table, Values
 from bench.errors import BenchError
-from bench.experiment.expand import cells_of, chosen_entries, jobs_of
+from bench.experiment.expand import cells_of, chosen_cells, jobs_of
 from bench.experiment.presets import budget_for
 from bench.experiment.reader import parse_spec
 from bench.experiment.scope import Scope
@@ -267,8 +267,7 @@ class Shaky(LatentStackedMethod):
     registry = Registry.scan([write_plugins(tmp_path / "plugins", data=NUMBERS, shaky=source)])
     spec = parse_spec(table_text(("shaky",), ("numbers",), "seeds = [0, 1, 2]\n"), "toy.toml")
     scope = Scope(preset="smoke")
-    entries = chosen_entries(spec, scope)
-    cells = cells_of(entries, spec, scope, registry, contents_for(registry, "numbers"))
+    cells = cells_of(chosen_cells(spec, scope), spec, scope, registry, contents_for(registry, "numbers"))
     results = run_job(jobs_of(cells, registry)[0], Machine())
     assert [result.status for result in results] == ["ok", "failed", "ok"], [result.reason for result in results]
     assert results[1].reason == "training of 'shaky' diverged: no finite validation error"

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 LEAKY_SLOPE = 0.01
 #: A CPU's matrix product rounds by where in memory its result lies, unless every bank's rows fill whole cache lines.
-ROWS_A_LINE = 16
+ROWS_PER_LINE = 16
 
 
 def sigmoid(x: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ def banked_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """
     bank, rows, inputs, outputs = x.shape[:-2], x.shape[-2], weight.shape[-2], weight.shape[-1]
     # A single column would go to another routine when there is one bank.
-    padding, columns = -rows % ROWS_A_LINE, max(outputs, 2)
+    padding, columns = -rows % ROWS_PER_LINE, max(outputs, 2)
     if columns > outputs:
         weight, bias = functional.pad(weight, (0, 1)), functional.pad(bias, (0, 1))
     x = functional.pad(x, (0, 0, 0, padding)) if padding else x.contiguous()
@@ -239,7 +239,7 @@ class BankedMLP(nn.Module):
         rows = 0 if x is None else x.shape[-2]
         if x is not None and not self.training and not torch.is_grad_enabled():
             # Once, instead of in each layer: no row depends on another here.
-            x = functional.pad(x, (0, 0, 0, -rows % ROWS_A_LINE))
+            x = functional.pad(x, (0, 0, 0, -rows % ROWS_PER_LINE))
         for level, layer in enumerate(self.layers):
             assert isinstance(layer, BankedLinear)
             bias = last_bias if level == len(self.layers) - 1 else None

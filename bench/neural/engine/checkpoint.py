@@ -1,4 +1,4 @@
-"""What a training keeps and goes on from: all tensors that a step changes, in a file that is never half written."""
+"""What a training keeps and continues from: all tensors that a step changes, in a file that is never half written."""
 
 from __future__ import annotations
 

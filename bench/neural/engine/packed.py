@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.neural.engine.bank import ROWS_A_LINE
+from bench.neural.engine.bank import ROWS_PER_LINE
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class PackedRows:
         """Return the rows in which ``observed`` [R, b, members] is False, of blocks of ``width`` columns."""
         rows = observed.shape[1]
         # The product with a narrower matrix rounds by how many rows it has, and those depend on the other replicas.
-        if observed.device.type != "cpu" or width < ROWS_A_LINE:
+        if observed.device.type != "cpu" or width < ROWS_PER_LINE:
             return cls(None, rows)
         shown = observed.transpose(1, 2)
         # Whole lines of rows: what a reduction over them rounds to must not depend on their number either.
         most = max(1, rows - int(shown.sum(-1).min()))
-        count = min(rows, -(-most // ROWS_A_LINE) * ROWS_A_LINE)
+        count = min(rows, -(-most // ROWS_PER_LINE) * ROWS_PER_LINE)
         return cls(shown.to(torch.uint8).argsort(dim=-1, stable=True)[..., :count], rows)
 
     def take(self, samples: Tensor, members: int) -> Tensor:

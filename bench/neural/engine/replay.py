@@ -32,7 +32,7 @@ class Recorder(Protocol):
     def record(self, work: Work, inputs: Tensors) -> Work:
         """Return what replays ``work``, recorded on ``inputs``; it may change the state once in doing so.
 
-        Raises RuntimeError where the work cannot be recorded.
+        Raises RuntimeError if the work cannot be recorded.
         """
 
 
@@ -86,7 +86,7 @@ class Traces:
 
 
 def recorders(device: str, same_operations: bool = True) -> tuple[Recorder | None, Recorder | None]:
-    """Return what records whole training steps on a device, and what records gradients; None where nothing is gained.
+    """Return what records whole training steps on a device, and what records gradients; None if nothing is gained.
 
     On a CPU only steps of the ``same_operations`` each time are recorded: those on images and features differ from
     batch to batch (``PackedRows``), and are long.
@@ -181,7 +181,7 @@ def disagreement(
     after: Sequence[Tensor],
     state: Sequence[Tensor],
 ) -> str:
-    """Return how a replay differs from the work itself, or nothing where it does not.
+    """Return how a replay differs from the work itself, or nothing if it does not.
 
     Sums on a GPU may differ in their last bits from one time to the next, and Adam enlarges those where a gradient is
     next to nothing: so the change of the state is compared as a whole.

@@ -144,10 +144,12 @@ class Trainer:
         replicas = train.replicas
         self.best_error = torch.full((replicas,), math.inf, device=context.device)
         self.best_epoch = torch.zeros(replicas, dtype=torch.int64, device=context.device)
-        self._losses: list[Tensor] = []
-        self._validation: list[Tensor] = []
-        self._next_step = 0
-        self._epoch = 0
+        #: Of each epoch the mean loss and of each evaluation the validation error, [R].
+        self.losses: list[Tensor] = []
+        self.validation: list[Tensor] = []
+        #: Steps and epochs that are over.
+        self.next_step = 0
+        self.epoch = 0
 
     def run(self) -> History:
         """Train to the end of the schedule, from the checkpoint if there is one; raises Stopped at an epoch's end."""
@@ -155,27 +157,28 @@ class Trainer:
         began = time.perf_counter() - self.history.seconds
         saved_at, pause = time.perf_counter(), CHECKPOINT_SECONDS
         total = self.schedule.epochs
-        while self._epoch < total:
-            self._run_epoch()
-            self._epoch += 1
-            if self._epoch % self.schedule.evaluate_every == 0 or self._epoch == total:
-                self._keep_best()
+        while self.epoch < total:
+            self.run_epoch()
+            self.epoch += 1
+            if self.epoch % self.schedule.evaluate_every == 0 or self.epoch == total:
+                self.keep_best()
             now = time.perf_counter()
             self.history.seconds = now - began
-            self.context.progress(self._epoch, total, "training")
+            self.context.progress(self.epoch, total, "training")
             try:
                 self.context.stop()
             except Stopped:
-                self._save()
+                self.save()
                 raise
-            if now - saved_at >= pause or self._epoch == total:
-                self._save()
+            if now - saved_at >= pause or self.epoch == total:
+                self.save()
                 saved_at = time.perf_counter()
                 pause = max(CHECKPOINT_SECONDS, (saved_at - now) / CHECKPOINT_SHARE)
-        self._restore_best()
+        self.restore_best()
         return self._finish()
 
-    def _run_epoch(self) -> None:
+    def run_epoch(self) -> None:
+        """Take the steps of an epoch on rows in a new order, and note each replica's mean loss."""
         self.network.train()
         schedule, train, device = self.schedule, self.train, self.context.device
         permutations = torch.stack([torch.randperm(train.rows, generator=g) for g in self.generators]).to(device)
@@ -187,7 +190,7 @@ class Trainer:
             noise = replica_noise((steps, per_step), self.noise_generators, device)
             rows = permutations[:, first * schedule.batch : (first + steps) * schedule.batch]
             self._run_steps(losses, rows.unflatten(1, (steps, schedule.batch)), noise)
-        self._losses.append(losses / schedule.steps_per_epoch)
+        self.losses.append(losses / schedule.steps_per_epoch)
 
     def _run_steps(self, losses: Tensor, index: Tensor, noise: Tensor) -> None:
         """Take a step for each batch of rows ``index`` [R, steps, b], and add its losses to ``losses`` [R].
@@ -196,15 +199,15 @@ class Trainer:
         """
         if not self.step_replays.recording:
             for step in range(index.shape[1]):
-                number, rows, own = self._next_step, index[:, step], noise[:, step]
-                kind, share = self._kind(number), self._share(number)
-                take = self._replayed_step if self._worth_recording(number, kind) else self._step
+                number, rows, own = self.next_step, index[:, step], noise[:, step]
+                kind, share = self.kind_of(number), self._share(number)
+                take = self._replayed_step if self._worth_recording(number, kind) else self.take_step
                 losses += take(rows, own, share, kind)
-                self._next_step += 1
+                self.next_step += 1
             return
         for rows, own in zip(index.split(STEPS_PER_REPLAY, dim=1), noise.split(STEPS_PER_REPLAY, dim=1), strict=True):
-            first, count = self._next_step, rows.shape[1]
-            kinds = tuple(map(self._kind, range(first, first + count)))
+            first, count = self.next_step, rows.shape[1]
+            kinds = tuple(map(self.kind_of, range(first, first + count)))
             # As in ``_share``, on the device; in double precision it multiplies as a number does.
             numbers = torch.arange(first + 1, first + count + 1, dtype=torch.float64, device=index.device)
             shares = (numbers / max(1, self.schedule.warm_steps)).clamp(max=1)
@@ -212,14 +215,15 @@ class Trainer:
             def steps(inputs: Tensors, kinds: tuple[StepKind, ...] = kinds) -> Tensors:
                 rows, own, shares = inputs
                 several = [
-                    self._step(rows[:, step], own[:, step], shares[step], kind) for step, kind in enumerate(kinds)
+                    self.take_step(rows[:, step], own[:, step], shares[step], kind) for step, kind in enumerate(kinds)
                 ]
                 return (torch.stack(several).sum(0),)
 
             losses += self.step_replays.run(kinds, (rows, own, shares), steps)[0]
-            self._next_step += count
+            self.next_step += count
 
-    def _kind(self, step: int) -> StepKind:
+    def kind_of(self, step: int) -> StepKind:
+        """Return what Python decides about a step, by its number from 0."""
         phases = tuple(number for number, phase in enumerate(self.phases) if (step + 1) % phase.every == 0)
         return StepKind(step < self.schedule.warm_steps, phases)
 
@@ -235,7 +239,7 @@ class Trainer:
         last = schedule.warm_steps if kind.warm else schedule.epochs * schedule.steps_per_epoch
         return self._recorded.setdefault(kind, last - step >= STEPS_WORTH_RECORDING)
 
-    def _step(self, index: Tensor, numbers: Tensor, share: float | Tensor, kind: StepKind) -> Tensor:
+    def take_step(self, index: Tensor, numbers: Tensor, share: float | Tensor, kind: StepKind) -> Tensor:
         """Take a step on the rows ``index`` [R, b] with noise [R, floats]; return the loss of the first phase, [R]."""
         noise = StepNoise(numbers, self.noise_shapes)
         x, warmup = self._given(index, noise), Warmup(share, kind.warm)
@@ -297,47 +301,50 @@ class Trainer:
         return losses.detach()
 
     @torch.no_grad()
-    def _keep_best(self) -> None:
+    def keep_best(self) -> None:
+        """Validate, and keep the present state of each replica whose error is lower than any before."""
         self.network.eval()
         error = self.validate()
         improved = error < self.best_error
         self.best_error = torch.where(improved, error, self.best_error)
-        self.best_epoch = torch.where(improved, self._epoch, self.best_epoch)
+        self.best_epoch = torch.where(improved, self.epoch, self.best_epoch)
         for best, current in zip(self.best, trained_tensors(self.network), strict=True):
             best.copy_(torch.where(improved.view(-1, *(1,) * (best.dim() - 1)), current, best))
-        self._validation.append(error)
-        self.history.validation_epochs.append(self._epoch)
+        self.validation.append(error)
+        self.history.validation_epochs.append(self.epoch)
 
     @torch.no_grad()
-    def _restore_best(self) -> None:
+    def restore_best(self) -> None:
+        """Put each replica back into the best state that was kept."""
         self.network.eval()
         for best, current in zip(self.best, trained_tensors(self.network), strict=True):
             current.copy_(best)
 
     def _finish(self) -> History:
         history = self.history
-        history.steps, history.epochs = self._next_step, self._epoch
+        history.steps, history.epochs = self.next_step, self.epoch
         history.best_epoch = self.best_epoch.tolist()
         history.best_error = self.best_error.tolist()
-        history.loss = torch.stack(self._losses, dim=1).tolist()
-        history.validation = torch.stack(self._validation, dim=1).tolist()
+        history.loss = torch.stack(self.losses, dim=1).tolist()
+        history.validation = torch.stack(self.validation, dim=1).tolist()
         return history
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write the checkpoint, if the training has one."""
         path = self.context.checkpoint
         if path is None:
             return
         state: dict[str, Any] = {
-            "epoch": self._epoch,
-            "step": self._next_step,
+            "epoch": self.epoch,
+            "step": self.next_step,
             "seconds": self.history.seconds,
             "state": trained_tensors(self.network),
             "best": self.best,
             "best_error": self.best_error,
             "best_epoch": self.best_epoch,
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-            "losses": self._losses,
-            "validation": self._validation,
+            "losses": self.losses,
+            "validation": self.validation,
             "validation_epochs": self.history.validation_epochs,
             "generators": [g.get_state() for g in self.generators],
             "noise_generators": [g.get_state() for g in self.noise_generators],
@@ -357,10 +364,10 @@ class Trainer:
         self.best_error, self.best_epoch = state["best_error"], state["best_epoch"]
         for optimiser, optimiser_state in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(optimiser_state)
-        self._losses, self._validation = state["losses"], state["validation"]
+        self.losses, self.validation = state["losses"], state["validation"]
         self.history.validation_epochs = state["validation_epochs"]
         self.history.seconds = state["seconds"]
-        self._epoch, self._next_step = state["epoch"], state["step"]
+        self.epoch, self.next_step = state["epoch"], state["step"]
         for mine, saved in ((self.generators, "generators"), (self.noise_generators, "noise_generators")):
             for generator, generator_state in zip(mine, state[saved], strict=True):
                 generator.set_state(generator_state.cpu())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import pytest
 import torch
@@ -23,7 +24,9 @@ from bench.neural.engine.packed import PackedRows
 from bench.neural.heads import Heads
 from bench.neural.networks import AttributiveEncoders, Sizes
 from bench.neural.rows import Layout
-from tests.neural_views import dependent_table, generator, split_views
+from tests.neural_views import dependent_table, generator, gradient_of, linear_layer, split_views
+
+Module = TypeVar("Module", bound=nn.Module)
 
 BANK = (2, 3)
 BANKS = [(r, a) for r in range(BANK[0]) for a in range(BANK[1])]
@@ -34,7 +37,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
 
 
-def drawn(module: nn.Module, replicas: int = 2) -> nn.Module:
+def drawn(module: Module, replicas: int = 2) -> Module:
     """Return the module in float64, drawn, its norms' gain, shift and running statistics too."""
     reset_parameters(module, [generator(10 + replica) for replica in range(replicas)])
     module.double()
@@ -67,13 +70,20 @@ def torch_norm(norm: BankedBatchNorm, place: tuple[int, ...]) -> nn.BatchNorm1d:
     return single
 
 
+def norm_layer(mlp: BankedMLP, level: int) -> BankedBatchNorm:
+    """Return one of a network's batch normalisations."""
+    norm = mlp.norms[level]
+    assert isinstance(norm, BankedBatchNorm)
+    return norm
+
+
 def torch_mlp(mlp: BankedMLP, place: tuple[int, ...]) -> nn.Sequential:
     """Return one bank of an MLP as torch's layers."""
     parts: list[nn.Module] = []
-    for level, layer in enumerate(mlp.layers):
-        parts.append(torch_linear(layer, place))
+    for level in range(len(mlp.layers)):
+        parts.append(torch_linear(linear_layer(mlp, level), place))
         if level < len(mlp.norms):
-            parts.append(torch_norm(mlp.norms[level], place))
+            parts.append(torch_norm(norm_layer(mlp, level), place))
         if level < len(mlp.activate) and mlp.activate[level]:
             parts.append(nn.LeakyReLU(LEAKY_SLOPE))
     return nn.Sequential(*parts)
@@ -94,9 +104,9 @@ def test_a_bank_of_linear_layers_is_a_loop_of_them(rows: int, outputs: int) -> N
         expected = single(own)
         expected.backward(weigh[place])
         torch.testing.assert_close(output[place], expected)
-        torch.testing.assert_close(x.grad[place], own.grad)
-        torch.testing.assert_close(layer.weight.grad[place], single.weight.grad.T)
-        torch.testing.assert_close(layer.bias.grad[place], single.bias.grad)
+        torch.testing.assert_close(gradient_of(x)[place], own.grad)
+        torch.testing.assert_close(gradient_of(layer.weight)[place], gradient_of(single.weight).T)
+        torch.testing.assert_close(gradient_of(layer.bias)[place], single.bias.grad)
 
 
 def test_no_rows_give_no_rows() -> None:
@@ -130,8 +140,8 @@ def test_the_bits_of_a_product_and_of_its_gradients_do_not_depend_on_the_stack(
         own = alone(x[replica : replica + 1])
         own.backward(weigh[replica : replica + 1])
         assert torch.equal(own[0], output[replica])
-        assert torch.equal(alone.weight.grad[0], stack.weight.grad[replica])
-        assert torch.equal(alone.bias.grad[0], stack.bias.grad[replica])
+        assert torch.equal(gradient_of(alone.weight)[0], gradient_of(stack.weight)[replica])
+        assert torch.equal(gradient_of(alone.bias)[0], gradient_of(stack.bias)[replica])
 
 
 def test_a_replica_is_drawn_from_its_own_generator_within_one_over_the_root_of_its_inputs() -> None:
@@ -162,10 +172,12 @@ def test_a_bank_of_mlps_is_a_loop_of_them(batch_norm: str, activate: Sequence[bo
         expected = single(own)
         expected.square().sum().backward()
         torch.testing.assert_close(output[place], expected)
-        torch.testing.assert_close(x.grad[place], own.grad)
-        torch.testing.assert_close(mlp.layers[0].weight.grad[place], single[0].weight.grad.T)
-        torch.testing.assert_close(mlp.layers[-1].bias.grad[place], single[-1].bias.grad)
-        for norm, norm1d in zip(mlp.norms, [p for p in single if isinstance(p, nn.BatchNorm1d)], strict=True):
+        torch.testing.assert_close(gradient_of(x)[place], own.grad)
+        linears = [part for part in single if isinstance(part, nn.Linear)]
+        torch.testing.assert_close(gradient_of(linear_layer(mlp, 0).weight)[place], gradient_of(linears[0].weight).T)
+        torch.testing.assert_close(gradient_of(linear_layer(mlp, -1).bias)[place], linears[-1].bias.grad)
+        norms = [norm_layer(mlp, level) for level in range(len(mlp.norms))]
+        for norm, norm1d in zip(norms, [p for p in single if isinstance(p, nn.BatchNorm1d)], strict=True):
             torch.testing.assert_close(norm.running_mean[place], norm1d.running_mean)
             torch.testing.assert_close(norm.running_variance[place], norm1d.running_var)
 
@@ -199,10 +211,10 @@ def test_masked_batch_norm_is_torchs_on_the_observed_rows_over_several_steps() -
             expected = single(own)
             expected.backward(weigh[place][rows])
             torch.testing.assert_close(output[place][rows], expected)
-            torch.testing.assert_close(x.grad[place][rows], own.grad)
-            assert torch.equal(x.grad[place][~rows], torch.zeros_like(x.grad[place][~rows]))
-            torch.testing.assert_close(norm.gain.grad[place], single.weight.grad)
-            torch.testing.assert_close(norm.shift.grad[place], single.bias.grad)
+            torch.testing.assert_close(gradient_of(x)[place][rows], own.grad)
+            assert torch.equal(gradient_of(x)[place][~rows], torch.zeros_like(gradient_of(x)[place][~rows]))
+            torch.testing.assert_close(gradient_of(norm.gain)[place], single.weight.grad)
+            torch.testing.assert_close(gradient_of(norm.shift)[place], single.bias.grad)
             # torch keeps the unbiased variance: so must this.
             torch.testing.assert_close(norm.running_mean[place], single.running_mean)
             torch.testing.assert_close(norm.running_variance[place], single.running_var)
@@ -224,8 +236,10 @@ def test_whole_weights_are_repeated_rows() -> None:
     output = norm(x, counts.double()[None])
     output[0, owner].backward(weigh)
     torch.testing.assert_close(output[0, owner], expected)
-    torch.testing.assert_close(x.grad[0], torch.zeros(4, 3).double().index_add_(0, owner, repeated.grad))
-    torch.testing.assert_close(norm.gain.grad[0], single.weight.grad)
+    torch.testing.assert_close(
+        gradient_of(x)[0], torch.zeros(4, 3).double().index_add_(0, owner, gradient_of(repeated))
+    )
+    torch.testing.assert_close(gradient_of(norm.gain)[0], single.weight.grad)
     torch.testing.assert_close(norm.running_mean[0], single.running_mean)
     torch.testing.assert_close(norm.running_variance[0], single.running_var)
 
@@ -245,7 +259,8 @@ def test_the_gradient_of_batch_norm_is_the_numerical_one(weight: list[list[float
     parameters = (normal(3, 6, 2).requires_grad_(), norm.gain.detach().requires_grad_(), normal(3, 2).requires_grad_())
 
     def normalise(x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
-        return torch.func.functional_call(norm, {"gain": gain, "shift": shift}, (x, weights))
+        normalised: Tensor = torch.func.functional_call(norm, {"gain": gain, "shift": shift}, (x, weights))
+        return normalised
 
     assert torch.autograd.gradcheck(normalise, parameters)
 
@@ -272,7 +287,9 @@ def test_what_hidden_rows_hold_changes_no_bit() -> None:
     other = torch.where(observed[..., None], x, 123.0)
     results = []
     for values in (x, other):
-        norm.running_mean.zero_(), norm.running_variance.fill_(1), norm.zero_grad()
+        norm.running_mean.zero_()
+        norm.running_variance.fill_(1)
+        norm.zero_grad()
         values = values.clone().requires_grad_()
         output = norm(values, observed.float())
         (output * observed[..., None]).square().sum().backward()
@@ -308,9 +325,10 @@ def test_encoding_a_category_per_level_is_encoding_it_per_row() -> None:
         (mean[shown] ** 2).sum().backward()
         for (name, ours), theirs in zip(by_level.named_parameters(), by_row.parameters(), strict=True):
             torch.testing.assert_close(ours.grad, theirs.grad, msg=f"{name} in step {step}")
-        for (name, ours), theirs in zip(by_level.named_buffers(), by_row.buffers(), strict=True):
-            torch.testing.assert_close(ours, theirs, msg=f"{name} in step {step}")
-    raw = by_row.eval().categorical(one_hot).transpose(1, 2)
+        for (name, buffer), other in zip(by_level.named_buffers(), by_row.buffers(), strict=True):
+            torch.testing.assert_close(buffer, other, msg=f"{name} in step {step}")
+    by_row.eval()
+    raw = by_row.categorical(one_hot).transpose(1, 2)
     torch.testing.assert_close(by_level.eval()(batch).mean[shown], raw[..., :2][shown])
 
 

@@ -55,7 +55,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> str:
         load(Registry.scan().method(name))
     for module in (training, noises):
         monkeypatch.setattr(module, "replica_noise", blank_noise)
-    generators = training.replica_generators
+    generators = noises.replica_generators
     monkeypatch.setattr(training, "replica_generators", lambda stream, seeds, device="cpu": generators(stream, seeds))
     monkeypatch.setattr(training, "stacked_adam", plain_adam)
     return DEVICE
@@ -69,7 +69,7 @@ def on_device(
     train, validation, _ = views
     budget = replace(budget_for("smoke", train.schema.kinds), steps=6, batch=32)
     method = made({**made.parameter_sets["default"], **changes}, Context(budget, device=device))
-    method.parameters = method._per_replica(train.replicas)
+    method.parameters = method.parameters_per_replica(train.replicas)
     layout = Layout(train.schema)
     network = method.build(layout, train.replicas)
     for parameter in network.parameters():
@@ -106,14 +106,14 @@ def test_an_epoch_and_its_choice_stay_on_the_device_and_never_wait_for_it(
         pytest.skip(f"{name} takes {', '.join(takes)}")
     network, trainer = on_device(name, views, device, monkeypatch)
     for epoch in (1, 2):
-        trainer._run_epoch()
-        trainer._epoch = epoch
-        trainer._keep_best()
+        trainer.run_epoch()
+        trainer.epoch = epoch
+        trainer.keep_best()
     # The second epoch is after the warm phase.
-    assert trainer._next_step == 2 * trainer.schedule.steps_per_epoch > trainer.schedule.warm_steps
-    for tensor in (*network.parameters(), *network.buffers(), *trainer._losses, *trainer._validation, *trainer.best):
+    assert trainer.next_step == 2 * trainer.schedule.steps_per_epoch > trainer.schedule.warm_steps
+    for tensor in (*network.parameters(), *network.buffers(), *trainer.losses, *trainer.validation, *trainer.best):
         assert tensor.device.type == device
-    assert trainer._losses[0].shape == trainer._validation[0].shape == trainer.best_error.shape == (2,)
+    assert trainer.losses[0].shape == trainer.validation[0].shape == trainer.best_error.shape == (2,)
 
 
 TUNED = {"input_dropout": 0.3, "kl_weight": 0.5}
@@ -127,8 +127,8 @@ def test_tuned_parameters_of_all_and_of_each_replica_do_neither(
     views = split_views(TABLES["blocks"](), replicas=2)
     known = load(Registry.scan().method(name)).parameter_sets["default"]
     _, trainer = on_device(name, views, device, monkeypatch, **{k: changes[k] for k in changes if k in known})
-    trainer._run_epoch()
-    assert trainer._losses[0].device.type == device
+    trainer.run_epoch()
+    assert trainer.losses[0].device.type == device
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -157,4 +157,4 @@ def test_a_step_that_waits_or_mixes_devices_is_seen(
     loss = network.loss
     monkeypatch.setattr(network, "loss", lambda *given: fault(loss(*given)))
     with pytest.raises(RuntimeError, match=r"meta|device"):
-        trainer._run_epoch()
+        trainer.run_epoch()

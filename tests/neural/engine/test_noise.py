@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
@@ -53,9 +51,9 @@ class Asking(Network):
         self.weight = torch.nn.Parameter(torch.zeros(2))
 
     def loss(self, x: Rows, noise: Noise, warmup: Warmup) -> Tensor:
-        parts: list[Any] = [noise.normal("always", x.size, 1), x.input.flat()]
+        parts = [noise.normal("always", x.size, 1), x.input.flat()]
         parts.append(noise.normal("warm", 1) if warmup.lasts else noise.normal("later", x.size))
-        return self.weight + sum(part.flatten(1).sum(1) for part in parts)
+        return self.weight + torch.stack([part.flatten(1).sum(1) for part in parts]).sum(0)
 
 
 def test_a_dry_run_finds_all_noise_of_the_warm_up_and_after_it() -> None:

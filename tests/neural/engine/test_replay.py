@@ -95,7 +95,7 @@ def trained(
 
 
 def require_kinds(name: str, kind: str) -> None:
-    """Skip where a method does not take a table."""
+    """Skip if a method does not take a table."""
     takes = Registry.scan().method(name).kinds
     if not set(TABLES[kind]().schema.kinds) <= set(takes):
         pytest.skip(f"{name} takes {', '.join(takes)}")
@@ -211,6 +211,7 @@ def test_the_steps_of_every_method_are_found_to_be_steady(name: str, kind: str) 
 
 
 def remembers(network: Any) -> None:
+    """Count a network's losses in an attribute."""
     network.steps = getattr(network, "steps", 0) + 1
 
 
@@ -220,6 +221,13 @@ def appends(network: Any) -> None:
 
 def replaces(network: Any) -> None:
     network.last = torch.zeros(1)
+
+
+def numpy_words() -> list[int]:
+    """Return the words of NumPy's global generator, and how many of them are used up."""
+    state = np.random.get_state(legacy=False)
+    assert isinstance(state, dict)
+    return [*state["state"]["key"].tolist(), state["state"]["pos"]]
 
 
 @pytest.mark.parametrize(
@@ -233,20 +241,22 @@ def replaces(network: Any) -> None:
         lambda network: random.random(),
     ],
 )
-def test_a_step_that_remembers_or_draws_on_its_own_is_not_recorded(fault: Callable[[Any], Any]) -> None:
+def test_a_step_that_remembers_or_draws_on_its_own_is_not_recorded(
+    fault: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     network = network_of("vae", "scalars")
     loss = network.loss
-    state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].tolist()  # type: ignore[index,union-attr]
+    state, numpy_state = torch.get_rng_state(), numpy_words()
 
     def faulty(*given: Any) -> Tensor:
         fault(network)
         return loss(*given)
 
-    network.loss = faulty  # type: ignore[method-assign]
+    monkeypatch.setattr(network, "loss", faulty)
     assert not dry_run(network, lambda: Rows(blank_rows(network, 16))).steady
     # And what it drew is put back.
     assert torch.equal(torch.get_rng_state(), state)
-    assert np.random.get_state()[1].tolist() == numpy_state  # type: ignore[index,union-attr]
+    assert numpy_words() == numpy_state
 
 
 def test_a_training_whose_steps_remember_records_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +266,12 @@ def test_a_training_whose_steps_remember_records_nothing(monkeypatch: pytest.Mon
     def counting(method: Any, layout: Layout, replicas: int) -> Any:
         network = build(method, layout, replicas)
         loss = network.loss
-        network.loss = lambda *given: (remembers(network), loss(*given))[1]
+
+        def counted(*given: Any) -> Any:
+            remembers(network)
+            return loss(*given)
+
+        network.loss = counted
         return network
 
     monkeypatch.setattr(made, "build", counting)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import bench.neural.engine.trainer as training
-from bench.api import BenchError, Budget, Context, Incomplete, Stopped, Table
+from bench.api import BenchError, BoolArray, Budget, Context, Incomplete, Stopped, Table
 from bench.neural.engine.encoder import Encoder
 from bench.neural.engine.noise import replica_generators, replica_noise
 from bench.neural.engine.optimiser import clip_per_replica
@@ -35,6 +35,7 @@ from tests.neural_views import (
     state_of,
     trained,
 )
+from tests.truth import rows_behind, some_rows_of, table_behind
 
 VSAE = type[Any]
 #: Odd numbers on purpose: batches, rows and draws that fill neither cache lines nor vector registers. A batch of 16
@@ -142,6 +143,8 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(
 class Toy(Network):
     """A network of one vector and one buffer per replica that writes down what it is given."""
 
+    running: Tensor
+
     def __init__(self, layout: Layout, replicas: int) -> None:
         super().__init__(layout, replicas, {})
         self.weight = nn.Parameter(torch.zeros(replicas, 2))
@@ -179,21 +182,21 @@ def toy_trainer(
 
 
 def test_checkpoints_take_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, saved = [0.0], []
-    monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
+    now, saved = [0.0], list[int]()
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
     _, trainer = toy_trainer(Budget(steps=None, epochs=60, batch=10), lambda network: torch.zeros(1), [0])
-    epoch = trainer._run_epoch
+    epoch = trainer.run_epoch
 
     def half_a_second() -> None:
         epoch()
         now[0] += 0.5
 
     def save() -> None:
-        saved.append(trainer._epoch)
+        saved.append(trainer.epoch)
         now[0] += 0.2
 
-    monkeypatch.setattr(trainer, "_run_epoch", half_a_second)
-    monkeypatch.setattr(trainer, "_save", save)
+    monkeypatch.setattr(trainer, "run_epoch", half_a_second)
+    monkeypatch.setattr(trainer, "save", save)
     trainer.run()
     # The first after a second, then one every ten, and the last.
     assert saved == [2, 22, 42, 60]
@@ -229,7 +232,7 @@ def test_training_data_too_small_or_seeds_amiss_are_said_so(vsae: VSAE) -> None:
     train, validation, test = split_views(dependent_table(50, numbers=2))
     with pytest.raises(ValueError, match="1 replicas need as many seeds"):
         trained(vsae, (train, validation, test), [0, 1], WHOLE)
-    single = Incomplete(train._table, train._rows[:, :1], train.observed[:, :1])
+    single = some_rows_of(train, slice(1))
     with pytest.raises(BenchError, match="at least two training rows"):
         trained(vsae, (single, validation, test), [0], WHOLE)
     with pytest.raises(ValueError, match="held-out"):
@@ -331,7 +334,7 @@ def test_noise_is_held_for_a_bounded_number_of_steps(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(training, "replica_noise", watched)
     _, trainer = toy_trainer(Budget(steps=6, batch=8, evaluations=1), lambda network: torch.zeros(1), [0])
     trainer.run()
-    # 8 x 2 + 3 = 19 floats a step: two steps at a time, and three steps an epoch.
+    # 8 x 2 + 3 = 19 floats per step: two steps at a time, and three steps per epoch.
     assert asked == [(2, 19), (1, 19)] * 2
 
 
@@ -381,10 +384,10 @@ def brute_force_error(
     """Return the relative error of each replica, attribute by attribute in NumPy."""
     schema, held = validation.schema, validation.held_out
     assert held is not None
-    table, order, result = validation._table, selection.encoder.layout.order.tolist(), []
+    table, order, result = table_behind(validation), selection.encoder.layout.order.tolist(), []
     for replica in range(validation.replicas):
         shown = train.observed[replica]
-        rows, train_rows = held._rows[replica], train._rows[replica]
+        rows, train_rows = rows_behind(held)[replica], rows_behind(train)[replica]
         numeric = categorical = 0
         members: dict[str, int] = {}
         ratios = []
@@ -500,7 +503,7 @@ def test_attributes_without_anything_to_judge_by_do_not_count() -> None:
     assert held is not None
     observed, chosen = validation.observed | held.observed, held.observed.copy()
     chosen[:, :, 3] = False
-    views = (train, Incomplete(table, validation._rows, observed, chosen), test)
+    views = (train, Incomplete(table, rows_behind(validation), observed, chosen), test)
     selection = selection_on(views)
     floor = selection.floor_errors()
     # In group order: three numbers, of which the second column of the table is constant, then the category.
@@ -531,7 +534,7 @@ def test_of_images_only_rows_with_held_out_entries_are_imputed(monkeypatch: pyte
     views = split_views(dependent_table(300, images=2), replicas=3, ratio=0.3)
     selection, held = selection_on(views), views[1].held_out
     assert held is not None
-    with_held_out = held.observed.any(axis=2)
+    with_held_out: BoolArray = np.any(held.observed, axis=2)
     positions = torch.cat(selection.chunks, dim=1)
     largest = int(with_held_out.sum(axis=1).max())
     assert largest < len(held) / 2 and positions.shape == (3, -(-largest // 8) * 8)
@@ -565,7 +568,7 @@ def test_only_held_out_entries_decide_which_epoch_is_kept(vsae: VSAE) -> None:
     assert held is not None
     scalars = table.scalars.copy()
     rows, columns = np.nonzero(held.observed[0])
-    scalars[validation._rows[0][rows], columns] = scalars[validation._rows[0][rows[::-1]], columns]
+    scalars[rows_behind(validation)[0][rows], columns] = scalars[rows_behind(validation)[0][rows[::-1]], columns]
     shuffled = Table(table.schema, scalars, {}, table.present)
     changed, _ = trained(vsae, [on_table(view, shuffled) for view in (train, validation, test)], [3], WHOLE)
     assert changed.history.validation != method.history.validation
