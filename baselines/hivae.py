@@ -36,7 +36,7 @@ from bench.neural.gaussian import Gaussian, gumbel
 from bench.neural.heads import Heads, Prediction
 from bench.neural.importance import CHUNK_FLOATS, DRAWS_AT_A_TIME, ImportanceAverage
 from bench.neural.method import LatentStackedMethod
-from bench.neural.model import LatentModel, Noise, Notes, Settings, Warmup
+from bench.neural.model import LatentModel, Noise, Notes, Scale, Settings, Warmup
 from bench.neural.networks import LEAKY_SLOPE, BankedLinear, BankedMLP, Sizes, row_encoder, unflatten_draws
 from bench.neural.rows import Imputed, Layout, Rows
 
@@ -177,8 +177,8 @@ class HIVAENetwork(LatentModel):
         log_scales = torch.maximum(self.log_scale(flat), floor.log().unsqueeze(-1)).unflatten(1, (count, -1))
         return replace(prediction, log_scales=log_scales)
 
-    def loss(self, x: Rows, noise: Noise, warmup: Warmup) -> Tensor:
-        """Return the negative bound of the module's text."""
+    def bound(self, x: Rows, noise: Noise, beta: Scale, temperature: Scale = 1.0) -> Tensor:
+        """Return the bound above, [R, b], with one draw of z per row; a drawn s has a ``temperature``."""
         e = noise.normal("latent", 1, x.size, self.latent)
         features = self.features(x)
         log_component = self.log_component(features)
@@ -187,7 +187,6 @@ class HIVAENetwork(LatentModel):
             component = self.every_component(x.size)
             weight = posterior.transpose(1, 2)
         else:
-            temperature = 1 - warmup.share * (1 - self.lowest_temperature)
             of_component = gumbel(noise.normal("component", 1, x.size, self.components))
             scores = (log_component[:, None] + of_component) / temperature
             component = torch.softmax(scores, dim=-1)
@@ -196,8 +195,13 @@ class HIVAENetwork(LatentModel):
         prediction = self.decode(proposal.sample(e), component)
         log_observed = (weight * self.log_observed(prediction, x)).sum(1)
         kl = (weight * proposal.kl_to(prior)).sum(1) + kl_to_uniform(log_component)
-        negative_bound: Tensor = self.beta(warmup) * kl - log_observed
-        return negative_bound.mean(1)
+        bound: Tensor = log_observed - beta * kl
+        return bound
+
+    def loss(self, x: Rows, noise: Noise, warmup: Warmup) -> Tensor:
+        """Return the negative bound, averaged over the rows, [R]; the temperature falls over the warm-up."""
+        temperature = 1 - warmup.share * (1 - self.lowest_temperature)
+        return -self.bound(x, noise, self.beta(warmup), temperature).mean(1)
 
     def generated(self, x: Rows, noise: Noise) -> Prediction:
         """Decode draws of s, each as likely as the others, and of z from p(z | s)."""

@@ -27,7 +27,7 @@ from bench.api import Budget
 from bench.neural.gaussian import Gaussian
 from bench.neural.heads import Prediction
 from bench.neural.method import LatentStackedMethod
-from bench.neural.model import LatentModel, Noise, Settings, Warmup
+from bench.neural.model import LatentModel, Noise, Scale, Settings
 from bench.neural.networks import AttributiveEncoders, Sizes, data_decoder, parameter_count, vsae_parameter_count
 from bench.neural.rows import Layout, Rows
 
@@ -120,8 +120,8 @@ class MVAENetwork(LatentModel):
         some = (alone.any(-1).to(weights.dtype), weights, subsets.any(-1).to(weights.dtype))
         return chosen, torch.cat(some, dim=1)
 
-    def loss(self, x: Rows, noise: Noise, warmup: Warmup) -> Tensor:
-        """Return the negative sum of the bounds of all terms."""
+    def bound(self, x: Rows, noise: Noise, beta: Scale) -> Tensor:
+        """Return the sum of the bounds of all terms, [R, b]."""
         e = noise.normal("latent", self.terms, x.size, self.latent)
         chosen, weight = self.terms_of(x.observed, noise)
         proposal = product_of_experts(self.experts(x.target), chosen)
@@ -129,9 +129,8 @@ class MVAENetwork(LatentModel):
         prediction = self.decoder(z, (weight > 0).to(z.dtype))
         log_data = self.attribute_weights * self.heads.log_prob(prediction, x.target)
         log_given = (weight * torch.where(chosen, log_data, 0.0).sum(-1)).sum(1)
-        kl = (weight * proposal.kl_to_standard()).sum(1)
-        negative_bounds: Tensor = self.beta(warmup) * kl - log_given
-        return negative_bounds.mean(1)
+        bound: Tensor = log_given - beta * (weight * proposal.kl_to_standard()).sum(1)
+        return bound
 
     def q(self, x: Rows) -> Gaussian:
         """Return q(z | x_o), the product of the experts of all that is observed, [R, b, latent]."""
