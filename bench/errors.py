@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -21,3 +22,20 @@ def closest(name: str, known: Iterable[str]) -> str:
     if near:
         return f" Did you mean '{near[0]}'?"
     return f" Known: {', '.join(candidates)}." if candidates else ""
+
+
+def printable(text: str) -> str:
+    """Return a text that a terminal shows and does not obey, as one line.
+
+    Line breaks and tabs become blanks; escapes, marks that reorder a line and halves of characters are written out as
+    Python would write them.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    if character.isprintable() or unicodedata.category(character) == "Zs":
+        return character
+    return " " if character in "\n\r\t" else character.encode("unicode_escape").decode("ascii")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @takes("names", "plugins", "fetch", names=Default(None, "all data sets"))
 def data(place: Place, names: list[str] | None, fetch: bool) -> int:
     """Show where each data set comes from, or fetch it."""
-    from bench.files.fetch import cache_folder, describe, load_table
+    from bench.files.fetch import cache_folder, describe, load_sound
     from bench.plugins.registry import Registry, load
 
     registry = Registry.scan(place.plugins)
@@ -25,7 +25,7 @@ def data(place: Place, names: list[str] | None, fetch: bool) -> int:
         try:
             instance = load(info)()
             if fetch:
-                loaded = load_table(instance, include_target=False)
+                loaded = load_sound(instance, include_target=False)
                 rows, columns = loaded.table.present.shape
                 print(f"{name}: {rows} x {columns}, {loaded.variant}, from {loaded.source}")
                 continue

@@ -28,6 +28,7 @@ from bench.conformance.method import LARGE_METHOD_CHECKS, METHOD_CHECKS, large_e
 from bench.conformance.require import Failed, NotApplicable
 from bench.conformance.tables import examples_for
 from bench.conformance.trial import Trial
+from bench.data.door import notes_of
 from bench.errors import BenchError, closest
 from bench.files.fetch import DataUnavailable
 from bench.plugins.registry import PluginInfo, Registry, available, load
@@ -162,7 +163,12 @@ def outcomes_of(info: PluginInfo, plugin: type[Any], large: bool = False) -> Ite
         except Exception as error:
             yield Outcome("It loads", "failed", describe(error, info.path))
             return
-        yield from run_checks(DATASET_CHECKS, [Tried(trial)], info.path)
+        sound = True
+        for outcome in run_checks(DATASET_CHECKS, [Tried(trial)], info.path):
+            sound &= outcome.status != "failed"
+            yield outcome
+        for note in notes_of(trial.loaded.table) if sound else ():
+            yield Outcome("It loads", "ok", f"but {note}")
 
 
 def _large(info: PluginInfo, plugin: type[Any]) -> Iterator[Outcome]:

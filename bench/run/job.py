@@ -18,7 +18,7 @@ from bench.plugins.registry import PluginInfo, available, load
 from bench.run.machine import Machine, keep_freed_memory, peak_memory, use_precision, use_threads
 
 if TYPE_CHECKING:
-    from bench.data.schema import IntArray, Schema
+    from bench.data.schema import IntArray
     from bench.data.table import Table, Values
     from bench.data.view import Incomplete
     from bench.files.fetch import LoadedTable
@@ -109,7 +109,7 @@ def _compute(job: Job, machine: Machine) -> list[Result]:
             **origin,
             missing_ratio=problem.ratios[replica],
             mask_hash=problem.mask_hash(replica),
-            warnings=warnings,
+            warnings=(*problem.warnings[replica], *warnings),
             diagnostics=as_plain_json(fitted.diagnostics[replica]),
         )
         results.append(result)
@@ -141,7 +141,7 @@ class Fitted:
         """
         from bench.problem.complete import complete
 
-        given = _as_values(self.results[replica], self.method, self.data.schema)
+        given = _as_values(self.results[replica], self.method, self.data)
         values, told = complete(_with_observed(given, self.data, replica), self.data, self.fitted_on, replica)
         if self.data is not self.problem.test:
             values = _rows_of(values, self.problem.splits[replica].test)
@@ -195,7 +195,7 @@ def problem_of(job: Job, table: Table) -> Problem:
     return build_problem(table, [cell.scenario for cell in job.cells], mechanisms)
 
 
-def _as_values(result: Any, method: PluginInfo, schema: Schema) -> Values:
+def _as_values(result: Any, method: PluginInfo, data: Incomplete) -> Values:
     """Return what a method imputed as Values; raises BenchError unless it is that or a DataFrame."""
     import pandas as pd
 
@@ -207,7 +207,7 @@ def _as_values(result: Any, method: PluginInfo, schema: Schema) -> Values:
         raise BenchError(
             f"method '{method.name}' returned {type(result).__name__} from impute, not a DataFrame or bench.api.Values"
         )
-    return Values.from_frame(result, schema)
+    return Values.from_frame(result, data.schema, len(data))
 
 
 def _with_observed(values: Values, data: Incomplete, replica: int) -> Values:
