@@ -92,6 +92,8 @@ class Method:
     extra: ClassVar[str] = ""
     #: The most attributes it takes in reasonable time: wider tables are skipped. None where width is no obstacle.
     max_attributes: ClassVar[int | None] = None
+    #: The same of columns as encoded, one per number and one per level of a category; an identifier has thousands.
+    max_width: ClassVar[int | None] = 25_000
     #: Named parameter sets; part of a row's identity. ``default`` is what tables print unless told otherwise.
     parameter_sets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
     #: What ``tune`` draws, a parameter of the default set each: ``("log", low, high)``, ``("uniform", low, high)`` or

@@ -55,6 +55,7 @@ class PluginInfo:
     requires: tuple[str, ...] = ()
     extra: str = ""
     max_attributes: int | None = None
+    max_width: int | None = 25_000
     parameter_sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     tunable: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -302,6 +303,7 @@ _ATTRIBUTES: dict[Category, _Rules] = {
         "requires": (_are_texts, "a tuple of names of importable packages"),
         "extra": (_is_text, "text"),
         "max_attributes": (lambda value: value is None or _is_version(value), "a whole number from 1, or None"),
+        "max_width": (lambda value: value is None or _is_version(value), "a whole number from 1, or None"),
         "parameter_sets": (_are_parameter_sets, "a dict of named dicts of JSON values, one of them 'default'"),
         "tunable": (
             _are_ranges,

@@ -68,10 +68,15 @@ def reason_to_skip(job: Job) -> str:
     return f"does not take {' and '.join(unfit)} attributes" if unfit else ""
 
 
-def too_wide(method: PluginInfo, attributes: int) -> str:
-    """Return why a method does not take a table of so many attributes, or nothing."""
+def too_wide(method: PluginInfo, attributes: int, width: int = 0) -> str:
+    """Return why a method does not take a table of so many attributes, or of such a width once encoded, or nothing."""
     most = method.max_attributes
-    return f"takes at most {most} attributes, not {attributes}" if most is not None and attributes > most else ""
+    if most is not None and attributes > most:
+        return f"takes at most {most} attributes, not {attributes}"
+    most = method.max_width
+    if most is not None and width > most:
+        return f"takes at most {most} encoded columns (a category has one per level), not {width}"
+    return ""
 
 
 def _compute(job: Job, machine: Machine) -> list[Result]:
@@ -80,10 +85,12 @@ def _compute(job: Job, machine: Machine) -> list[Result]:
     began = time.perf_counter()
     loaded = load_for(job, machine)
     attributes = len(loaded.table.schema)
-    reason = too_wide(job.plugins.method, attributes)
+    width = loaded.table.schema.encoded_width
+    reason = too_wide(job.plugins.method, attributes, width)
     if reason:
         skipped = _without_scores(job, "skipped", reason, machine, 0.0)
-        return [replace(result, counts={"attributes": attributes}) for result in skipped]
+        counts = {"attributes": attributes, **({} if too_wide(job.plugins.method, attributes) else {"width": width})}
+        return [replace(result, counts=counts) for result in skipped]
     fitted = fit_and_impute(job, loaded.table, machine)
     seconds = time.perf_counter() - began
     problem, table = fitted.problem, loaded.table
