@@ -6,6 +6,10 @@ import difflib
 import unicodedata
 from collections.abc import Iterable
 
+#: Modules of Python's that only some systems have, and what to say if they are missing.
+POSIX_MODULES = ("resource", "fcntl")
+SYSTEMS = "vsae-bench runs on Linux and macOS (on Windows, in WSL)"
+
 
 class BenchError(Exception):
     """Something the user can mend: one line that says what is wrong, where, and what to do (exit code 2)."""
@@ -33,6 +37,20 @@ def printable(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(map(_shown, text))
+
+
+def text_of(error: BaseException) -> str:
+    """Return the text of an exception, in which a stranger's code may itself fail."""
+    try:
+        return str(error)
+    except Exception:
+        return "(its text cannot be had)"
+
+
+def one_line(error: BaseException, most: int = 4096) -> str:
+    """Return an exception's text, or its type if it has none, as one line that is safe to print and not too long."""
+    text = printable(" ".join(text_of(error).split())) or type(error).__name__
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _shown(character: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.cli.options import Default, takes
-from bench.errors import BenchError
+from bench.errors import BenchError, printable
 
 if TYPE_CHECKING:
     from bench.run.request import Place
@@ -31,9 +31,9 @@ def data(place: Place, names: list[str] | None, fetch: bool) -> int:
                 continue
         except BenchError as error:
             failures += 1
-            print(f"{name}: {error}")
+            print(printable(f"{name}: {error}"))
             continue
-        print(f"{name}: {info.summary}")
+        print(printable(f"{name}: {info.summary}"))
         for source, state in describe(instance):
-            print(f"  {source}: {state}")
+            print(printable(f"  {source}: {state}"))
     return 1 if failures else 0

@@ -42,6 +42,10 @@ _DATES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.ti
 _NUMBERS = (int, float, np.integer, np.floating, decimal.Decimal, fractions.Fraction)
 
 
+class Refused(BenchError):
+    """Data that no method is given; the text says what is wrong, and leaves it to others to name the data set."""
+
+
 @dataclass(frozen=True, eq=False)
 class ReadFrame:
     """A DataFrame as read: ``scalars`` [n, S] with NaN in missing values, what was assumed, and what was left out."""
@@ -63,7 +67,7 @@ class _Column:
 
 
 def read_frame(frame: pd.DataFrame, kinds: Collection[Kind] | None = None) -> ReadFrame:
-    """Read the DataFrame of a data set; ``kinds`` are those it declares. Raises BenchError on what is refused."""
+    """Read the DataFrame of a data set; ``kinds`` are those it declares. Raises Refused on what is refused."""
     names, notes = _names(frame)
     columns: list[_Column] = []
     left_out: list[str] = []
@@ -77,7 +81,7 @@ def read_frame(frame: pd.DataFrame, kinds: Collection[Kind] | None = None) -> Re
     if left_out:
         notes.append(f"left out, because they hold no value: {_listed(left_out)}")
     if left_out and not columns:
-        raise BenchError("no column of the DataFrame holds a value")
+        raise Refused("no column of the DataFrame holds a value")
     notes += [column.note for column in columns if column.note]
     scalars = np.column_stack([column.values for column in columns]) if columns else np.zeros((len(frame), 0))
     schema = Schema(tuple(column.attribute for column in columns))
@@ -86,23 +90,21 @@ def read_frame(frame: pd.DataFrame, kinds: Collection[Kind] | None = None) -> Re
 
 
 def _names(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """Return the names of the columns as text, and what to note of them. Raises BenchError unless they all differ."""
+    """Return the names of the columns as text, and what to note of them. Raises Refused unless they all differ."""
     if frame.columns.nlevels > 1:
-        raise BenchError(
+        raise Refused(
             f"the DataFrame has {frame.columns.nlevels} header levels; join them into one name per column, such as"
             " frame.columns = ['_'.join(map(str, name)) for name in frame.columns]"
         )
     names = [str(name) for name in frame.columns]
     if not names:
-        raise BenchError("the DataFrame has no columns")
+        raise Refused("the DataFrame has no columns")
     first: dict[str, int] = {}
     for position, name in enumerate(names):
         if name != printable(name):
-            raise BenchError(f"the name of column {position} holds characters that do not print, {name!r}; rename it")
+            raise Refused(f"the name of column {position} holds characters that do not print, {name!r}; rename it")
         if first.setdefault(name, position) != position:
-            raise BenchError(
-                f"columns {first[name]} and {position} are both named '{name}'; give each a name of its own"
-            )
+            raise Refused(f"columns {first[name]} and {position} are both named '{name}'; give each a name of its own")
     other = [name for name, given in zip(names, frame.columns, strict=True) if not isinstance(given, str)]
     return names, [f"columns whose names are no text are named {_listed(other)}"] if other else []
 
@@ -114,7 +116,7 @@ def _listed(names: Sequence[str], most: int = 5) -> str:
 
 
 def _column(name: str, column: pd.Series[Any], kinds: Collection[Kind] | None) -> _Column | None:
-    """Read one column that is not all missing; None if it turns out to be. Raises BenchError."""
+    """Read one column that is not all missing; None if it turns out to be. Raises Refused."""
     import pandas as pd
 
     types, dtype = pd.api.types, column.dtype
@@ -171,7 +173,7 @@ def _objects(name: str, values: list[Any], known: BoolArray, kinds: Collection[K
 
 
 def _sorts(name: str, values: Iterable[Any]) -> tuple[bool, bool]:
-    """Return whether there are numbers, and anything that is taken as text. Raises BenchError on anything else."""
+    """Return whether there are numbers, and anything that is taken as text. Raises Refused on anything else."""
     import pandas as pd
 
     number = text = False
@@ -185,18 +187,18 @@ def _sorts(name: str, values: Iterable[Any]) -> tuple[bool, bool]:
         elif issubclass(kind, _DATES) or issubclass(kind, pd.Period):
             raise _dates(name)
         else:
-            raise BenchError(
+            raise Refused(
                 f"column '{name}' holds values of type {printable(kind.__name__)}; give numbers, text or categories"
             )
     return number, text
 
 
-def _complex(name: str) -> BenchError:
-    return BenchError(f"column '{name}' holds complex numbers; give their real and imaginary parts as two columns")
+def _complex(name: str) -> Refused:
+    return Refused(f"column '{name}' holds complex numbers; give their real and imaginary parts as two columns")
 
 
-def _dates(name: str) -> BenchError:
-    return BenchError(
+def _dates(name: str) -> Refused:
+    return Refused(
         f"column '{name}' holds dates or durations; give numbers, such as days since the first date, or parts of them"
     )
 
@@ -205,29 +207,29 @@ def _as_float(name: str, value: Any) -> float:
     try:
         return float(value)
     except (OverflowError, ValueError):
-        raise BenchError(f"column '{name}' holds a number that no float can hold; scale it down") from None
+        raise Refused(f"column '{name}' holds a number that no float can hold; scale it down") from None
 
 
 def _as_text(name: str, value: Any) -> str:
     text = value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise BenchError(f"column '{name}' holds text that is not valid Unicode, {text[:40]!r}; read it as UTF-8")
+        raise Refused(f"column '{name}' holds text that is not valid Unicode, {text[:40]!r}; read it as UTF-8")
     return text
 
 
 def _level_texts(name: str, categories: Iterable[Any]) -> tuple[str, ...]:
-    """Return the texts of declared levels. Raises BenchError if two are the same, as 1 and '1' are."""
+    """Return the texts of declared levels. Raises Refused if two are the same, as 1 and '1' are."""
     levels = tuple(_as_text(name, level) for level in categories)
     if len(set(levels)) < len(levels):
         twice = next(level for level in levels if levels.count(level) > 1)
-        raise BenchError(f"column '{name}' has two levels that are '{printable(twice)}' as text; make them differ")
+        raise Refused(f"column '{name}' has two levels that are '{printable(twice)}' as text; make them differ")
     return levels
 
 
 def _numeric(name: str, values: FloatArray, note: str = "") -> _Column:
-    """Return a numeric column. Raises BenchError on an infinite number."""
+    """Return a numeric column. Raises Refused on an infinite number."""
     if np.isinf(values).any():
-        raise BenchError(f"column '{name}' holds an infinite value; replace it or leave it missing")
+        raise Refused(f"column '{name}' holds an infinite value; replace it or leave it missing")
     return _Column(Attribute(name, "numeric"), values, note)
 
 

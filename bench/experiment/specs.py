@@ -16,7 +16,7 @@ from bench.errors import BenchError
 from bench.experiment.toml_lines import Location
 
 Ratio = Annotated[float, Field(gt=0.0, lt=1.0)]
-Seed = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Digits = Annotated[int, Field(ge=0, le=8)]
 Direction = Literal["min", "max"]
 Repeat = Literal["all", "initialisation"]

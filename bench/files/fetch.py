@@ -13,7 +13,7 @@ and the code that read them stay as they are.
 
 from __future__ import annotations
 
-import inspect
+import sys
 import traceback
 import zipfile
 import zlib
@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.data.door import require_sound
+from bench.data.frame import Refused
 from bench.data.schema import Schema
 from bench.data.table import Table
-from bench.errors import BenchError, printable
+from bench.errors import BenchError, one_line
 from bench.files.advice import describe, lacking_files, not_available
 from bench.files.cache import (
     Content,
@@ -40,7 +41,6 @@ from bench.files.cache import (
     noted_content,
 )
 from bench.files.candidates import PASSES, Obtained, Selection, local_files
-from bench.files.download import one_line
 
 if TYPE_CHECKING:
     from bench.data.source import Fetched
@@ -84,11 +84,8 @@ def load_sound(dataset: Dataset, include_target: bool = False) -> LoadedTable:
     try:
         loaded = load_table(dataset, include_target)
         require_sound(loaded.table, dataset.kinds)
-    except DataUnavailable:
-        raise
-    except BenchError as error:
-        name = f"data set '{dataset.name}'"
-        raise BenchError(str(error) if name in str(error) else f"{name}: {error}") from error
+    except Refused as error:
+        raise BenchError(f"data set '{dataset.name}': {error}") from error
     return loaded
 
 
@@ -163,6 +160,8 @@ def _try_load(dataset: Dataset, chosen: Mapping[str, Obtained]) -> tuple[LoadedT
             table = _as_table(dataset, dataset.load(files))
         except UNREADABLE as error:
             return None, doubtful, f"wrong checksum, and not readable ({one_line(error)})"
+        except (Exception, SystemExit) as error:
+            raise _plugin_error(dataset, error) from error
         if table.content_hash not in expected:
             return None, doubtful, "neither its checksum nor its rows are the expected ones"
     source = ", ".join(dict.fromkeys(obtained.candidate.label for obtained in chosen.values()))
@@ -175,14 +174,17 @@ def _loaded(dataset: Dataset, files: Mapping[str, Fetched]) -> Table:
         return _as_table(dataset, dataset.load(files))
     except BenchError:
         raise
-    except Exception as error:  # a plug-in may raise anything
-        text = f"{type(error).__name__}: {error}"
-        place = inspect.getsourcefile(type(dataset)) or ""
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [f" ({Path(place).name}:{frame.lineno})" for frame in frames if frame.filename == place]
-        raise BenchError(
-            f"data set '{dataset.name}' cannot be loaded: {printable(text).strip()}{lines[-1] if lines else ''}"
-        ) from error
+    except (Exception, SystemExit) as error:  # a plug-in may raise anything
+        raise _plugin_error(dataset, error) from error
+
+
+def _plugin_error(dataset: Dataset, error: BaseException) -> BenchError:
+    """Return what a plug-in raised as one line, with the line of its file."""
+    place = str(getattr(sys.modules.get(type(dataset).__module__), "__file__", None) or "")
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f" ({Path(place).name}:{frame.lineno})" for frame in frames if frame.filename == place]
+    told = f"{type(error).__name__}: {one_line(error)}{lines[-1] if lines else ''}"
+    return BenchError(f"data set '{dataset.name}' cannot be loaded: {told}")
 
 
 def _as_table(dataset: Dataset, loaded: object) -> Table:
