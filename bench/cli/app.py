@@ -22,7 +22,7 @@ from bench.cli.plot import plot_app
 from bench.cli.run import run
 from bench.cli.table import table
 from bench.cli.tune import tune
-from bench.errors import POSIX_MODULES, SYSTEMS, BenchError, one_line, printable
+from bench.errors import POSIX_MODULES, SYSTEMS, BenchError, one_line, printable, text_of
 
 #: Exit codes: bad input, an error of the suite's own, Ctrl-C before a run began; ``bench.run.plan`` has those of a run.
 BAD_INPUT, BUG, INTERRUPTED = 2, 70, 130
@@ -89,7 +89,7 @@ def main() -> None:
 def _outcome(error: BaseException) -> tuple[int, str]:
     """Return the exit code of a command that ended in an error, and the line that says what to mend, if any."""
     if isinstance(error, BenchError):
-        return BAD_INPUT, one_line(error)
+        return BAD_INPUT, text_of(error)
     if isinstance(error, USAGE_ERROR):
         return BAD_INPUT, str(error.format_message())
     if isinstance(error, KeyboardInterrupt | typer.Abort):
@@ -113,7 +113,12 @@ def _say(line: str) -> None:
     """Write a line on standard error, if there is one and it takes it."""
     if line and sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
-            print(f"vsae-bench: {printable(line)}", file=sys.stderr, flush=True)
+            print(f"vsae-bench: {_shortened(printable(line))}", file=sys.stderr, flush=True)
+
+
+def _shortened(line: str, most: int = 2000) -> str:
+    """Return a line without its middle if it is too long: what is wrong and what to do stand at its ends."""
+    return line if len(line) <= most else f"{line[: most // 2]} ... {line[-most // 2 :]}"
 
 
 def _print_what_the_output_lacks_as_question_marks() -> None:

@@ -34,6 +34,10 @@ def require_sound(table: Table, kinds: Collection[Kind]) -> None:
 
 def require_shapes(table: Table) -> None:
     """Raise Refused unless names differ and each array has one row per row and the dtype of its kind."""
+    given: dict[str, object] = {"scalars": table.scalars, "present": table.present, **table.blocks}
+    for name, value in given.items():
+        if not isinstance(value, np.ndarray):
+            raise Refused(f"'{name}' is a {type(value).__name__}, not a NumPy array")
     rows, names = len(table), table.schema.names
     if not names:
         raise Refused("it has no attributes")

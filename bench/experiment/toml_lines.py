@@ -30,7 +30,7 @@ _KEY = re.compile(r"""(?:"(?:\\.|[^"\\\n])*"|'[^'\n]*'|[A-Za-z0-9_.\-]|[ \t])+="
 #: A table spec has no more bytes and no more levels of tables and lists in each other.
 MOST_BYTES, MOST_LEVELS = 2**20, 32
 #: Characters that are parsed, again and again, to find the lines of keys; beyond, an error names the file alone.
-MOST_PARSED = 2**24
+MOST_PARSED = 2**22
 
 
 @dataclass(frozen=True)

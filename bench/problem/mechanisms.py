@@ -156,6 +156,9 @@ def draw_observed(
             )
     scalars = np.where(present[:, schema.scalar_indices], values.scalars, np.nan)
     probability = mechanism.missing_probability(Values(scalars, values.blocks), schema, ratio, rng, **settings)
+    if not isinstance(probability, np.ndarray) or probability.dtype.kind not in "fiub":
+        kind = getattr(probability, "dtype", type(probability).__name__)
+        raise BenchError(f"mechanism '{mechanism.name}' returned {kind}, not an array of probabilities")
     if probability.shape != present.shape:
         raise BenchError(
             f"mechanism '{mechanism.name}' returned probabilities of shape {probability.shape}, not {present.shape}"
