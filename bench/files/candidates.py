@@ -146,7 +146,8 @@ def _obtain(dataset: Dataset, file: File, candidate: Candidate) -> Obtained:
                 download(source, path, file.most_bytes)
             declared = [other for other in file.sources if cached_path(dataset, file, other) == path]
         vouched = _is_vouched_for(path, declared, dataset, file.most_bytes)
-        if not vouched and expanded_size(path, file.most_bytes) > file.most_bytes:
+        by_checksum = vouched and any(other.sha256 or other.content_sha256 for other in declared)
+        if not by_checksum and expanded_size(path, file.most_bytes) > file.most_bytes:
             raise Unavailable(f"{path} holds more than the {file.most_bytes} bytes the data set allows")
         return Obtained(candidate, Fetched(path, source), vouched)
     except OSError as error:
