@@ -37,6 +37,7 @@ class ClassMean(Method):
     version = 1
     kinds = ("numeric", "categorical", "image", "features")
     protocols = ("inductive",)
+    max_width = None
 
     def fit(self, train: Incomplete, validation: Incomplete, seed: int) -> None:
         """Take the statistics of the observed training entries, and the means of each class."""

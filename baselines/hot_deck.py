@@ -23,6 +23,7 @@ class HotDeck(Method):
     version = 1
     kinds = ("numeric", "categorical", "image", "features")
     protocols = ("inductive",)
+    max_width = None
 
     def fit(self, train: Incomplete, validation: Incomplete, seed: int) -> None:
         """Keep the view of the training rows."""

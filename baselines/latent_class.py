@@ -126,6 +126,7 @@ class LatentClass(Method):
     version = 1
     kinds = ("numeric", "categorical")
     protocols = ("inductive",)
+    max_width = 10_000
     tunable = {
         "components": ("choice", 5, 10, 20, 40, 80),
         "smoothing": ("log", 0.1, 10.0),

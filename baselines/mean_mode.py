@@ -17,6 +17,7 @@ class MeanMode(Method):
     version = 1
     kinds = ("numeric", "categorical", "image", "features")
     protocols = ("inductive",)
+    max_width = None
 
     def fit(self, train: Incomplete, validation: Incomplete, seed: int) -> None:
         """Take the statistics of the observed training entries."""

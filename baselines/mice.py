@@ -69,6 +69,7 @@ class Mice(Method):
     extra = "paper"
     # Every regression keeps a matrix of its columns by its columns: memory grows with the third power of the width.
     max_attributes = 200
+    max_width = 1000
     parameter_sets = {
         "default": {"posterior": "point", "imputations": 1},
         "avg": {"posterior": "avg", "imputations": 20},

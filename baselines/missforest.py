@@ -43,6 +43,7 @@ class MissForest(Method):
     extra = "paper"
     # One forest per column on all others, in every sweep.
     max_attributes = 500
+    max_width = 1000
 
     def fit(self, train: Incomplete, validation: Incomplete, seed: int) -> None:
         """Keep the seed: missingpy fits its forests on the very rows it imputes."""

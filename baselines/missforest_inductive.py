@@ -38,6 +38,7 @@ class MissForestInductive(Method):
     requires = ("sklearn",)
     # One forest per column on all others, in every sweep.
     max_attributes = 500
+    max_width = 1000
     parameter_sets = {"default": {"replay": True}, "last_sweep": {"replay": False}}
 
     def fit(self, train: Incomplete, validation: Incomplete, seed: int) -> None:

@@ -59,6 +59,7 @@ def toy(*sources: Source, hashes: tuple[str, ...] = ("",), name: str = "toy") ->
     class Toy(Dataset):
         files = (File("toy.csv", sources),)
         target = "answer"
+        kinds = ("numeric", "categorical")
         content_hash = hashes[0]
         subset_content_hashes = hashes[1:]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.cli.options import Default, takes
-from bench.errors import BenchError
+from bench.errors import BenchError, printable
 
 if TYPE_CHECKING:
     from bench.run.request import Place
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @takes("names", "plugins", "fetch", names=Default(None, "all data sets"))
 def data(place: Place, names: list[str] | None, fetch: bool) -> int:
     """Show where each data set comes from, or fetch it."""
-    from bench.files.fetch import cache_folder, describe, load_table
+    from bench.files.fetch import cache_folder, describe, load_sound
     from bench.plugins.registry import Registry, load
 
     registry = Registry.scan(place.plugins)
@@ -25,15 +25,15 @@ def data(place: Place, names: list[str] | None, fetch: bool) -> int:
         try:
             instance = load(info)()
             if fetch:
-                loaded = load_table(instance, include_target=False)
+                loaded = load_sound(instance, include_target=False)
                 rows, columns = loaded.table.present.shape
                 print(f"{name}: {rows} x {columns}, {loaded.variant}, from {loaded.source}")
                 continue
         except BenchError as error:
             failures += 1
-            print(f"{name}: {error}")
+            print(printable(f"{name}: {error}"))
             continue
-        print(f"{name}: {info.summary}")
+        print(printable(f"{name}: {info.summary}"))
         for source, state in describe(instance):
-            print(f"  {source}: {state}")
+            print(printable(f"  {source}: {state}"))
     return 1 if failures else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.cli.options import takes
-from bench.errors import BenchError
+from bench.errors import BenchError, printable
 
 if TYPE_CHECKING:
     from bench.plugins.registry import PluginInfo
@@ -30,7 +30,7 @@ def list_plugins(place: Place, load: bool) -> int:
         for name, info in infos.items():
             problem = _load_problem(info) if load else info.error
             broken += problem is not None
-            print(f"  {name:<{width}}  {_listing(info, problem)}")
+            print(printable(f"  {name:<{width}}  {_listing(info, problem)}"))
         print()
     print(f"Tables:\n  {', '.join(table_ids())}")
     return 1 if broken and load else 0

@@ -22,8 +22,11 @@ REQUIRED = inspect.Parameter.empty
 
 
 def names_in(text: str) -> tuple[str, ...]:
-    """Return the parts of a text between commas."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    """Return the parts of a text between commas. Raises BenchError if there is something, but no part."""
+    parts = tuple(part.strip() for part in text.split(",") if part.strip())
+    if text and not parts:
+        raise BenchError(f"'{text}' names nothing; give names or numbers separated by commas")
+    return parts
 
 
 def numbers_in(kind: Callable[[str], Any], option: str) -> Callable[[str], tuple[Any, ...]]:

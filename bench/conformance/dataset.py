@@ -6,15 +6,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
-from bench.conformance.require import Failed, NotApplicable, columns_of, require_levels
+from bench.conformance.require import Failed, NotApplicable
+from bench.data.door import require_finite_values, require_float32, require_levels, require_rows, require_shapes
 from bench.data.kinds import Kind
-from bench.data.table import Values
 from bench.files.fetch import LoadedTable, load_table
 from bench.plugins.contracts import Dataset
-from bench.problem.build import split_rows
-from bench.seeds import generator
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,23 +79,7 @@ def shapes_fit(trial: DatasetTrial) -> None:
 
     Mend: make each array [rows, width], images uint8 and features float32, and name each column once.
     """
-    table = trial.loaded.table
-    rows, names = len(table), table.schema.names
-    if len(set(names)) != len(names):
-        raise Failed(f"two columns have the name '{next(name for name in names if names.count(name) > 1)}'")
-    found = {"scalars": table.scalars.shape, "present": table.present.shape}
-    expected = {"scalars": (rows, len(table.schema.scalar_indices)), "present": (rows, len(names))}
-    for attribute in table.schema.block_attributes:
-        block = table.blocks.get(attribute.name)
-        if block is None:
-            raise Failed(f"'{attribute.name}' has no array")
-        dtype = np.uint8 if attribute.kind == "image" else np.float32
-        if block.dtype != dtype:
-            raise Failed(f"'{attribute.name}' is {block.dtype}, not {np.dtype(dtype)}")
-        found[attribute.name], expected[attribute.name] = block.shape, (rows, attribute.width)
-    for name, shape in expected.items():
-        if found[name] != shape:
-            raise Failed(f"'{name}' has shape {found[name]}, not {shape}")
+    require_shapes(trial.loaded.table)
 
 
 def values_are_finite(trial: DatasetTrial) -> None:
@@ -107,13 +87,15 @@ def values_are_finite(trial: DatasetTrial) -> None:
 
     Mend: leave a value the source does not have NaN and not ``present``.
     """
-    table = trial.loaded.table
-    for index, (attribute, column) in enumerate(columns_of(Values(table.scalars, table.blocks), table.schema)):
-        if attribute.kind == "image":
-            continue
-        bad = ~np.isfinite(column).all(axis=1) & table.present[:, index]
-        if bad.any():
-            raise Failed(f"'{attribute.name}' is NaN or infinite in {int(bad.sum())} of {len(column)} rows")
+    require_finite_values(trial.loaded.table)
+
+
+def numbers_fit_float32(trial: DatasetTrial) -> None:
+    """Numbers are neither too large for float32 nor too close together.
+
+    Mend: scale the column, or subtract a constant from it.
+    """
+    require_float32(trial.loaded.table)
 
 
 def levels_are_there(trial: DatasetTrial) -> None:
@@ -121,17 +103,9 @@ def levels_are_there(trial: DatasetTrial) -> None:
 
     Mend: name each level once, and store its position 0, 1, ... as its code.
     """
-    table = trial.loaded.table
-    categories = [attribute for attribute in table.schema.attributes if attribute.kind == "categorical"]
-    if not categories:
+    if "categorical" not in trial.loaded.table.schema.kinds:
         raise NotApplicable("it has no categories")
-    for attribute in categories:
-        if not attribute.levels:
-            raise Failed(f"'{attribute.name}' has no levels")
-        if len(set(attribute.levels)) != len(attribute.levels):
-            raise Failed(f"'{attribute.name}' names a level twice")
-    shown = np.where(table.present[:, table.schema.scalar_indices], table.scalars, np.nan)
-    require_levels(Values(shown, table.blocks), table.schema)
+    require_levels(trial.loaded.table)
 
 
 def rows_can_be_split(trial: DatasetTrial) -> None:
@@ -139,10 +113,7 @@ def rows_can_be_split(trial: DatasetTrial) -> None:
 
     Mend: give at least five rows, or say in ``split_sizes`` how many go where.
     """
-    split = split_rows(trial.loaded.table, generator("conformance split"))
-    for part in ("train", "validation", "test"):
-        if not len(getattr(split, part)):
-            raise Failed(f"of its {len(trial.loaded.table)} rows none is left for {part}")
+    require_rows(trial.loaded.table)
 
 
 DatasetCheck = Callable[[DatasetTrial], None]
@@ -153,6 +124,7 @@ DATASET_CHECKS: tuple[DatasetCheck, ...] = (
     target_exists,
     shapes_fit,
     values_are_finite,
+    numbers_fit_float32,
     levels_are_there,
     rows_can_be_split,
 )

@@ -14,7 +14,8 @@ protocol it declares, on one thread. The contract:
 - ``diagnostics`` returns one dict of JSON values per replica, or an empty list.
 
 A method whose cost forbids a table of 10,000 columns declares ``max_attributes``, is tried at that width instead, and
-is skipped, with the reason in the row, on wider tables.
+is skipped, with the reason in the row, on wider tables. ``max_width`` does the same for columns as encoded, one per
+level of a category.
 """
 
 from __future__ import annotations
@@ -371,4 +372,8 @@ def large_example(method: type[Method]) -> Example:
     if not kinds:
         raise NotApplicable("it takes neither numbers nor categories")
     columns = LARGE_COLUMNS if method.max_attributes is None else min(LARGE_COLUMNS, method.max_attributes)
-    return wide_example(kinds, columns)
+    example = wide_example(kinds, columns)
+    width = example.table.schema.encoded_width
+    if method.max_width is None or width <= method.max_width:
+        return example
+    return wide_example(kinds, max(1, columns * method.max_width // width))

@@ -29,7 +29,7 @@ def complete_values(imputed: pd.DataFrame | Values, data: Incomplete) -> Values:
     import pandas as pd
 
     if isinstance(imputed, pd.DataFrame):
-        imputed = Values.from_frame(imputed, data.schema)
+        imputed = Values.from_frame(imputed, data.schema, len(data))
     if not isinstance(imputed, Values):
         raise Failed(f"impute returned {type(imputed).__name__}, not a DataFrame or Values")
     shapes = {"scalars": (len(data), len(data.schema.scalar_indices))}

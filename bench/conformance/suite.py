@@ -28,7 +28,8 @@ from bench.conformance.method import LARGE_METHOD_CHECKS, METHOD_CHECKS, large_e
 from bench.conformance.require import Failed, NotApplicable
 from bench.conformance.tables import examples_for
 from bench.conformance.trial import Trial
-from bench.errors import BenchError, closest
+from bench.data.door import notes_of
+from bench.errors import BenchError, closest, one_line, printable
 from bench.files.fetch import DataUnavailable
 from bench.plugins.registry import PluginInfo, Registry, available, load
 
@@ -87,8 +88,8 @@ def check_named(
     registry = Registry.scan(plugins)
     counts = {"ok": 0, "failed": 0, "skipped": 0}
     for info in _chosen(registry, names, everything):
-        write(f"{_NOUNS[info.category]} {info.name}")
-        outcome = check_plugin(info, large, write)
+        write(printable(f"{_NOUNS[info.category]} {info.name}"))
+        outcome = check_plugin(info, large, lambda line: write(printable(line)))
         counts[outcome] += 1
         write("")
     write(", ".join(f"{count} {word}" for word, count in counts.items() if count))
@@ -162,7 +163,12 @@ def outcomes_of(info: PluginInfo, plugin: type[Any], large: bool = False) -> Ite
         except Exception as error:
             yield Outcome("It loads", "failed", describe(error, info.path))
             return
-        yield from run_checks(DATASET_CHECKS, [Tried(trial)], info.path)
+        sound = True
+        for outcome in run_checks(DATASET_CHECKS, [Tried(trial)], info.path):
+            sound &= outcome.status != "failed"
+            yield outcome
+        for note in notes_of(trial.loaded.table) if sound else ():
+            yield Outcome("It loads", "ok", f"but {note}")
 
 
 def _large(info: PluginInfo, plugin: type[Any]) -> Iterator[Outcome]:
@@ -196,7 +202,7 @@ def run_checks(checks: Sequence[Callable[[Any], None]], trials: Sequence[Tried],
                     check(trial.trial)
             except NotApplicable as why:
                 reason = reason or str(why)
-            except Exception as error:  # a plug-in may raise anything, and that is what is to be listed
+            except (Exception, SystemExit) as error:  # a plug-in may raise anything, and that is what is to be listed
                 reason = reason if failed else describe(error, path)
                 failed.append(trial.table)
             else:
@@ -220,9 +226,9 @@ def remedy_of(check: Callable[[Any], None]) -> str:
     return " ".join((inspect.getdoc(check) or "").partition("Mend: ")[2].replace("``", "").split())
 
 
-def describe(error: Exception, path: Path) -> str:
+def describe(error: BaseException, path: Path) -> str:
     """Return an error as one line, with the line of the plug-in's file if it came from there."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     if isinstance(error, Failed):
         return text
     text = text if isinstance(error, BenchError) else f"{type(error).__name__}: {text}"

@@ -72,6 +72,11 @@ class Schema:
         """Indices of the numeric and categorical attributes: those that columns 0, 1, ... of ``scalars`` hold."""
         return np.array([i for i, a in enumerate(self.attributes) if a.kind in SCALAR_KINDS], dtype=np.int64)
 
+    @property
+    def encoded_width(self) -> int:
+        """Columns of the numbers and categories once each level has its own; images and features do not count."""
+        return sum(self.attributes[index].width for index in self.scalar_indices)
+
     def of_kind(self, kind: Kind) -> IntArray:
         """Return the indices of the attributes of one kind, in order."""
         return np.array([i for i, a in enumerate(self.attributes) if a.kind == kind], dtype=np.int64)

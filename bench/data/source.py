@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+#: What a file may hold once it is decompressed, unless the data set says otherwise.
+MOST_BYTES = 2**31
+
 Variant = Literal["full", "subset"]
 
 
@@ -40,12 +43,14 @@ class Source:
 class File:
     """A file of a data set: the name it goes by in ``load`` and in the cache, and its sources, best first.
 
-    ``folder`` is its folder in the cache where several data sets share it, else each keeps its own.
+    ``folder`` is its folder in the cache where several data sets share it, else each keeps its own. ``most_bytes`` is
+    what it may hold once it is decompressed: a file that is not vouched for by a checksum is not read beyond it.
     """
 
     name: str
     sources: tuple[Source, ...]
     folder: str = ""
+    most_bytes: int = MOST_BYTES
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.data.schema import AnyArray, Attribute, BoolArray, FloatArray, IntArray, Schema
+from bench.data.frame import imputed_scalars, read_frame
+from bench.data.kinds import Kind
+from bench.data.schema import AnyArray, BoolArray, FloatArray, IntArray, Schema
 from bench.errors import BenchError
 from bench.seeds import canonical_json
 
@@ -26,9 +28,14 @@ class Values:
     blocks: Mapping[str, AnyArray] = field(default_factory=dict)
 
     @classmethod
-    def from_frame(cls, frame: pd.DataFrame, schema: Schema) -> Values:
-        """Read a DataFrame with the schema's columns; raises BenchError on a missing column or an unknown category."""
-        return cls(frame_to_scalars(frame, schema))
+    def from_frame(cls, frame: pd.DataFrame, schema: Schema, rows: int | None = None) -> Values:
+        """Read an imputed DataFrame with the schema's columns, its rows in the order of its index.
+
+        If it has not as many as the ``rows`` it should have, they are taken as they are: the caller says so better.
+
+        Raises BenchError on what cannot be meant, such as a missing column, an unknown category or another index.
+        """
+        return cls(imputed_scalars(frame, schema, ordered=rows is not None and rows != len(frame)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +57,8 @@ class Table:
     test: BoolArray | None = None
     split_sizes: tuple[int, int, int] | None = None
     strata: IntArray | None = None
+    assumed: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     _stores: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -64,11 +73,14 @@ class Table:
         return int(self.present.shape[0])
 
     @classmethod
-    def from_frame(cls, frame: pd.DataFrame) -> Table:
-        """Build a table from a DataFrame: number columns are numeric, all others categorical, NaN is not present."""
-        schema = schema_of_frame(frame)
-        present = frame.notna().to_numpy(dtype=bool)
-        return cls(schema, frame_to_scalars(frame, schema), {}, present)
+    def from_frame(cls, frame: pd.DataFrame, kinds: Collection[Kind] | None = None) -> Table:
+        """Build a table from a DataFrame; ``bench.data.frame`` says what each column is, NaN is not present.
+
+        ``kinds`` are those a data set declares: without numbers among them, text that is all numbers is a category.
+        Raises BenchError on columns that are refused.
+        """
+        read = read_frame(frame, kinds)
+        return cls(read.schema, read.scalars, {}, read.present, assumed=read.notes, left_out=read.left_out)
 
     @cached_property
     def content_hash(self) -> str:
@@ -90,67 +102,6 @@ class Table:
     def take(self, rows: IntArray) -> Values:
         """Return the true values of ``rows``; for scoring only."""
         return Values(self.scalars[rows], {name: block[rows] for name, block in self.blocks.items()})
-
-
-def schema_of_frame(frame: pd.DataFrame) -> Schema:
-    """Return the schema of a DataFrame: number columns are numeric, all others categorical with sorted levels."""
-    import pandas as pd
-
-    attributes: list[Attribute] = []
-    for name in frame.columns:
-        column = frame[name]
-        if isinstance(column.dtype, pd.CategoricalDtype):
-            levels = tuple(str(level) for level in column.cat.categories)
-        elif pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-            attributes.append(Attribute(str(name), "numeric"))
-            continue
-        else:
-            levels = tuple(sorted(str(level) for level in column.dropna().unique()))
-        attributes.append(Attribute(str(name), "categorical", levels=levels))
-    return Schema(tuple(attributes))
-
-
-def frame_to_scalars(frame: pd.DataFrame, schema: Schema) -> FloatArray:
-    """Return the [n, S] scalars of a DataFrame under a schema; NaN stays NaN.
-
-    Raises BenchError on a missing column, a category the schema does not have, or an infinite number.
-    """
-    schema.require_scalar("a DataFrame")
-    scalars = np.full((len(frame), len(schema)), np.nan)
-    for column, attribute in enumerate(schema.attributes):
-        if attribute.name not in frame.columns:
-            raise BenchError(f"column '{attribute.name}' is missing from the DataFrame")
-        values = frame[attribute.name]
-        if attribute.kind == "numeric":
-            scalars[:, column] = values.to_numpy(dtype=np.float64, na_value=np.nan)
-            if np.isinf(scalars[:, column]).any():
-                raise BenchError(f"column '{attribute.name}' holds an infinite value; replace it or leave it missing")
-        else:
-            code = {level: float(k) for k, level in enumerate(attribute.levels)}
-            known = values.notna().to_numpy()
-            try:
-                scalars[known, column] = [code[str(level)] for level in values[known]]
-            except KeyError as error:
-                raise BenchError(
-                    f"column '{attribute.name}' holds category {error}, which is not among its levels"
-                ) from None
-    return scalars
-
-
-def scalars_to_frame(scalars: FloatArray, schema: Schema) -> pd.DataFrame:
-    """Return [n, S] scalars as a DataFrame: float64 columns and pandas categoricals; NaN stays missing."""
-    import pandas as pd
-
-    columns: dict[str, Any] = {}
-    for column, index in enumerate(schema.scalar_indices):
-        attribute = schema.attributes[index]
-        values = scalars[:, column]
-        if attribute.kind == "numeric":
-            columns[attribute.name] = values
-        else:
-            codes = np.where(np.isnan(values), -1.0, values).astype(np.int64)
-            columns[attribute.name] = pd.Categorical.from_codes(codes, categories=pd.Index(attribute.levels))
-    return pd.DataFrame(columns)
 
 
 def unit_scale(block: AnyArray) -> AnyArray:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.data.frame import scalars_to_frame
 from bench.data.schema import SCALAR_KINDS, AnyArray, BoolArray, FloatArray, IntArray, Schema
-from bench.data.table import Table, Values, scalars_to_frame, unit_scale
+from bench.data.table import Table, Values, unit_scale
 
 if TYPE_CHECKING:
     import pandas as pd

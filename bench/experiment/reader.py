@@ -28,6 +28,8 @@ from bench.experiment.specs import (
 from bench.experiment.toml_lines import Location, TomlText
 from bench.paths import tables_folder
 
+MOST_CELLS = 100_000
+
 #: The type of each part of a spec, and the keys that are written in it besides that type's own.
 _PARTS: Mapping[str, tuple[type[BaseModel], tuple[str, ...]]] = {
     "defaults": (Defaults, ()),
@@ -68,7 +70,7 @@ def load_spec(path_or_id: str | Path) -> TableSpec:
     """
     path = find_spec(path_or_id)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = TomlText.of_file(path).text
     except (OSError, UnicodeDecodeError) as error:
         raise BenchError(f"{path}: cannot be read as UTF-8 text: {error}") from None
     return parse_spec(text, str(path), path.parent)
@@ -104,6 +106,9 @@ def _check_whole(spec: TableSpec) -> None:
         for preset in own.presets or ():
             if preset not in PRESETS:
                 raise SpecError(("rows", position, "presets"), f"unknown preset '{preset}'.{closest(preset, PRESETS)}")
+    cells = len(spec.sections) * len(spec.rows) * len(spec.columns)
+    if cells > MOST_CELLS:
+        raise SpecError(("columns",), f"the table has {cells} cells; a table has at most {MOST_CELLS}")
     metrics = {metric.name for metric in METRICS}
     for location, part in _parts(spec):
         if part.metric is not None and part.metric not in metrics:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from bench.errors import BenchError
 from bench.experiment.presets import HIGHEST, budget_for, require_precision
 
+#: What fits into a signed 64-bit number.
+LARGEST_SEED = 2**63 - 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
@@ -40,3 +43,5 @@ class Scope:
         for seed in self.seeds:
             if seed < 0:
                 raise BenchError(f"--seeds: {seed} is negative")
+            if seed > LARGEST_SEED:
+                raise BenchError(f"--seeds: {seed} is more than {LARGEST_SEED}")

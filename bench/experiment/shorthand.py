@@ -8,6 +8,7 @@ can say more of ``published``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
@@ -19,6 +20,8 @@ from bench.experiment.toml_lines import Location, TomlText
 
 #: File of the rows that the tables beside it share.
 SHARED_ROWS = "rows.toml"
+#: A column with ``each`` stands for at most so many.
+MOST_COLUMNS = 1000
 #: Keys of earlier versions, which are still read, and their present names.
 _OLD_KEYS: Mapping[Location, str] = {
     ("blocks",): "sections",
@@ -128,6 +131,8 @@ def _columns(item: Any, place: Place, folder: Path) -> Iterator[Expanded]:
     for number, axis in enumerate(axes):
         start = (*location, "each") if single else (*location, "each", number)
         parts.append([(part, _key_places(part, (text, (*start, index)))) for index, part in enumerate(axis)])
+    if math.prod(map(len, parts)) > MOST_COLUMNS:
+        raise BenchError(f"{_at((text, (*location, 'each')))}: 'each' stands for more than {MOST_COLUMNS} columns")
     for chosen in product(*parts):
         yield joined([(own, {(): place, **_key_places(own, place)}), *chosen])
 
@@ -177,7 +182,7 @@ class SharedRows:
         """Read the file of a folder; raises BenchError if it is not there, cannot be read or holds something else."""
         path = folder / SHARED_ROWS
         try:
-            shared = cls(TomlText(str(path), path.read_text(encoding="utf-8")))
+            shared = cls(TomlText.of_file(path))
         except (OSError, UnicodeDecodeError) as error:
             raise BenchError(f"{_at(asked_by)}: rows are named, but {path} cannot be read: {error}") from None
         for key, value in shared.text.value.items():

@@ -14,9 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from bench.errors import BenchError
 from bench.experiment.toml_lines import Location
+from bench.seeds import canonical_json
 
 Ratio = Annotated[float, Field(gt=0.0, lt=1.0)]
-Seed = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Digits = Annotated[int, Field(ge=0, le=8)]
 Direction = Literal["min", "max"]
 Repeat = Literal["all", "initialisation"]
@@ -106,6 +107,15 @@ class CellFields(_Model):
     metric: str | None = None
     attribute: str | None = None
 
+    @field_validator("mechanism_parameters", "parameters")
+    @classmethod
+    def _all_finite(cls, parameters: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+        try:
+            canonical_json(parameters)
+        except ValueError:
+            raise ValueError("NaN and infinity are no parameters") from None
+        return parameters
+
 
 class Defaults(CellFields):
     """Fields that hold for the whole table unless a section, row or column says otherwise."""
@@ -181,7 +191,7 @@ class TableSpec(_Model):
     """
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
-    number: int | None = None
+    number: Annotated[int, Field(ge=0, le=9999)] | None = None
     title: str
     caption: str = ""
     label: Annotated[str, Field(pattern=r"^[A-Za-z0-9:._-]+$")]

@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
@@ -26,6 +27,12 @@ _TOKEN = re.compile(
 _KEY = re.compile(r"""(?:"(?:\\.|[^"\\\n])*"|'[^'\n]*'|[A-Za-z0-9_.\-]|[ \t])+=""")
 
 
+#: A table spec has no more bytes and no more levels of tables and lists in each other.
+MOST_BYTES, MOST_LEVELS = 2**20, 32
+#: Characters that are parsed, again and again, to find the lines of keys; beyond, an error names the file alone.
+MOST_PARSED = 2**22
+
+
 @dataclass(frozen=True)
 class TomlText:
     """TOML text, and the name of its file as errors say it."""
@@ -33,13 +40,29 @@ class TomlText:
     name: str
     text: str
 
+    @classmethod
+    def of_file(cls, path: Path) -> TomlText:
+        """Read a file. Raises OSError, UnicodeDecodeError, or BenchError if it is too large for a table spec."""
+        with path.open("rb") as stream:
+            content = stream.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise BenchError(f"{path} has more than {MOST_BYTES} bytes: too large for a table spec")
+        return cls(str(path), content.decode("utf-8").replace("\r\n", "\n"))
+
     @cached_property
     def value(self) -> dict[str, Any]:
         """What the text says; raises BenchError with the line that cannot be read."""
         try:
-            return tomllib.loads(self.text)
+            value = tomllib.loads(self.text)
         except tomllib.TOMLDecodeError as error:
             raise BenchError(self._syntax_error(str(error))) from None
+        except ValueError:  # Python refuses whole numbers of thousands of digits
+            raise BenchError(f"{self.name}: not valid TOML: a number has too many digits") from None
+        except RecursionError:
+            raise BenchError(f"{self.name}: nested too deeply to be read") from None
+        if _is_deeper(value, MOST_LEVELS):
+            raise BenchError(f"{self.name}: nested more than {MOST_LEVELS} levels deep")
+        return value
 
     def line(self, location: Location) -> int:
         """Return the line of a key, or of the nearest part around it that has one."""
@@ -58,6 +81,15 @@ class TomlText:
         found = re.search(r"\(at line (\d+), column (\d+)\)", message)
         line = int(found[1]) if found else max(1, len(self.text.splitlines()))
         return f"{self.name}:{line}: not valid TOML: {re.sub(r' *[(]at [^)]*[)]', '', message)}"
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    """Return whether tables and lists lie in each other more than so many levels deep."""
+    level: list[Any] = [value]
+    for _ in range(levels):
+        inner = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list))
+        level = [part for items in inner for part in items]
+    return any(isinstance(item, dict | list) for item in level)
 
 
 def key_lines(text: str) -> dict[Location, int]:
@@ -92,10 +124,13 @@ def key_lines(text: str) -> dict[Location, int]:
 def _statements(text: str) -> Iterator[tuple[int, str]]:
     """Yield each statement of valid TOML text with the line it starts on; it ends at the first line that parses."""
     lines = text.replace("\r\n", "\n").split("\n")
-    start = 0
+    start = parsed_so_far = 0
     while start < len(lines):
         for end in range(start + 1, len(lines) + 1):
             statement = "\n".join(lines[start:end])
+            parsed_so_far += len(statement)
+            if parsed_so_far > MOST_PARSED:
+                return
             try:
                 parsed = tomllib.loads(statement)
             except tomllib.TOMLDecodeError:

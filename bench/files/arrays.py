@@ -38,6 +38,8 @@ def write(folder: Path, key: str, table: Table, note: Mapping[str, Any]) -> None
         "content_hash": table.content_hash,
         "attributes": [[a.name, a.kind, list(a.levels), list(a.shape)] for a in table.schema.attributes],
         "split_sizes": table.split_sizes,
+        "assumed": list(table.assumed),
+        "left_out": list(table.left_out),
         "whole": list(whole),
         "blocks": files,
     }
@@ -75,6 +77,8 @@ def read(folder: Path, key: str) -> tuple[Table, dict[str, Any]] | None:
             whole.get("test"),
             None if sizes is None else (sizes[0], sizes[1], sizes[2]),
             whole.get("strata"),
+            tuple(described["assumed"]),
+            tuple(described["left_out"]),
         )
         # Known since the table was written: hashing all images again would take longer than loading them.
         vars(table)["content_hash"] = str(described["content_hash"])

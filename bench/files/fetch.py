@@ -13,16 +13,21 @@ and the code that read them stay as they are.
 
 from __future__ import annotations
 
+import sys
+import traceback
 import zipfile
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.data.door import require_sound
+from bench.data.frame import Refused
 from bench.data.schema import Schema
 from bench.data.table import Table
-from bench.errors import BenchError
+from bench.errors import BenchError, one_line
 from bench.files.advice import describe, lacking_files, not_available
 from bench.files.cache import (
     Content,
@@ -36,9 +41,9 @@ from bench.files.cache import (
     noted_content,
 )
 from bench.files.candidates import PASSES, Obtained, Selection, local_files
-from bench.files.download import one_line
 
 if TYPE_CHECKING:
+    from bench.data.source import Fetched
     from bench.plugins.contracts import Dataset
 
 __all__ = [
@@ -50,6 +55,7 @@ __all__ = [
     "content_of",
     "describe",
     "lacking_files",
+    "load_sound",
     "load_table",
     "mirror_folder",
 ]
@@ -73,17 +79,28 @@ def load_table(dataset: Dataset, include_target: bool = False) -> LoadedTable:
     return LoadedTable(_without(dataset, loaded.table, dataset.target), loaded.variant, loaded.source)
 
 
+def load_sound(dataset: Dataset, include_target: bool = False) -> LoadedTable:
+    """Return what ``load_table`` gives; raises BenchError if it breaks a rule of ``bench.data.door``, too."""
+    try:
+        loaded = load_table(dataset, include_target)
+        require_sound(loaded.table, dataset.kinds)
+    except Refused as error:
+        raise BenchError(f"data set '{dataset.name}': {error}") from error
+    return loaded
+
+
 def content_of(dataset: Dataset, include_target: bool = False) -> Content:
     """Return the identity of the table that ``load_table`` gives, from a note in the cache if nothing has changed.
 
     The note holds for the same plug-in source, the same parsing code and the same local files (size and modification
-    time). A data set without files, or whose source cannot be found, is loaded each time.
+    time). A data set without files, or whose source cannot be found, is loaded each time. This is the door that every
+    run comes through: raises BenchError for what ``load_sound`` refuses.
     """
     key = _key(dataset, include_target)
     noted = None if key is None else noted_content(dataset, include_target, key)
     if noted is not None:
         return noted
-    loaded = load_table(dataset, include_target)
+    loaded = load_sound(dataset, include_target)
     content = Content(loaded.table.content_hash, loaded.variant, loaded.source)
     key = _key(dataset, include_target)  # loading may have downloaded files
     if key is not None:
@@ -114,7 +131,7 @@ def _load_kept(dataset: Dataset) -> LoadedTable:
 def _load_accepted(dataset: Dataset) -> LoadedTable:
     """Return the table, the target too, from the first choice of sources whose files or rows have a declared hash."""
     if not dataset.files:
-        return LoadedTable(_as_table(dataset.load({})), "full", "the plug-in itself")
+        return LoadedTable(_loaded(dataset, {}), "full", "the plug-in itself")
     selection = Selection(dataset)
     wrong = False
     for allowed in PASSES:
@@ -135,21 +152,42 @@ def _try_load(dataset: Dataset, chosen: Mapping[str, Obtained]) -> tuple[LoadedT
     doubtful = next((name for name, obtained in chosen.items() if not obtained.vouched), None)
     files = {name: obtained.file for name, obtained in chosen.items()}
     if doubtful is None:
-        table = _as_table(dataset.load(files))
+        table = _loaded(dataset, files)
     elif not expected:
         return None, doubtful, "wrong checksum"
     else:
         try:
-            table = _as_table(dataset.load(files))
+            table = _as_table(dataset, dataset.load(files))
         except UNREADABLE as error:
             return None, doubtful, f"wrong checksum, and not readable ({one_line(error)})"
+        except (Exception, SystemExit) as error:
+            raise _plugin_error(dataset, error) from error
         if table.content_hash not in expected:
             return None, doubtful, "neither its checksum nor its rows are the expected ones"
     source = ", ".join(dict.fromkeys(obtained.candidate.label for obtained in chosen.values()))
     return LoadedTable(table, "subset" if subset else "full", source), "", ""
 
 
-def _as_table(loaded: object) -> Table:
+def _loaded(dataset: Dataset, files: Mapping[str, Fetched]) -> Table:
+    """Return what a plug-in loads from trusted files. Raises one BenchError that says where it failed."""
+    try:
+        return _as_table(dataset, dataset.load(files))
+    except BenchError:
+        raise
+    except (Exception, SystemExit) as error:  # a plug-in may raise anything
+        raise _plugin_error(dataset, error) from error
+
+
+def _plugin_error(dataset: Dataset, error: BaseException) -> BenchError:
+    """Return what a plug-in raised as one line, with the line of its file."""
+    place = str(getattr(sys.modules.get(type(dataset).__module__), "__file__", None) or "")
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f" ({Path(place).name}:{frame.lineno})" for frame in frames if frame.filename == place]
+    told = f"{type(error).__name__}: {one_line(error)}{lines[-1] if lines else ''}"
+    return BenchError(f"data set '{dataset.name}' cannot be loaded: {told}")
+
+
+def _as_table(dataset: Dataset, loaded: object) -> Table:
     """Return what a plug-in's ``load`` gave as a table."""
     if isinstance(loaded, Table):
         return loaded
@@ -157,11 +195,13 @@ def _as_table(loaded: object) -> Table:
 
     if not isinstance(loaded, pd.DataFrame):
         raise BenchError(f"load() must return a DataFrame or a Table, not {type(loaded).__name__}")
-    return Table.from_frame(loaded)
+    return Table.from_frame(loaded, dataset.kinds)
 
 
 def _without(dataset: Dataset, table: Table, name: str) -> Table:
     """Return the table without one attribute. Raises BenchError if there is none of that name."""
+    if name in table.left_out:
+        return table
     if name not in table.schema.names:
         raise BenchError(f"data set '{dataset.name}' declares target '{name}' but has no such column")
     index = table.schema.names.index(name)
@@ -175,4 +215,6 @@ def _without(dataset: Dataset, table: Table, name: str) -> Table:
         table.test,
         table.split_sizes,
         table.strata,
+        tuple(note for note in table.assumed if not note.startswith(f"column '{name}' ")),
+        table.left_out,
     )

@@ -19,6 +19,7 @@ import numpy as np
 from bench.data.schema import AnyArray, Attribute, IntArray, Schema
 from bench.data.table import Table
 from bench.errors import BenchError
+from bench.files.cache import decompressed
 
 if TYPE_CHECKING:
     from bench.data.source import Fetched
@@ -60,12 +61,10 @@ class Images:
 
 def read_idx(path: Path) -> AnyArray:
     """Return the uint8 array of an IDX file, plain or gzip. Raises BenchError if it is damaged or something else."""
-    raw = path.read_bytes()
-    if raw[:2] == b"\x1f\x8b":
-        try:
-            raw = gzip.decompress(raw)
-        except (EOFError, OSError, zlib.error) as error:
-            raise BenchError(f"{path} is damaged ({error}); delete it and fetch it again") from None
+    try:
+        raw = decompressed(path)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise BenchError(f"{path} is damaged ({error}); delete it and fetch it again") from None
     if len(raw) < 4 or raw[:3] != b"\0\0\x08":
         raise BenchError(f"{path} is not an IDX file of bytes")
     start = 4 + 4 * raw[3]

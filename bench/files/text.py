@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
+from bench.files.cache import decompressed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,8 +35,7 @@ def read_rows(path: Path, separator: str | None = ",", skip: int = 0) -> Rows:
     ``skip`` leading lines, empty lines and the header and comment lines of ARFF and KEEL files (``@``, ``%``) are left
     out. ``separator`` None splits at runs of blanks.
     """
-    raw = path.read_bytes()
-    text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8")
+    text = decompressed(path).decode("utf-8")
     lines = (line.strip("\r\n ") for line in text.split("\n")[skip:])
     return [[field.strip(" \"'") for field in line.split(separator)] for line in lines if line and line[0] not in "@%"]
 

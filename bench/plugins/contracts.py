@@ -110,6 +110,8 @@ class Method:
     extra: ClassVar[str] = ""
     #: The most attributes it takes in reasonable time: wider tables are skipped. None where width is no obstacle.
     max_attributes: ClassVar[int | None] = None
+    #: The same of columns as encoded, one per number and one per level of a category; an identifier has thousands.
+    max_width: ClassVar[int | None] = 25_000
     #: Named parameter sets; part of a row's identity. ``default`` is what tables print unless told otherwise. A class
     #: writes differences: its sets add to those of its bases, and a set has of ``default`` what it does not name. Read
     #: from the class they are whole.

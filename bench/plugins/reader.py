@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 from bench.data.kinds import KINDS, PROTOCOLS, Kind
 from bench.paths import PACKAGE
@@ -56,6 +57,7 @@ class PluginInfo:
     requires: tuple[str, ...] = ()
     extra: str = ""
     max_attributes: int | None = None
+    max_width: int | None = 25_000
     parameter_sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     tunable: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -241,7 +243,9 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_named(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"[^\s,/\\]+", value) is not None
+    """Return whether a value is a name, and one that a file or folder can have."""
+    plain = isinstance(value, str) and value.isprintable() and re.fullmatch(r"[^\s,/\\.=+@-][^\s,/\\]*", value)
+    return bool(plain) and len(quote(value, safe="")) <= 200
 
 
 def _are_from(known: Sequence[str]) -> Callable[[Any], bool]:
@@ -303,6 +307,7 @@ _ATTRIBUTES: dict[Category, _Rules] = {
         "requires": (_are_texts, "a tuple of names of importable packages"),
         "extra": (_is_text, "text"),
         "max_attributes": (lambda value: value is None or _is_version(value), "a whole number from 1, or None"),
+        "max_width": (lambda value: value is None or _is_version(value), "a whole number from 1, or None"),
         "parameter_sets": (_are_parameter_sets, "a dict of named dicts of JSON values"),
         "tunable": (
             _are_ranges,
@@ -331,7 +336,9 @@ def _with_attributes(info: PluginInfo, ancestry: Sequence[_Ancestor]) -> PluginI
     try:
         if "name" not in _assigned(own.node):
             raise _NotLiteral(f'{info.path}:{own.node.lineno}: class {own.node.name} needs a literal name = "..."')
-        values["name"] = _literal([own], "name", _is_named, "text without blanks, commas and slashes")
+        values["name"] = _literal(
+            [own], "name", _is_named, "text without blanks, commas and slashes, short and after no sign"
+        )
     except _NotLiteral as error:
         errors.append(str(error))
     for attribute, (valid, words) in _ATTRIBUTES[info.category].items():

@@ -9,20 +9,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.data.door import notes_of
+from bench.data.parts import part_sizes
 from bench.data.schema import BoolArray, IntArray
 from bench.data.table import Table, Values
 from bench.data.view import Incomplete
 from bench.errors import BenchError
 from bench.problem.held_out import hold_out
-from bench.problem.mechanisms import draw_observed, realised_ratio
+from bench.problem.mechanisms import draw_observed, ratio_warnings, realised_ratio
 from bench.seeds import canonical_json, generator
 
 if TYPE_CHECKING:
     from bench.plugins.contracts import Mechanism
     from bench.problem.scenario import Scenario
-
-TEST_SHARE = 0.2
-VALIDATION_SHARE = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,13 +37,15 @@ class Split:
 class Problem:
     """What a method works on, one replica per scenario, and what its scores need.
 
-    ``masks`` are the observed masks [n, M] of the whole table, ``ratios`` the realised missing ratios.
+    ``masks`` are the observed masks [n, M] of the whole table, ``ratios`` the realised missing ratios, ``warnings``
+    what each replica's result is to warn of: notes on the table, and a ratio that was not met.
     """
 
     table: Table
     splits: tuple[Split, ...]
     masks: tuple[BoolArray, ...]
     ratios: tuple[float, ...]
+    warnings: tuple[tuple[str, ...], ...]
     train: Incomplete
     validation: Incomplete
     test: Incomplete
@@ -67,9 +68,9 @@ def split_rows(table: Table, rng: np.random.Generator) -> Split:
         test, pool = rows[table.test], rng.permutation(rows[~table.test])
     else:
         shuffled = rng.permutation(rows)
-        kept = round((1 - TEST_SHARE) * len(rows))
+        kept = len(rows) - part_sizes(len(rows))[2]
         pool, test = shuffled[:kept], shuffled[kept:]
-    train = round((1 - VALIDATION_SHARE) * len(pool))
+    train = part_sizes(len(rows), len(test))[0]
     return Split(pool[:train], pool[train:], test)
 
 
@@ -107,9 +108,10 @@ def build_problem(table: Table, scenarios: Sequence[Scenario], mechanisms: Seque
 
     The seeds are named after data set, mechanism, ratio and seed, never after the method.
     """
-    splits, masks, ratios, held_out = [], [], [], []
+    splits, masks, ratios, warnings, held_out = [], [], [], [], []
     # The images are not copied: a mechanism reads numbers and categories.
     values = Values(table.scalars.copy(), table.blocks)
+    notes = notes_of(table)
     for scenario, mechanism in zip(scenarios, mechanisms, strict=True):
         split = _scored_split(table, scenario)
         names = (
@@ -132,6 +134,8 @@ def build_problem(table: Table, scenarios: Sequence[Scenario], mechanisms: Seque
         splits.append(split)
         masks.append(observed)
         ratios.append(realised_ratio(observed, table.present, probability))
+        told = ratio_warnings(scenario.mechanism, scenario.ratio, observed, table.present, probability)
+        warnings.append((*notes, *told))
         held_out.append(hold_out(observed[split.validation], generator("held out", *names)))
 
     def view(part: str, hidden: BoolArray | None = None) -> Incomplete:
@@ -145,6 +149,7 @@ def build_problem(table: Table, scenarios: Sequence[Scenario], mechanisms: Seque
         tuple(splits),
         tuple(masks),
         tuple(ratios),
+        tuple(warnings),
         view("train"),
         view("validation", np.stack(held_out)),
         view("test"),

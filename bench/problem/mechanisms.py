@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Bisection of a column stops if its mean probability is this close to the ratio.
 CALIBRATION_TOLERANCE = 1e-6
+#: Binomial standard deviations by which a realised ratio may be off without a warning.
+ALLOWED_DEVIATIONS = 4.0
 
 
 class Mcar(Mechanism):
@@ -154,6 +156,9 @@ def draw_observed(
             )
     scalars = np.where(present[:, schema.scalar_indices], values.scalars, np.nan)
     probability = mechanism.missing_probability(Values(scalars, values.blocks), schema, ratio, rng, **settings)
+    if not isinstance(probability, np.ndarray) or probability.dtype.kind not in "fiub":
+        kind = getattr(probability, "dtype", type(probability).__name__)
+        raise BenchError(f"mechanism '{mechanism.name}' returned {kind}, not an array of probabilities")
     if probability.shape != present.shape:
         raise BenchError(
             f"mechanism '{mechanism.name}' returned probabilities of shape {probability.shape}, not {present.shape}"
@@ -186,6 +191,26 @@ def realised_ratio(observed: BoolArray, present: BoolArray, probability: FloatAr
     cells = present[:, maskable]
     hidden = cells & ~observed[:, maskable]
     return float(hidden.sum() / max(int(cells.sum()), 1))
+
+
+def ratio_warnings(
+    mechanism: str, ratio: float, observed: BoolArray, present: BoolArray, probability: FloatArray
+) -> list[str]:
+    """Return a warning if a mask hides nothing, everything, or another share than ``ratio``; masks are [n, M].
+
+    Another share is one more than four binomial standard deviations away, both over the present cells in maskable
+    columns and over all present cells.
+    """
+    cells, hidden = int(present.sum()), int((present & ~observed).sum())
+    if cells and hidden in (0, cells):
+        return [f"mechanism '{mechanism}' hides {'nothing' if hidden == 0 else 'every value'}"]
+    realised = realised_ratio(observed, present, probability)
+    counted = int(present[:, maskable_columns(probability)].sum())
+    shares = ((realised, counted), (hidden / max(cells, 1), cells))
+    allowed = (ALLOWED_DEVIATIONS * np.sqrt(ratio * (1 - ratio) / max(count, 1)) for _, count in shares)
+    if any(abs(share - ratio) <= most for (share, _), most in zip(shares, allowed, strict=True)):
+        return []
+    return [f"mechanism '{mechanism}' hides {realised:.1%} of the values instead of {ratio:.1%}"]
 
 
 def calibrated_probability(logits: FloatArray, counted: BoolArray, ratio: float) -> FloatArray:

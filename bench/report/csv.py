@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
+from bench.errors import printable
 from bench.report.cell import ReportCell
 from bench.report.table import ReportTable
 from bench.seeds import canonical_json
+
+#: What a spreadsheet takes for the beginning of a formula.
+FORMULA_SIGNS = ("=", "+", "-", "@")
+_NUMBER = re.compile(r"[+-]?\d*\.?\d+([eE][+-]?\d+)?")
 
 FIELDS = (
     "table",
@@ -52,8 +58,16 @@ def csv_table(table: ReportTable) -> str:
     writer = csv.DictWriter(stream, FIELDS, lineterminator="\n")
     writer.writeheader()
     for cell in table.cells:
-        writer.writerow(record(table, cell))
+        writer.writerow({name: plain(value) for name, value in record(table, cell).items()})
     return stream.getvalue()
+
+
+def plain(value: object) -> object:
+    """Return a field as a spreadsheet shows it: no text begins like a formula, and none has control characters."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text[:1] in FORMULA_SIGNS and not _NUMBER.fullmatch(text) else text
 
 
 def record(table: ReportTable, cell: ReportCell) -> dict[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from bench.errors import printable
 from bench.report.table import ReportTable
 from bench.report.text import (
     PUBLISHED_LABEL,
@@ -22,7 +23,7 @@ from bench.report.text import (
 
 def escape(text: str) -> str:
     """Return plain text as Markdown that prints as it is, inside a table cell too."""
-    without_html = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    without_html = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return " ".join(re.sub(r"([\\`*_{}\[\]|#~$])", r"\\\1", without_html).split())
 
 

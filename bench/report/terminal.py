@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bench.errors import printable
 from bench.report.cell import ReportCell
 from bench.report.table import ReportTable
 from bench.report.text import (
@@ -34,14 +35,14 @@ def print_table(table: ReportTable, console: Console | None = None, published: b
     from rich.text import Text
 
     console = console or Console()
-    console.print(Text(heading(table), style="bold"))
-    console.print(Text(caption(table)), style="dim")
+    console.print(Text(printable(heading(table)), style="bold"))
+    console.print(Text(printable(caption(table))), style="dim")
     for columns in _parts(table, console.width, published):
         console.print(_rich_table(table, columns, published))
     if published and any(cell.published for cell in table.cells):
         console.print("First line: ours (green: better than the floor, yellow: no better). Second line: published.")
     for note in notes(table):
-        console.print(Text(f"{note.marks} {note.text}".strip()), style="dim")
+        console.print(Text(printable(f"{note.marks} {note.text}".strip())), style="dim")
 
 
 def _lines(table: ReportTable, cell: ReportCell, published: bool) -> list[str]:
@@ -55,15 +56,23 @@ def _lines(table: ReportTable, cell: ReportCell, published: bool) -> list[str]:
 def _header(table: ReportTable, column: int) -> list[str]:
     """Return the lines of a column's header."""
     group = table.spec.columns[column].group
-    return ([group] if group else []) + [column_label(table, column).plain]
+    return [printable(text) for text in [*([group] if group else []), column_label(table, column).plain]]
+
+
+def _row_text(table: ReportTable, row: int) -> str:
+    return printable(row_label(table, row).plain)
+
+
+def _section_text(table: ReportTable, section: int) -> str:
+    return printable(section_label(table, section).plain)
 
 
 def _label_width(table: ReportTable) -> int:
     """Return the width of the row labels, and of the section labels if there are any."""
     spec = table.spec
-    width = max(len(row_label(table, row).plain) for row in range(len(spec.rows))) + _PADDING
+    width = max(len(_row_text(table, row)) for row in range(len(spec.rows))) + _PADDING
     if spec.has_section_labels:
-        width += max(len(section_label(table, section).plain) for section in range(len(spec.sections))) + _PADDING
+        width += max(len(_section_text(table, section)) for section in range(len(spec.sections))) + _PADDING
     return width
 
 
@@ -95,17 +104,17 @@ def _rich_table(table: ReportTable, columns: list[int], published: bool) -> Tabl
     labelled = spec.has_section_labels
     rich = Table(show_lines=False)
     if labelled:
-        rich.add_column(Text(spec.format.section_heading), no_wrap=True)
-    rich.add_column(Text(spec.format.row_heading), no_wrap=True)
+        rich.add_column(Text(printable(spec.format.section_heading)), no_wrap=True)
+    rich.add_column(Text(printable(spec.format.row_heading)), no_wrap=True)
     for column in columns:
         rich.add_column(Text("\n".join(_header(table, column))), justify="right", no_wrap=True)
     for section in range(len(spec.sections)):
         for row in range(len(spec.rows)):
-            first = [Text(section_label(table, section).plain if row == 0 else "")] if labelled else []
+            first = [Text(_section_text(table, section) if row == 0 else "")] if labelled else []
             style = "italic" if spec.rows[row].reference or spec.rows[row].floor else ""
             cells = [_rich_text(table, table.cell(section, row, column), published) for column in columns]
             last = row == len(spec.rows) - 1
-            rich.add_row(*first, Text(row_label(table, row).plain, style=style), *cells, end_section=last)
+            rich.add_row(*first, Text(_row_text(table, row), style=style), *cells, end_section=last)
     return rich
 
 

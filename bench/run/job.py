@@ -18,7 +18,7 @@ from bench.plugins.registry import PluginInfo, available, load
 from bench.run.machine import Machine, keep_freed_memory, peak_memory, use_precision, use_threads
 
 if TYPE_CHECKING:
-    from bench.data.schema import IntArray, Schema
+    from bench.data.schema import IntArray
     from bench.data.table import Table, Values
     from bench.data.view import Incomplete
     from bench.files.fetch import LoadedTable
@@ -68,10 +68,15 @@ def reason_to_skip(job: Job) -> str:
     return f"does not take {' and '.join(unfit)} attributes" if unfit else ""
 
 
-def too_wide(method: PluginInfo, attributes: int) -> str:
-    """Return why a method does not take a table of so many attributes, or nothing."""
+def too_wide(method: PluginInfo, attributes: int, width: int = 0) -> str:
+    """Return why a method does not take a table of so many attributes, or of such a width once encoded, or nothing."""
     most = method.max_attributes
-    return f"takes at most {most} attributes, not {attributes}" if most is not None and attributes > most else ""
+    if most is not None and attributes > most:
+        return f"takes at most {most} attributes, not {attributes}"
+    most = method.max_width
+    if most is not None and width > most:
+        return f"takes at most {most} encoded columns (a category has one per level), not {width}"
+    return ""
 
 
 def _compute(job: Job, machine: Machine) -> list[Result]:
@@ -80,10 +85,12 @@ def _compute(job: Job, machine: Machine) -> list[Result]:
     began = time.perf_counter()
     loaded = load_for(job, machine)
     attributes = len(loaded.table.schema)
-    reason = too_wide(job.plugins.method, attributes)
+    width = loaded.table.schema.encoded_width
+    reason = too_wide(job.plugins.method, attributes, width)
     if reason:
         skipped = _without_scores(job, "skipped", reason, machine, 0.0)
-        return [replace(result, counts={"attributes": attributes}) for result in skipped]
+        counts = {"attributes": attributes, **({} if too_wide(job.plugins.method, attributes) else {"width": width})}
+        return [replace(result, counts=counts) for result in skipped]
     fitted = fit_and_impute(job, loaded.table, machine)
     seconds = time.perf_counter() - began
     problem, table = fitted.problem, loaded.table
@@ -109,7 +116,7 @@ def _compute(job: Job, machine: Machine) -> list[Result]:
             **origin,
             missing_ratio=problem.ratios[replica],
             mask_hash=problem.mask_hash(replica),
-            warnings=warnings,
+            warnings=(*problem.warnings[replica], *warnings),
             diagnostics=as_plain_json(fitted.diagnostics[replica]),
         )
         results.append(result)
@@ -141,7 +148,7 @@ class Fitted:
         """
         from bench.problem.complete import complete
 
-        given = _as_values(self.results[replica], self.method, self.data.schema)
+        given = _as_values(self.results[replica], self.method, self.data)
         values, told = complete(_with_observed(given, self.data, replica), self.data, self.fitted_on, replica)
         if self.data is not self.problem.test:
             values = _rows_of(values, self.problem.splits[replica].test)
@@ -195,7 +202,7 @@ def problem_of(job: Job, table: Table) -> Problem:
     return build_problem(table, [cell.scenario for cell in job.cells], mechanisms)
 
 
-def _as_values(result: Any, method: PluginInfo, schema: Schema) -> Values:
+def _as_values(result: Any, method: PluginInfo, data: Incomplete) -> Values:
     """Return what a method imputed as Values; raises BenchError unless it is that or a DataFrame."""
     import pandas as pd
 
@@ -207,7 +214,7 @@ def _as_values(result: Any, method: PluginInfo, schema: Schema) -> Values:
         raise BenchError(
             f"method '{method.name}' returned {type(result).__name__} from impute, not a DataFrame or bench.api.Values"
         )
-    return Values.from_frame(result, schema)
+    return Values.from_frame(result, data.schema, len(data))
 
 
 def _with_observed(values: Values, data: Incomplete, replica: int) -> Values:

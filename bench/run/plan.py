@@ -116,8 +116,9 @@ def waiting_jobs(cells: Sequence[Cell], jobs: Sequence[Job], store: Store, retry
 
     def still_skipped(job: Job) -> bool:
         before = [stored.get(cell.key) for cell in job.cells]
-        attributes = before[0].counts.get("attributes", 0) if before[0] is not None else 0
-        reason = reason_to_skip(job) or too_wide(job.plugins.method, attributes)
+        counts = before[0].counts if before[0] is not None else {}
+        size = (counts.get("attributes", 0), counts.get("width", 0))
+        reason = reason_to_skip(job) or too_wide(job.plugins.method, *size)
         return bool(reason) and all(result is not None and result.reason == reason for result in before)
 
     return [job for job in jobs if any(cell.key in missing for cell in job.cells) and not still_skipped(job)]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
+from bench.errors import printable
 from bench.experiment.cell import Job
 from bench.experiment.result import Result
 
@@ -76,7 +77,7 @@ def counted(count: int, noun: str) -> str:
 
 def print_line(console: Console, line: str) -> None:
     """Print a line as it is: wrapped between words on a terminal, left whole in a file."""
-    console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=not console.is_terminal)
+    console.print(printable(line), highlight=False, markup=False, emoji=False, soft_wrap=not console.is_terminal)
 
 
 def _bars(console: Console) -> Progress:

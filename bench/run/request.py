@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import BenchError, closest
+from bench.errors import POSIX_MODULES, SYSTEMS, BenchError, closest
 from bench.paths import shipped_rows_folder
 
 DEFAULT_STORE = Path("results") / "local"
+MOST_THREADS = 1024
+#: Of a time budget, in seconds: about 30 years.
+LONGEST = 1e9
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -31,7 +35,10 @@ class Place:
     time_budget: str = ""
 
     def require_valid(self) -> None:
-        """Raise BenchError on a device or a time budget that there is not."""
+        """Raise BenchError on a device, threads or a time budget that there are not, or on a system without locks."""
+        require_system()
+        if self.threads > MOST_THREADS:
+            raise BenchError(f"--threads takes at most {MOST_THREADS}, not {self.threads}")
         if self.device not in DEVICES:
             raise BenchError(f"unknown device '{self.device}'.{closest(self.device, DEVICES)}")
         if self.time_budget:
@@ -47,11 +54,21 @@ class Place:
         return time.time() + parse_duration(self.time_budget) if self.time_budget else None
 
 
+def require_system() -> None:
+    """Raise BenchError on a system without what runs need of POSIX."""
+    for module in POSIX_MODULES:
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            raise BenchError(f"Python's module '{module}' is missing: {SYSTEMS}") from None
+
+
 def parse_duration(text: str) -> float:
     """Return the seconds of ``9m``, ``90s``, ``1h30m`` or a plain number of seconds; raises BenchError."""
     match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
     hours, minutes, seconds = (float(part or 0) for part in (match.groups() if match else (0, 0, 0)))
     total = 3600 * hours + 60 * minutes + seconds
-    if total <= 0:
-        raise BenchError(f"--time-budget takes a duration such as 9m, 90s or 1h30m, not '{text}'")
+    if not 0 < total <= LONGEST:
+        shown = text if len(text) <= 40 else f"{text[:37]}..."
+        raise BenchError(f"--time-budget takes a duration such as 9m, 90s or 1h30m, not '{shown}'")
     return total

@@ -240,9 +240,9 @@ def _single_error(
 
 def _table(dataset: PluginInfo) -> Table:
     """Return a data set's table without its target; raises BenchError if it cannot be had."""
-    from bench.files.fetch import load_table
+    from bench.files.fetch import load_sound
 
-    return load_table(load(dataset)(), include_target=False).table
+    return load_sound(load(dataset)(), include_target=False).table
 
 
 def _show(record: Tuned, console: Console) -> None:

@@ -113,6 +113,12 @@ def test_a_job_on_too_wide_a_table_is_skipped_with_the_reason(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("value", ["0", "'many'", "True", "len('ab')"])
+def test_max_width_is_a_literal_whole_number(tmp_path: Path, value: str) -> None:
+    (tmp_path / "plugins.py").write_text(PLUGINS.replace("max_attributes = 2", f"max_width = {value}"), "utf-8")
+    assert "max_width of Narrow must be" in (Registry.scan([tmp_path]).method("narrow").error or "")
+
+
+@pytest.mark.parametrize("value", ["0", "'many'", "True", "len('ab')"])
 def test_max_attributes_is_a_literal_whole_number(tmp_path: Path, value: str) -> None:
     (tmp_path / "plugins.py").write_text(PLUGINS.replace("max_attributes = 2", f"max_attributes = {value}"), "utf-8")
     assert "max_attributes of Narrow must be" in (Registry.scan([tmp_path]).method("narrow").error or "")

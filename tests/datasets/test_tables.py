@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from bench.api import Dataset, Fetched, Source
-from bench.data.table import Table, scalars_to_frame
+from bench.data.frame import scalars_to_frame
+from bench.data.table import Table
 from bench.files import download
 from bench.files.cache import LoadedTable, mirror_folder
 from bench.files.fetch import content_hash_of, load_table

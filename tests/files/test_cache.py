@@ -24,6 +24,7 @@ LOADS = []
 
 class Noted(Dataset):
     name = "noted"
+    kinds = ("numeric", "categorical")
     target = "answer"
     files = (File("toy.csv", (Source("mirror", "toy.csv"),)),)
 

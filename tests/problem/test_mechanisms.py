@@ -376,3 +376,34 @@ def test_a_column_without_any_present_cell_breaks_nothing() -> None:
     for mechanism in (kind() for kind in ALL):
         observed, probability = draw_observed(mechanism, values, schema, 0.5, np.random.default_rng(0), present)
         assert np.isfinite(probability).all() and not observed[:, 0].any()
+
+
+# Warnings
+
+
+@pytest.mark.parametrize(
+    ("hidden", "told"),
+    [
+        (0, ["mechanism 'm' hides nothing"]),
+        (1000, ["mechanism 'm' hides every value"]),
+        (500, []),
+        (560, []),
+        (570, ["mechanism 'm' hides 57.0% of the values instead of 50.0%"]),
+    ],
+)
+def test_a_ratio_that_is_not_met_is_warned_of(hidden: int, told: list[str]) -> None:
+    from bench.problem.mechanisms import ratio_warnings
+
+    observed = np.arange(1000).reshape(100, 10) >= hidden
+    everywhere = np.ones((100, 10), dtype=bool)
+    assert ratio_warnings("m", 0.5, observed, everywhere, np.full((100, 10), 0.5)) == told
+
+
+def test_columns_left_alone_by_design_are_no_warning() -> None:
+    from bench.problem.mechanisms import ratio_warnings
+
+    observed = np.ones((100, 4), dtype=bool)
+    observed[::2, 0] = False
+    probability = np.zeros((100, 4))
+    probability[:, 0] = 0.5
+    assert ratio_warnings("m", 0.5, observed, np.ones((100, 4), dtype=bool), probability) == []

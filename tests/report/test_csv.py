@@ -8,7 +8,7 @@ import io
 import pytest
 
 from bench.report import ReportTable
-from bench.report.csv import csv_table
+from bench.report.csv import csv_table, plain
 
 
 def test_csv_has_one_line_per_cell_with_full_precision(golden: ReportTable) -> None:
@@ -31,3 +31,22 @@ def test_csv_has_one_line_per_cell_with_full_precision(golden: ReportTable) -> N
         "",
     )
     assert (records[5]["variant"], records[5]["difference"]) == ("subset", "")
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        ("+a", "'+a"),
+        ("@a", "'@a"),
+        ("-a", "'-a"),
+        ("-0.5", "-0.5"),
+        ("+1e-3", "+1e-3"),
+        (-0.5, -0.5),
+        (None, None),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("\t=a", " =a"),
+    ],
+)
+def test_no_text_is_a_formula_or_an_escape(value: object, written: object) -> None:
+    assert plain(value) == written

@@ -23,7 +23,7 @@ from bench.experiment.scope import Scope
 from bench.plugins.registry import Registry
 from bench.report import collect, read_published
 from bench.report.text import warning_notes
-from bench.run.job import as_plain_json, problem_of, run_job
+from bench.run.job import as_plain_json, problem_of, run_job, too_wide
 from bench.run.machine import Machine
 from bench.run.progress import RunProgress
 from bench.seeds import canonical_json
@@ -240,6 +240,23 @@ def test_more_attributes_than_a_method_takes_are_skipped(tmp_path: Path) -> None
     assert row["counts"] == {"attributes": 4}
     (row,) = rows_from(tmp_path, source, "toy_numbers")
     assert row["status"] == "ok"
+
+
+def test_more_encoded_columns_than_a_method_takes_are_skipped_now_and_later(tmp_path: Path) -> None:
+    source = method_source("mine", impute=ZEROS, extra="max_width = 5")
+    (row,) = rows_from(tmp_path, source, "toy_mixed")
+    reason = "takes at most 5 encoded columns (a category has one per level), not 6"
+    assert (row["status"], row["reason"]) == ("skipped", reason)
+    assert row["counts"] == {"attributes": 4, "width": 6}
+    (row,) = rows_from(tmp_path, source, "toy_numbers")
+    assert row["status"] == "ok"
+
+
+def test_an_identifier_is_skipped_by_methods_that_it_would_drown() -> None:
+    methods = Registry.scan().methods
+    assert all(too_wide(methods[name], 3, 20_002) for name in ("mice", "missforest_inductive", "latent_class"))
+    assert not any(too_wide(methods[name], 3, 20_002) for name in ("mean_mode", "hot_deck", "class_mean"))
+    assert too_wide(methods["vae"], 3, 100_002) and not too_wide(methods["mean_mode"], 3, 10**9)
 
 
 def test_a_plugin_that_cannot_be_read_is_skipped_with_its_error(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError, closest
+from bench.errors import BenchError, closest, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,7 +66,7 @@ def series_style(index: int) -> SeriesStyle:
 
 def literally(text: str) -> str:
     """Return a text that matplotlib draws as it is, dollar signs included."""
-    return text.replace("$", r"\$")
+    return "\n".join(printable(line) for line in text.split("\n")).replace("$", r"\$")
 
 
 def wrapped(text: str, characters: int = SMALL_CHARACTERS) -> str:
