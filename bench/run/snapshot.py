@@ -25,7 +25,8 @@ from bench.errors import BenchError, Stopped
 from bench.experiment.cell import Cell, Job
 from bench.plugins.contracts import Method
 from bench.plugins.registry import PluginInfo, load
-from bench.run.job import as_plain_json, fit_and_impute, load_for, reason_to_skip, too_wide
+from bench.run.fit import fit_and_impute, load_for
+from bench.run.job import bounded_json, reason_to_skip, too_wide
 from bench.run.lock import held
 from bench.run.machine import Machine, choose_device
 from bench.run.progress import RunProgress, recorded_costs
@@ -160,7 +161,7 @@ def _made(job: Job, table: Table, machine: Machine) -> Snapshot:
         _with_blocks_of(fitted.completed(0)[0], shown),
         tuple(samples),
         generated,
-        as_plain_json(fitted.diagnostics[0]),
+        bounded_json(fitted.diagnostics[0]),
     )
 
 
