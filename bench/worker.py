@@ -19,14 +19,15 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import IO, Any
 
-from bench.errors import Stopped, clean_text, one_line
-from bench.run.machine import Machine
+from bench.errors import BenchError, Stopped, clean_text, one_line
+from bench.run.machine import Machine, StopRule
 from bench.run.process import LINE_BYTES, PYTHONPATH_BEFORE
-from bench.run.workers import StopRule
 
 Send = Callable[[dict[str, Any]], None]
+Say = Callable[[str], None]
 
 
 def main() -> None:
@@ -115,33 +116,68 @@ def perform(task: dict[str, Any], send: Send, requested: Callable[[], bool]) -> 
     try:
         StopRule(machine.deadline, requested)()
         watched = machine.watched(progress, StopRule(machine.deadline, requested))
-        answer = _TASKS[task["kind"]](task, watched)
+        answer = _TASKS[task["kind"]](task, watched, lambda line: send({"line": clean_text(line)}))
     except Stopped as stopped:
         return {"stopped": clean_text(stopped)}
     except BaseException as error:  # a plug-in may raise anything
-        return {"answer": {"error": one_line(error), "kind": type(error).__name__}, "spent": True}
+        told = clean_text(error) if isinstance(error, BenchError) else one_line(error, *task["files"])
+        return {"answer": {"error": told}, "spent": True}
     return {"answer": answer, "spent": bool(answer.pop("spent", False))}
 
 
-def _job(task: dict[str, Any], machine: Machine) -> dict[str, Any]:
+# What it is asked for: each is given the request, the machine and a way to show a line, and returns the answer
+
+
+def _job(task: dict[str, Any], machine: Machine, say: Say) -> dict[str, Any]:
     from bench.experiment.cell import Job
     from bench.run.job import run_job
 
     results = run_job(Job.from_json(task["job"]), machine)
-    # A device that failed once may fail whatever comes after in the same process.
     suspect = [result for result in results if result.status == "failed"]
+    # A device that failed once may fail whatever comes after in the same process.
     spent = any(machine.device != "cpu" or result.cause == "environment" for result in suspect)
     return {"results": [result.as_json() for result in results], "spent": spent}
 
 
-def _content(task: dict[str, Any], machine: Machine) -> dict[str, Any]:
+def _content(task: dict[str, Any], machine: Machine, say: Say) -> dict[str, Any]:
     from bench.plugins.reader import PluginInfo
     from bench.run.fit import content_or_problem
 
     return content_or_problem(PluginInfo.from_json(task["dataset"]), task["include_target"])
 
 
-_TASKS: dict[str, Callable[[dict[str, Any], Machine], dict[str, Any]]] = {"job": _job, "content": _content}
+def _tune(task: dict[str, Any], machine: Machine, say: Say) -> dict[str, Any]:
+    from bench.run.tune import answer_tune
+
+    return answer_tune(task, machine)
+
+
+def _snapshot(task: dict[str, Any], machine: Machine, say: Say) -> dict[str, Any]:
+    from bench.experiment.cell import Job
+    from bench.run.snapshot import make_snapshot, write_snapshot
+
+    write_snapshot(make_snapshot(Job.from_json(task["job"]), machine), Path(task["path"]))
+    return {}
+
+
+def _check(task: dict[str, Any], machine: Machine, say: Say) -> dict[str, Any]:
+    from bench.conformance.suite import check_plugin
+    from bench.plugins.reader import PluginInfo
+
+    def write(line: str) -> None:
+        machine.progress(0, 1, "checking")
+        say(line)
+
+    return {"outcome": check_plugin(PluginInfo.from_json(task["plugin"]), task["large"], write)}
+
+
+_TASKS: dict[str, Callable[[dict[str, Any], Machine, Say], dict[str, Any]]] = {
+    "job": _job,
+    "content": _content,
+    "tune": _tune,
+    "snapshot": _snapshot,
+    "check": _check,
+}
 
 
 def _flush() -> None:

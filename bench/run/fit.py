@@ -6,6 +6,7 @@ This is all that a result's numbers come from.
 from __future__ import annotations
 
 import errno
+import gc
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -221,3 +222,11 @@ def out_of_memory(error: BaseException | None) -> bool:
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return False
+
+
+def free_memory() -> None:
+    """Let go of what a failed training held."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import math
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,6 +18,7 @@ from bench.run.fit import (
     Fitted,
     cause_of,
     fit_from_checkpoint,
+    free_memory,
     load_for,
     out_of_memory,
     problem_of,
@@ -197,7 +196,7 @@ def _stack_results(job: Job, loaded: LoadedTable, problem: Problem, guard: _Guar
         seconds = time.perf_counter() - began
         return [_scored(job, replica, fitted, loaded, guard, seconds) for replica in range(len(job.cells))]
     # Outside the handler: the error would keep what its frames hold.
-    _free_memory()
+    free_memory()
 
     def part(cells: tuple[Cell, ...]) -> list[Result]:
         own = Job(cells, job.plugins)
@@ -214,14 +213,6 @@ def _stack_results(job: Job, loaded: LoadedTable, problem: Problem, guard: _Guar
         if len(results) == 2 and all(result.status == "failed" and result.reason == reason for result in results):
             return failed_results(job, reason, guard.machine, time.perf_counter() - began, trace, cause=cause)
     return results
-
-
-def _free_memory() -> None:
-    """Let go of what a failed training held."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
 
 
 def _scored(job: Job, replica: int, fitted: Fitted, loaded: LoadedTable, guard: _Guard, seconds: float) -> Result:

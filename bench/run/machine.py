@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import __version__
-from bench.errors import BenchError
+from bench.errors import BenchError, Stopped
 from bench.paths import PACKAGE
 from bench.plugins.contracts import Budget, Context
 
@@ -39,6 +40,10 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 #: Parameters of glibc's mallopt.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _KEPT_BYTES, _GROWTH_BYTES = 2**31 - 1, 2**26
+
+
+#: Kept free at the end of a time budget, to write what was finished.
+RESERVE_SECONDS = 2.0
 
 
 def _no_progress(done: int, total: int, stage: str) -> None:
@@ -99,6 +104,30 @@ class Machine:
         """Return hardware, versions and settings as they are stored with a result."""
         gpu = {"gpu": gpu_name(self.device)} if self.device.startswith("cuda") else {}
         return {**environment(), "device": self.device, "threads": self.threads, **gpu}
+
+
+class StopRule:
+    """Decides at safe places whether to go on: not past the deadline, and not after a request to stop.
+
+    It looks ahead by the longest time between two such places so far, so that a job ends before the limit. The time
+    before the first one (loading) does not count, because it does not come again.
+    """
+
+    def __init__(self, deadline: float | None, requested: Callable[[], bool]) -> None:
+        """Watch a deadline and a request to stop."""
+        self._deadline, self._requested = deadline, requested
+        self._longest = 0.0
+        self._last: float | None = None
+
+    def __call__(self) -> None:
+        """Raise Stopped if it is time."""
+        now = time.time()
+        self._longest = max(self._longest, 0.0 if self._last is None else now - self._last)
+        self._last = now
+        if self._requested():
+            raise Stopped("interrupted")
+        if self._deadline is not None and now + self._longest + RESERVE_SECONDS > self._deadline:
+            raise Stopped("the time budget is used up")
 
 
 # Choosing and preparing

@@ -130,7 +130,7 @@ class Worker:
     def give(self, task: Task) -> None:
         """Hand over a task; it may be called before the process is ready."""
         self.task, self.watch = task, Watch()
-        self._send(task.message)
+        self._send({**task.message, "files": sorted(path for path, _ in task.strangers)})
 
     def ask_to_stop(self) -> None:
         """Ask for an end at the next place where the task can stop."""

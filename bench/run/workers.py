@@ -19,16 +19,14 @@ from bench.errors import BenchError, Stopped, clean_text, one_line
 from bench.experiment.cell import Job
 from bench.experiment.result import Result
 from bench.run.job import failed_results, run_job
-from bench.run.machine import Machine
+from bench.run.machine import RESERVE_SECONDS, Machine, StopRule
 from bench.run.process import Inbox, Task, Worker, new_inbox
 from bench.run.progress import Observer, duration_text
 from bench.seeds import digest
 
 Put = Callable[[Sequence[Result]], None]
 
-#: Kept free at the end of a time budget, to write what was finished.
-RESERVE_SECONDS = 2.0
-#: What is left of it for jobs that reach no place to stop at before.
+#: What is left of a time budget's reserve for jobs that reach no place to stop at before.
 END_SECONDS = 1.0
 #: How long workers may take to reach a place where they can stop before they are ended.
 GRACE_SECONDS = 60.0
@@ -42,30 +40,6 @@ UNGUARDED = (
     "jobs run in this process (--workers 0): one that crashes or hangs takes the run with it, and --job-timeout and"
     " --job-memory are not watched"
 )
-
-
-class StopRule:
-    """Decides at safe places whether to go on: not past the deadline, and not after a request to stop.
-
-    It looks ahead by the longest time between two such places so far, so that a job ends before the limit. The time
-    before the first one (loading) does not count, because it does not come again.
-    """
-
-    def __init__(self, deadline: float | None, requested: Callable[[], bool]) -> None:
-        """Watch a deadline and a request to stop."""
-        self._deadline, self._requested = deadline, requested
-        self._longest = 0.0
-        self._last: float | None = None
-
-    def __call__(self) -> None:
-        """Raise Stopped if it is time."""
-        now = time.time()
-        self._longest = max(self._longest, 0.0 if self._last is None else now - self._last)
-        self._last = now
-        if self._requested():
-            raise Stopped("interrupted")
-        if self._deadline is not None and now + self._longest + RESERVE_SECONDS > self._deadline:
-            raise Stopped("the time budget is used up")
 
 
 def run_jobs(jobs: Sequence[Job], machine: Machine, observer: Observer, put: Put) -> str | None:

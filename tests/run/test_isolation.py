@@ -270,6 +270,45 @@ def test_a_job_whose_worker_is_killed_goes_on_from_its_checkpoint(tmp_path: Path
     assert numbers_in(whole.folder) == numbers_in(tmp_path / "store")
 
 
+# The other verbs
+
+
+def test_tune_plot_and_check_outlive_a_method_that_ends_its_process(tmp_path: Path) -> None:
+    extra = "tunable = {'fill': ('uniform', 0.0, 1.0)}\n    parameter_sets = {'default': {'fill': 0.0}}"
+    dies = method_source("dies", fit="os._exit(0)", extra=extra)
+    folder_with(
+        tmp_path, dies=dies, flat=method_source("flat", impute=ZEROS), raises=method_source("raises", fit="1/0")
+    )
+    died = "worker process died (exit code 0)"
+    common = ("--plugins", "plugins")
+    tuned = run_command("tune", "dies", "toy_mixed", "--preset", "smoke", *common, folder=tmp_path)
+    assert (tuned.returncode, tuned.stderr) == (2, f"vsae-bench: {died}\n")
+    drawn = run_command(
+        "plot", "imputations", "toy_mixed", "--methods", "dies", "--preset", "smoke", *common, folder=tmp_path
+    )
+    assert (drawn.returncode, drawn.stderr) == (2, f"vsae-bench: {died}\n")
+    drawn = run_command(
+        "plot", "imputations", "toy_mixed", "--methods", "raises", "--preset", "smoke", *common, folder=tmp_path
+    )
+    said = "vsae-bench: method 'raises' failed on toy_mixed: ZeroDivisionError: division by zero (raises.py:18)\n"
+    assert (drawn.returncode, drawn.stderr) == (2, said)
+    checked = run_command("check", "dies", "flat", *common, folder=tmp_path)
+    assert (checked.returncode, checked.stderr) == (1, "")
+    assert f"  FAILED  It survives its checks: {died}" in checked.stdout
+    assert "method flat" in checked.stdout and checked.stdout.splitlines()[-1] == "1 ok, 1 failed"
+
+
+def test_tuning_goes_on_after_a_data_set_that_does_not_load(tmp_path: Path) -> None:
+    extra = "tunable = {'fill': ('uniform', 0.0, 1.0)}\n    parameter_sets = {'default': {'fill': 0.0}}"
+    broken = DATA.replace("toy_", "broken_").replace("rng = np", "raise KeyError('no')\n        rng = np")
+    folder_with(tmp_path, mine=method_source("mine", impute=ZEROS, extra=extra), broken=broken)
+    words = ("tune", "mine", "broken_mixed,toy_mixed", "--preset", "smoke", "--seeds", "0", "--plugins", "plugins")
+    done = run_command(*words, "--store", "store", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "failed: mine on broken_mixed: KeyError: 'no' (broken.py:15)" in done.stdout
+    assert (tmp_path / "store" / "tuned" / "toy_mixed" / "mine.json").is_file()
+
+
 # Where it is called from
 
 
