@@ -109,7 +109,8 @@ def failed_results(
     A plug-in from outside the suite is asked where its data come from only ``here``, where the job itself runs.
     """
     results = _without_scores(job, "failed", clean_text(reason), machine, seconds, here)
-    return [replace(result, traceback=trace, cause=cause) for result in results]
+    peak = peak_memory() if here else None
+    return [replace(result, traceback=trace, cause=cause, peak_memory_mib=peak) for result in results]
 
 
 def require_unchanged(plugins: Plugins) -> None:
