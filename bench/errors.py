@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
+import traceback
 import unicodedata
 from collections.abc import Iterable
 
+#: The longest message, in bytes of UTF-8, that is stored or printed.
+MESSAGE_BYTES = 4096
 #: Modules of Python's that only some systems have, and what to say if they are missing.
 POSIX_MODULES = ("resource", "fcntl")
 SYSTEMS = "vsae-bench runs on Linux and macOS (on Windows, in WSL)"
+
+#: What a terminal would obey rather than show, line ends apart.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class BenchError(Exception):
@@ -39,21 +47,60 @@ def printable(text: str) -> str:
     return "".join(map(_shown, text))
 
 
-def text_of(error: BaseException) -> str:
-    """Return the text of an exception, in which a stranger's code may itself fail."""
-    try:
-        return str(error)
-    except Exception:
-        return "(its text cannot be had)"
-
-
-def one_line(error: BaseException, most: int = 4096) -> str:
-    """Return an exception's text, or its type if it has none, as one line that is safe to print and not too long."""
-    text = printable(" ".join(text_of(error).split())) or type(error).__name__
-    return text if len(text) <= most else f"{text[: most - 3]}..."
-
-
 def _shown(character: str) -> str:
     if character.isprintable() or unicodedata.category(character) == "Zs":
         return character
     return " " if character in "\n\r\t" else character.encode("unicode_escape").decode("ascii")
+
+
+def line_of(error: BaseException, most: int = MESSAGE_BYTES) -> str:
+    """Return an error's whole text, or its type if it has none, as one line of at most ``most`` bytes."""
+    return clean_text(printable(" ".join(message_of(error).split())) or type(error).__name__, most)
+
+
+def clean_text(text: object, most: int = MESSAGE_BYTES) -> str:
+    """Return the text of anything as valid UTF-8 of at most ``most`` bytes, without control characters.
+
+    What is no text, raises when it is turned into one, or holds half a character, is said so or replaced.
+    """
+    try:
+        plain = str.__str__(text) if isinstance(text, str) else str.__str__(str(text))
+    except BaseException:  # a stranger's ``__str__`` may raise anything
+        return f"<{type(text).__name__} without a readable text>"
+    valid = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", plain).encode("utf-8", "replace")
+    if len(valid) <= most:
+        return valid.decode()
+    return valid[: max(0, most - 3)].decode("utf-8", "ignore") + "..."
+
+
+def message_of(error: BaseException) -> str:
+    """Return the text of an error, whatever it does when it is asked for one."""
+    return clean_text(error)
+
+
+def one_line(error: BaseException, *files: str | os.PathLike[str]) -> str:
+    """Return an error as one line: its type, the first line of its text, and where in ``files`` it was raised."""
+    said = f"{clean_text(type(error).__name__, 200)}: {message_of(error)}".strip().partition("\n")[0]
+    at = "" if isinstance(error, BenchError) else place_of(error, *files)
+    return clean_text(said, MESSAGE_BYTES - len(at.encode("utf-8", "replace"))) + at
+
+
+def place_of(error: BaseException, *files: str | os.PathLike[str]) -> str:
+    """Return ``" (file.py:12)"`` for the innermost frame of an error that lies in one of ``files``, or nothing."""
+    paths = {os.fspath(file) for file in files}
+    where, trace = "", error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if name in paths:
+            where = f" ({clean_text(os.path.basename(name), 200)}:{trace.tb_lineno})"
+        trace = trace.tb_next
+    return where
+
+
+def traceback_text(error: BaseException, most: int = 4000) -> str:
+    """Return the end of an error's traceback."""
+    try:
+        lines = traceback.format_exception(error)
+    except BaseException:  # it may ask a stranger's error for its text
+        lines = ["".join(traceback.format_tb(error.__traceback__)), type(error).__name__]
+    return clean_text("".join(lines)[-most:], 3 * most)

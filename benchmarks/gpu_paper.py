@@ -48,7 +48,7 @@ def neural_jobs(tables: Sequence[str], datasets: Sequence[str], registry: Regist
 
     specs = [load_spec(name) for name in tables]
     scope = Scope(preset="paper", datasets=tuple(datasets))
-    _, jobs = plan_jobs(specs, scope, DEFAULT_STORE, registry, Console(stderr=True))
+    jobs = plan_jobs(specs, scope, DEFAULT_STORE, registry, Console(stderr=True)).jobs
     return [job for job in jobs if trains_stacked(job)]
 
 
@@ -64,7 +64,7 @@ def stacked_views(job: Job) -> Problem:
     """Return the stacked views of a job."""
     from bench.files.fetch import load_table
     from bench.plugins.registry import load
-    from bench.run.job import problem_of
+    from bench.run.fit import problem_of
 
     return problem_of(job, load_table(load(job.plugins.dataset)(), job.cells[0].include_target).table)
 
@@ -155,7 +155,7 @@ def nine_replicas(registry: Registry) -> Job:
 
     scope = Scope(preset="paper", methods=("vsae",), datasets=(NINE,), ratios=(0.3, 0.5, 0.7))
     spec = grid_spec(scope, registry)
-    contents, _ = contents_of({(NINE, False)}, registry)
+    contents = contents_of({(NINE, False)}, registry).hashes
     (job,) = jobs_of(cells_of(spec.cells(), spec, scope, registry, contents), registry)
     return job
 

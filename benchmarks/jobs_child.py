@@ -88,13 +88,13 @@ def _present_stack(dataset: str, asked: dict[str, Any]) -> Stack:
     from bench.experiment.scope import Scope
     from bench.files.fetch import load_table
     from bench.plugins.registry import Registry, load
-    from bench.run.job import problem_of
+    from bench.run.fit import problem_of
     from bench.run.machine import keep_freed_memory
     from bench.run.plan import contents_of
 
     keep_freed_memory()
     registry, scope = Registry.scan(), Scope(**asked)
-    contents, problems = contents_of({(dataset, False)}, registry)
+    contents, problems, _ = contents_of({(dataset, False)}, registry)
     if problems:
         raise SystemExit(problems[dataset])
     spec = grid_spec(scope, registry)

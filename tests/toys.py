@@ -379,7 +379,7 @@ def uninterrupted(tmp_path: Path, methods: tuple[str, ...], dataset: str = "toy_
     """Return the numbers of the same jobs from this process, at one go."""
     registry = Registry.scan([tmp_path / "plugins"])
     found: list[Result] = []
-    assert run_jobs(jobs_for(registry, methods, dataset), Machine(), Watcher(), found.extend) is None
+    assert run_jobs(jobs_for(registry, methods, dataset), Machine(workers=0), Watcher(), found.extend) is None
     return {result.key: numbers_of(result.as_json()) for result in found}
 
 

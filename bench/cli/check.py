@@ -15,4 +15,4 @@ def check(place: Place, names: list[str] | None, everything: bool, large: bool) 
     """Check that plug-ins keep their contract: no leaks, the same values under a seed, awkward tables survived."""
     from bench.conformance.suite import check_named
 
-    return 0 if check_named(names or (), everything, place.plugins, large) else 1
+    return 0 if check_named(names or (), everything, place.plugins, large, apart=True) else 1

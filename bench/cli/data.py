@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.cli.options import Default, takes
-from bench.errors import BenchError, printable
+from bench.errors import BenchError, clean_text, one_line, printable
 
 if TYPE_CHECKING:
     from bench.run.request import Place
@@ -29,11 +29,18 @@ def data(place: Place, names: list[str] | None, fetch: bool) -> int:
                 rows, columns = loaded.table.present.shape
                 print(f"{name}: {rows} x {columns}, {loaded.variant}, from {loaded.source}")
                 continue
-        except BenchError as error:
+            sources = list(describe(instance))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plug-in may raise anything
             failures += 1
-            print(printable(f"{name}: {error}"))
+            print(
+                printable(
+                    f"{name}: {clean_text(error) if isinstance(error, BenchError) else one_line(error, info.path)}"
+                )
+            )
             continue
         print(printable(f"{name}: {info.summary}"))
-        for source, state in describe(instance):
+        for source, state in sources:
             print(printable(f"  {source}: {state}"))
     return 1 if failures else 0

@@ -141,7 +141,12 @@ OPTIONS: dict[str, Option] = {
     "device": Option(str, _flag("--device", help="Where to compute: auto, cpu or cuda."), "auto", "place.device"),
     "workers": Option(
         int | None,
-        _flag("--workers", help="Worker processes.", min=1, show_default="one per core on a CPU, one on a GPU"),
+        _flag(
+            "--workers",
+            help="Worker processes; 0 runs jobs in this process, for a debugger, and nothing isolates them.",
+            min=0,
+            show_default="one per core on a CPU, one on a GPU",
+        ),
         None,
         "place.workers",
     ),
@@ -156,6 +161,26 @@ OPTIONS: dict[str, Option] = {
         _flag("--time-budget", help="Stop cleanly before this is over, such as 9m or 1h30m.", show_default="none"),
         "",
         "place.time_budget",
+    ),
+    "job_timeout": Option(
+        str,
+        _flag(
+            "--job-timeout",
+            help="Fail a job that reports no progress for this long, per replica of its stack, such as 30m or 2h.",
+            show_default="by preset",
+        ),
+        "",
+        "place.job_timeout",
+    ),
+    "job_memory": Option(
+        str,
+        _flag(
+            "--job-memory",
+            help="Fail a job whose process takes more memory than this, such as 8G.",
+            show_default="by preset and machine",
+        ),
+        "",
+        "place.job_memory",
     ),
     # What to draw
     "metrics": Option(

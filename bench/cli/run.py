@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     "device",
     "precision",
     "time_budget",
+    "job_timeout",
+    "job_memory",
     "dry_run",
     "retry_failed",
     "rerun",

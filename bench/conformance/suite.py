@@ -14,7 +14,6 @@ joins the tuple at the end of its file.
 from __future__ import annotations
 
 import inspect
-import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,9 +28,13 @@ from bench.conformance.require import Failed, NotApplicable
 from bench.conformance.tables import examples_for
 from bench.conformance.trial import Trial
 from bench.data.door import notes_of
-from bench.errors import BenchError, closest, one_line, printable
+from bench.errors import MESSAGE_BYTES, BenchError, clean_text, closest, line_of, place_of, printable
 from bench.files.fetch import DataUnavailable
 from bench.plugins.registry import PluginInfo, Registry, available, load
+from bench.run.machine import Machine
+from bench.run.process import Task
+from bench.run.request import SILENT_SECONDS, Place
+from bench.run.workers import run_tasks
 
 Status = Literal["ok", "failed", "not applicable"]
 
@@ -79,21 +82,72 @@ def check_named(
     plugins: Sequence[str | Path] = (),
     large: bool = False,
     write: Callable[[str], None] = print,
+    apart: bool = False,
 ) -> bool:
     """Check plug-ins and write the listing; return whether nothing failed.
 
-    ``everything`` checks all that is registered; without names, all plug-ins of the user's folders are checked. Raises
-    BenchError on an unknown name, or if there is nothing to check.
+    ``everything`` checks all that is registered; without names, all plug-ins of the user's folders are checked;
+    ``apart`` checks them in worker processes, so that none can end or harm this one. Raises BenchError on an unknown
+    name, or if there is nothing to check.
     """
     registry = Registry.scan(plugins)
-    counts = {"ok": 0, "failed": 0, "skipped": 0}
-    for info in _chosen(registry, names, everything):
-        write(printable(f"{_NOUNS[info.category]} {info.name}"))
-        outcome = check_plugin(info, large, lambda line: write(printable(line)))
-        counts[outcome] += 1
-        write("")
+    chosen = _chosen(registry, names, everything)
+    counts: dict[str, int] = {"ok": 0, "failed": 0, "skipped": 0}
+
+    def write_line(line: str) -> None:
+        write(printable(line))
+
+    if apart:
+        _check_apart(chosen, large, write_line, counts)
+    else:
+        for info in chosen:
+            write_line(_title(info))
+            counts[check_plugin(info, large, write_line)] += 1
+            write("")
     write(", ".join(f"{count} {word}" for word, count in counts.items() if count))
     return not counts["failed"]
+
+
+def _title(info: PluginInfo) -> str:
+    return f"{_NOUNS[info.category]} {info.name}"
+
+
+def _check_apart(
+    chosen: Sequence[PluginInfo], large: bool, write: Callable[[str], None], counts: dict[str, int]
+) -> None:
+    """Check plug-ins in a worker process, one after the other, and count what comes of them."""
+    machine = Machine(silence=SILENT_SECONDS["smoke"], memory=Place().memory_gib("smoke"))
+    request = {"kind": "check", "large": large, "machine": machine.as_json()}
+    tasks = [Task({**request, "plugin": info.as_json()}, (info,)) for info in chosen]
+    run_tasks(tasks, machine, _Listing(write, counts), lambda: False)
+
+
+class _Listing:
+    """Writes what comes of each plug-in that a worker process checks."""
+
+    def __init__(self, write: Callable[[str], None], counts: dict[str, int]) -> None:
+        self._write, self._counts = write, counts
+
+    def started(self, task: Task) -> None:
+        self._write(_title(task.plugins[0]))
+
+    def progressed(self, task: Task, done: int, total: int, stage: str) -> None:
+        """Each line of the listing is progress."""
+
+    def on_line(self, line: str) -> None:
+        self._write(line)
+
+    def answered(self, task: Task, answer: dict[str, Any]) -> None:
+        if "error" in answer:
+            self.lost(task, answer["error"], 0.0, False)
+            return
+        self._counts[answer["outcome"]] += 1
+        self._write("")
+
+    def lost(self, task: Task, reason: str, seconds: float, progressed: bool) -> None:
+        self._write(Outcome("It survives its checks", "failed", reason).line)
+        self._counts["failed"] += 1
+        self._write("")
 
 
 def _chosen(registry: Registry, names: Sequence[str], everything: bool) -> list[PluginInfo]:
@@ -160,7 +214,9 @@ def outcomes_of(info: PluginInfo, plugin: type[Any], large: bool = False) -> Ite
             _ = trial.loaded
         except DataUnavailable:
             raise
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plug-in may raise anything
             yield Outcome("It loads", "failed", describe(error, info.path))
             return
         sound = True
@@ -202,7 +258,9 @@ def run_checks(checks: Sequence[Callable[[Any], None]], trials: Sequence[Tried],
                     check(trial.trial)
             except NotApplicable as why:
                 reason = reason or str(why)
-            except (Exception, SystemExit) as error:  # a plug-in may raise anything, and that is what is to be listed
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # a plug-in may raise anything, and that is what is to be listed
                 reason = reason if failed else describe(error, path)
                 failed.append(trial.table)
             else:
@@ -228,12 +286,11 @@ def remedy_of(check: Callable[[Any], None]) -> str:
 
 def describe(error: BaseException, path: Path) -> str:
     """Return an error as one line, with the line of the plug-in's file if it came from there."""
-    text = one_line(error)
+    text = line_of(error, MESSAGE_BYTES - 256)
     if isinstance(error, Failed):
         return text
-    text = text if isinstance(error, BenchError) else f"{type(error).__name__}: {text}"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    return f"{text} ({path.name}:{lines[-1]})" if lines else text
+    text = text if isinstance(error, BenchError) else f"{clean_text(type(error).__name__, 200)}: {text}"
+    return text + place_of(error, path)
 
 
 @contextmanager

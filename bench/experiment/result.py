@@ -11,6 +11,12 @@ from bench.experiment.cell import Cell
 
 Status = Literal["ok", "failed", "skipped"]
 
+#: What made a cell fail: the method or the data as they are, or something that may be otherwise next time.
+Cause = Literal["method", "environment"]
+
+#: How often a cell that the environment failed is tried, the first time included.
+MOST_ATTEMPTS = 3
+
 
 @dataclass(frozen=True)
 class Result:
@@ -18,7 +24,8 @@ class Result:
 
     ``metrics`` maps a scope (``all``, ``something_observed``, ...) to metrics, ``attributes`` an attribute to its own,
     ``counts`` says how many entries were scored. ``seconds`` and ``peak_memory_mib`` are those of the whole job, whose
-    cells' keys are ``stack``. ``traceback`` is None unless the job failed.
+    cells' keys are ``stack``. ``traceback`` is None unless the job failed. ``cause`` and ``attempts`` are those of a
+    failure; a cause of None, in rows that do not say, is the method.
     """
 
     cell: Cell
@@ -39,13 +46,22 @@ class Result:
     environment: Mapping[str, Any] = field(default_factory=dict)
     stack: tuple[str, ...] = ()
     traceback: str | None = None
+    cause: Cause | None = None
+    attempts: int = 1
+
+    @property
+    def may_be_retried(self) -> bool:
+        """Whether the environment failed the cell, and not yet as often as it is tried."""
+        return self.status == "failed" and self.cause == "environment" and self.attempts < MOST_ATTEMPTS
 
     def as_json(self) -> dict[str, Any]:
-        """Return the result as plain JSON values; a traceback only if there is one."""
+        """Return the result as plain JSON values; a traceback, and a cause with its attempts, only if there is one."""
         value: dict[str, Any] = {name: getattr(self, name) for name in _FIELDS}
         value |= {"cell": self.cell.as_json(), "warnings": list(self.warnings), "stack": list(self.stack)}
         if self.traceback is None:
             del value["traceback"]
+        if self.cause is None:
+            del value["cause"], value["attempts"]
         return value
 
     @classmethod

@@ -28,7 +28,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bench.errors import BenchError, closest, printable, text_of
+from bench.errors import BenchError, closest, message_of, printable
 from bench.paths import PACKAGE, plugin_folder
 from bench.plugins.reader import PluginInfo, SourceReader, attributes_of
 
@@ -165,7 +165,7 @@ def _describe(error: BaseException, info: PluginInfo) -> str:
     """Return one line on what failed while a plug-in's file executed: file, line, error and what to do where known."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(info.path)]
     line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-    text = str(error.msg) if isinstance(error, SyntaxError) else text_of(error)
+    text = str(error.msg) if isinstance(error, SyntaxError) else message_of(error)
     message = printable(text.strip().partition("\n")[0])
     advice = ""
     usable, reason = available(info)

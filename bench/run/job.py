@@ -5,56 +5,122 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError, Stopped
+from bench.errors import BenchError, Stopped, clean_text, traceback_text
 from bench.experiment.cell import Cell, Job, Plugins
-from bench.experiment.result import Result, Status
-from bench.plugins.contracts import Budget
+from bench.experiment.result import Cause, Result, Status
 from bench.plugins.registry import PluginInfo, available, load
-from bench.run.machine import Machine, keep_freed_memory, peak_memory, use_precision, use_threads
+from bench.run.fit import (
+    Fitted,
+    cause_of,
+    fit_from_checkpoint,
+    free_memory,
+    load_for,
+    out_of_memory,
+    problem_of,
+    reason_of,
+)
+from bench.run.machine import Machine, peak_memory
+from bench.seeds import canonical_json
 
 if TYPE_CHECKING:
-    from bench.data.schema import IntArray
-    from bench.data.table import Table, Values
-    from bench.data.view import Incomplete
+    from bench.data.table import Table
     from bench.files.fetch import LoadedTable
     from bench.problem.build import Problem
 
+#: The most that a row keeps of a method's diagnostics, and how deep it looks into them.
+DIAGNOSTIC_BYTES, MOST_DEPTH = 2**16, 20
+
 
 def run_job(job: Job, machine: Machine) -> list[Result]:
-    """Compute a job and return one result per cell; raises Stopped and nothing else.
+    """Compute a job and return one result per cell; raises Stopped and, on Ctrl-C in this process, KeyboardInterrupt.
 
-    Stopped also says that a plug-in's file has changed since the run began: what it would give now is no failure.
+    Stopped also says that a plug-in's file has changed since the run began: what it would give now is no failure. What
+    is wrong with one cell fails that cell alone. A stack that the memory does not hold is trained in parts.
     """
+    require_unchanged(job.plugins)
+    guard = _Guard(machine)
+    reason = reason_to_skip(job)
+    if reason:
+        return _without_scores(job, "skipped", reason, machine, 0.0)
+    return _bounded(job, guard, partial(_compute, job, guard))
+
+
+class _Guard:
+    """A machine whose reports are checked, and that remembers whether it was time to stop.
+
+    A method may raise Stopped itself, or turn the one it was stopped with into something else.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self._progress, self._stop = machine.progress, machine.stop
+        self.stopped = ""
+        self.machine = machine.watched(self._report, self._ask)
+
+    def _report(self, done: int, total: int, stage: str) -> None:
+        self._progress(int(done), int(total), clean_text(stage, 100).partition("\n")[0])
+
+    def _ask(self) -> None:
+        try:
+            self._stop()
+        except Stopped as stopped:
+            self.stopped = str(stopped) or "stopped"
+            raise
+
+
+def _bounded(job: Job, guard: _Guard, compute: Callable[[], list[Result]]) -> list[Result]:
+    """Return what ``compute`` gives for a job, or failed results if it raises; raises Stopped and KeyboardInterrupt."""
     began = time.perf_counter()
     try:
-        require_unchanged(job.plugins)
-        reason = reason_to_skip(job)
-        if reason:
-            return _without_scores(job, "skipped", reason, machine, 0.0)
-        return _compute(job, machine)
-    except Stopped:
-        raise
-    except (Exception, SystemExit) as error:
-        reason = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
-        trace = "" if isinstance(error, BenchError) else "".join(traceback.format_exception(error))[-4000:]
-        return failed_results(job, reason, machine, time.perf_counter() - began, trace)
+        return compute()
+    except KeyboardInterrupt:
+        if not guard.machine.in_worker:
+            raise
+        return failed_results(
+            job, "KeyboardInterrupt: raised by the method", guard.machine, time.perf_counter() - began
+        )
+    except BaseException as error:  # a plug-in may raise anything
+        if guard.stopped:
+            raise Stopped(guard.stopped) from None
+        seconds = time.perf_counter() - began
+        return failed_results(job, reason_of(error, job), guard.machine, seconds, _trace(error), cause=cause_of(error))
 
 
-def failed_results(job: Job, reason: str, machine: Machine, seconds: float, trace: str = "") -> list[Result]:
-    """Return the results of a job that failed, such as one whose process died; ``trace`` says where it failed."""
-    return [replace(result, traceback=trace) for result in _without_scores(job, "failed", reason, machine, seconds)]
+def _trace(error: BaseException) -> str:
+    return "" if isinstance(error, BenchError) else traceback_text(error)
+
+
+def failed_results(
+    job: Job,
+    reason: str,
+    machine: Machine,
+    seconds: float,
+    trace: str = "",
+    *,
+    cause: Cause = "method",
+    here: bool = True,
+) -> list[Result]:
+    """Return the results of a job that failed, such as one whose process died; ``trace`` says where it failed.
+
+    A plug-in from outside the suite is asked where its data come from only ``here``, where the job itself runs.
+    """
+    results = _without_scores(job, "failed", clean_text(reason), machine, seconds, here)
+    peak = peak_memory() if here else None
+    return [replace(result, traceback=trace, cause=cause, peak_memory_mib=peak) for result in results]
 
 
 def require_unchanged(plugins: Plugins) -> None:
     """Raise Stopped if the file of a plug-in is no longer what was listed: its rows would carry the wrong identity."""
     for info in plugins.all:
-        readable = info.source_hash and info.path.is_file()
-        if readable and hashlib.sha256(info.path.read_bytes()).hexdigest() != info.source_hash:
+        try:
+            changed = info.source_hash and hashlib.sha256(info.path.read_bytes()).hexdigest() != info.source_hash
+        except OSError:
+            changed = False
+        if changed:
             raise Stopped(f"{info.path} has changed since this run began")
 
 
@@ -79,10 +145,10 @@ def too_wide(method: PluginInfo, attributes: int, width: int = 0) -> str:
     return ""
 
 
-def _compute(job: Job, machine: Machine) -> list[Result]:
-    from bench.problem.metrics import reference_of, score
-
+def _compute(job: Job, guard: _Guard) -> list[Result]:
+    """Return the results of a job: those of the stack of its cells that can be posed, and failures of the others."""
     began = time.perf_counter()
+    machine = guard.machine
     loaded = load_for(job, machine)
     attributes = len(loaded.table.schema)
     width = loaded.table.schema.encoded_width
@@ -91,152 +157,110 @@ def _compute(job: Job, machine: Machine) -> list[Result]:
         skipped = _without_scores(job, "skipped", reason, machine, 0.0)
         counts = {"attributes": attributes, **({} if too_wide(job.plugins.method, attributes) else {"width": width})}
         return [replace(result, counts=counts) for result in skipped]
-    fitted = fit_and_impute(job, loaded.table, machine)
-    seconds = time.perf_counter() - began
-    problem, table = fitted.problem, loaded.table
-    reference = reference_of(table)
-    origin = {"variant": loaded.variant, "source": loaded.source}
-    results = []
-    for replica, cell in enumerate(job.cells):
-        if replica in fitted.failures:
-            reason = fitted.failures[replica]
-            results.append(_result(job, cell, "failed", machine, seconds, reason=reason, traceback="", **origin))
-            continue
-        test = problem.splits[replica].test
-        imputed, warnings = fitted.completed(replica)
-        shown, present = problem.masks[replica][test], table.present[test]
-        scores = score(table.take(test), imputed, shown, present, table.schema, reference)
-        result = _result(
-            job,
-            cell,
-            "ok",
-            machine,
-            seconds,
-            **scores.as_json(),
-            **origin,
-            missing_ratio=problem.ratios[replica],
-            mask_hash=problem.mask_hash(replica),
-            warnings=(*problem.warnings[replica], *warnings),
-            diagnostics=as_plain_json(fitted.diagnostics[replica]),
-        )
-        results.append(result)
+    posed, failed = _posed(job, loaded.table, guard)
+    results = {result.key: result for result in failed}
+    if posed is not None:
+        stack = Job(tuple(cell for cell in job.cells if cell.key not in results), job.plugins)
+        lead = time.perf_counter() - began
+        results |= {result.key: result for result in _stack_results(stack, loaded, posed, guard, lead)}
+    return [results[cell.key] for cell in job.cells]
+
+
+def _posed(job: Job, table: Table, guard: _Guard) -> tuple[Problem | None, list[Result]]:
+    """Return the problem of all cells that have one, and failed results of the others."""
+    try:
+        return problem_of(job, table), []
+    except Exception:
+        if len(job.cells) == 1:
+            raise
+    failed: list[Result] = []
+
+    def pose(cell: Cell) -> list[Result]:
+        problem_of(Job((cell,), job.plugins), table)
+        return []
+
+    for cell in job.cells:
+        failed += _bounded(Job((cell,), job.plugins), guard, partial(pose, cell))
+    wrong = {result.key for result in failed}
+    sound = tuple(cell for cell in job.cells if cell.key not in wrong)
+    return (problem_of(Job(sound, job.plugins), table) if sound else None), failed
+
+
+def _stack_results(job: Job, loaded: LoadedTable, problem: Problem, guard: _Guard, lead: float) -> list[Result]:
+    """Return the results of a stack, trained in parts if it fails as a whole; ``lead`` are the seconds before it.
+
+    If the memory does not hold it, its halves are trained. If the method raises anything else, the replica at fault is
+    found by training each alone; if that fails alike for two, it is the method and not a replica.
+    """
+    began = time.perf_counter() - lead
+    try:
+        fitted = fit_from_checkpoint(job, loaded.table, guard.machine, problem)
+    except Exception as error:
+        memory = out_of_memory(error)
+        if guard.stopped or len(job.cells) == 1 or (isinstance(error, BenchError) and not memory):
+            raise
+        reason, trace, cause = reason_of(error, job), _trace(error), cause_of(error)
+    else:
+        seconds = time.perf_counter() - began
+        return [_scored(job, replica, fitted, loaded, guard, seconds) for replica in range(len(job.cells))]
+    # Outside the handler: the error would keep what its frames hold.
+    free_memory()
+
+    def part(cells: tuple[Cell, ...]) -> list[Result]:
+        own = Job(cells, job.plugins)
+        posed = partial(problem_of, own, loaded.table)
+        return _bounded(own, guard, lambda: _stack_results(own, loaded, posed(), guard, lead))
+
+    if memory:
+        print(f"{job.label}: {reason}; its {len(job.cells)} replicas are trained in two parts")
+        half = (len(job.cells) + 1) // 2
+        return [*part(job.cells[:half]), *part(job.cells[half:])]
+    results: list[Result] = []
+    for cell in job.cells:
+        results += part((cell,))
+        if len(results) == 2 and all(result.status == "failed" and result.reason == reason for result in results):
+            return failed_results(job, reason, guard.machine, time.perf_counter() - began, trace, cause=cause)
     return results
 
 
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """A method after its job: the instance, its problem, and per replica what it imputed and the diagnostics.
-
-    ``fitted_on`` is the view it learned from, ``data`` the one whose ``results`` it gave; ``failures`` says by replica
-    why one gave nothing.
-    """
-
-    method: PluginInfo
-    instance: Any
-    problem: Problem
-    fitted_on: Incomplete
-    data: Incomplete
-    results: Sequence[Any]
-    diagnostics: list[dict[str, Any]]
-    failures: dict[int, str]
-
-    def completed(self, replica: int) -> tuple[Values, tuple[str, ...]]:
-        """Return the complete test rows of a replica, and what to warn of.
-
-        They are made again each time, so that a stack is held once, as its method gave it. Raises BenchError if they
-        are no values for the rows.
-        """
-        from bench.problem.complete import complete
-
-        given = _as_values(self.results[replica], self.method, self.data)
-        values, told = complete(_with_observed(given, self.data, replica), self.data, self.fitted_on, replica)
-        if self.data is not self.problem.test:
-            values = _rows_of(values, self.problem.splits[replica].test)
-        return values, tuple(told)
+def _scored(job: Job, replica: int, fitted: Fitted, loaded: LoadedTable, guard: _Guard, seconds: float) -> Result:
+    """Return the result of one replica of a stack: what is wrong with its values fails it alone."""
+    cell = job.cells[replica]
+    if replica not in fitted.failures:
+        alone = Job((cell,), job.plugins)
+        (result,) = _bounded(alone, guard, lambda: [_score(job, replica, fitted, loaded, guard.machine, seconds)])
+        if result.status == "ok":
+            return result
+        return replace(result, stack=_stack_of(job), seconds=round(seconds, 3))
+    origin = {"variant": loaded.variant, "source": loaded.source}
+    reason = clean_text(fitted.failures[replica]).partition("\n")[0]
+    failed: dict[str, Any] = {"traceback": "", "cause": "method", **origin}
+    return _result(job, cell, "failed", guard.machine, seconds, reason=reason, **failed)
 
 
-def load_for(job: Job, machine: Machine) -> LoadedTable:
-    """Load a job's method, ready this process for it, and return its data set as loaded.
+def _score(job: Job, replica: int, fitted: Fitted, loaded: LoadedTable, machine: Machine, seconds: float) -> Result:
+    """Return the scores of one replica; raises what is wrong with its values."""
+    from bench.problem.metrics import reference_of, score
 
-    Raises BenchError if the data set is no longer the one the cells name.
-    """
-    from bench.files.fetch import load_table
-
-    first = job.cells[0]
-    load(job.plugins.method)
-    use_threads(machine.threads)
-    use_precision(first.precision)
-    keep_freed_memory()
-    loaded = load_table(load(job.plugins.dataset)(), first.include_target)
-    if loaded.table.content_hash != first.content:
-        raise BenchError(f"data set '{first.dataset}' has changed since this run began; start the run again")
-    return loaded
-
-
-def fit_and_impute(job: Job, table: Table, machine: Machine) -> Fitted:
-    """Build a job's problem, fit its method and impute the test rows; this is all a result's numbers come from."""
-    from bench.problem.complete import ask
-
-    first, method = job.cells[0], job.plugins.method
-    problem = problem_of(job, table)
-    # The name has the source in it: an edited method does not continue what the old one began.
-    context = machine.context(Budget(**first.budget), f"{job.key}-{method.source_hash[:12]}.pt")
-    instance = load(method)(first.parameters, context)
-    transductive = first.protocol == "transductive"
-    train, data = (problem.everything,) * 2 if transductive else (problem.train, problem.test)
-    machine.stop()
-    seeds = [cell.seed for cell in job.cells]
-    answer = ask(instance, train, problem.validation, data, seeds, first.budget["draws"])
-    diagnostics = (list(instance.diagnostics()) if answer.given else []) or [{} for _ in job.cells]
-    if len(diagnostics) != len(job.cells):
-        raise BenchError(f"method '{method.name}' gave {len(diagnostics)} diagnostics for {len(job.cells)} replicas")
-    failures = dict(instance.failures()) if answer.given and method.stackable else {}
-    return Fitted(method, instance, problem, train, data, answer.imputed, diagnostics, failures)
-
-
-def problem_of(job: Job, table: Table) -> Problem:
-    """Return what a job's method works on, one replica per cell."""
-    from bench.problem.build import build_problem
-
-    mechanisms = [load(job.plugins.mechanisms[cell.mechanism])() for cell in job.cells]
-    return build_problem(table, [cell.scenario for cell in job.cells], mechanisms)
-
-
-def _as_values(result: Any, method: PluginInfo, data: Incomplete) -> Values:
-    """Return what a method imputed as Values; raises BenchError unless it is that or a DataFrame."""
-    import pandas as pd
-
-    from bench.data.table import Values
-
-    if isinstance(result, Values):
-        return result
-    if not isinstance(result, pd.DataFrame):
-        raise BenchError(
-            f"method '{method.name}' returned {type(result).__name__} from impute, not a DataFrame or bench.api.Values"
-        )
-    return Values.from_frame(result, data.schema, len(data))
-
-
-def _with_observed(values: Values, data: Incomplete, replica: int) -> Values:
-    """Return imputed values with the observed entries put back: only hidden ones are ever scored."""
-    import numpy as np
-
-    from bench.data.table import Values
-
-    shown = data.values(replica)
-    if values.scalars.shape != shown.scalars.shape:
-        raise BenchError(f"imputed values have shape {values.scalars.shape}, the data {shown.scalars.shape}")
-    scalars = np.where(np.isnan(shown.scalars), values.scalars, shown.scalars)
-    blocks = {
-        name: np.where(np.isnan(shown.blocks[name]), block, shown.blocks[name]) for name, block in values.blocks.items()
-    }
-    return Values(scalars, blocks)
-
-
-def _rows_of(values: Values, rows: IntArray) -> Values:
-    from bench.data.table import Values
-
-    return Values(values.scalars[rows], {name: block[rows] for name, block in values.blocks.items()})
+    problem, table = fitted.problem, loaded.table
+    test = problem.splits[replica].test
+    imputed, warnings = fitted.completed(replica)
+    shown, present = problem.masks[replica][test], table.present[test]
+    scores = score(table.take(test), imputed, shown, present, table.schema, reference_of(table))
+    return _result(
+        job,
+        job.cells[replica],
+        "ok",
+        machine,
+        seconds,
+        **scores.as_json(),
+        variant=loaded.variant,
+        source=loaded.source,
+        missing_ratio=problem.ratios[replica],
+        mask_hash=problem.mask_hash(replica),
+        warnings=(*problem.warnings[replica], *warnings),
+        diagnostics=bounded_json(fitted.diagnostics[replica]),
+    )
 
 
 def _result(job: Job, cell: Cell, status: Status, machine: Machine, seconds: float, **found: Any) -> Result:
@@ -248,38 +272,70 @@ def _result(job: Job, cell: Cell, status: Status, machine: Machine, seconds: flo
         seconds=round(seconds, 3),
         peak_memory_mib=peak_memory(),
         environment=machine.description(),
-        stack=tuple(other.key for other in job.cells),
+        stack=_stack_of(job),
         **found,
     )
 
 
-def _without_scores(job: Job, status: Status, reason: str, machine: Machine, seconds: float) -> list[Result]:
+def _stack_of(job: Job) -> tuple[str, ...]:
+    return tuple(other.key for other in job.cells)
+
+
+def _without_scores(
+    job: Job, status: Status, reason: str, machine: Machine, seconds: float, here: bool = True
+) -> list[Result]:
     """Return the results of a job that failed or was skipped."""
-    origin = _origin(job)
+    origin = _origin(job, here)
     return [_result(job, cell, status, machine, seconds, reason=reason, **origin) for cell in job.cells]
 
 
-def _origin(job: Job) -> dict[str, str]:
+def _origin(job: Job, here: bool) -> dict[str, str]:
     """Return which variant of the data a job has and from where, nothing if the data cannot be had now."""
     from bench.files.fetch import content_of
 
+    if not here and job.plugins.dataset.origin != "suite":
+        return {}
     first = job.cells[0]
     try:
         content = content_of(load(job.plugins.dataset)(), first.include_target)
-    except Exception:  # a plug-in may raise anything, and this result is to say what went wrong before
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # a plug-in may raise anything, and this result is to say what went wrong before
         return {}
     return {"variant": content.variant, "source": content.source} if content.content_hash == first.content else {}
 
 
-def as_plain_json(value: Any) -> Any:
+def bounded_json(diagnostics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return diagnostics as plain JSON of at most ``DIAGNOSTIC_BYTES``; entries that do not fit are named."""
+    kept: dict[str, Any] = {}
+    left_out: list[str] = []
+    room = DIAGNOSTIC_BYTES
+    for name, value in dict(diagnostics).items():
+        entry = {clean_text(name, 200): as_plain_json(value)}
+        size = len(canonical_json(entry).encode())
+        if size <= room:
+            kept |= entry
+            room -= size
+        else:
+            left_out += entry
+    if left_out:
+        kept["left_out"] = f"beyond {DIAGNOSTIC_BYTES} bytes: {clean_text(', '.join(left_out), 500)}"
+    return kept
+
+
+def as_plain_json(value: Any, depth: int = 0) -> Any:
     """Return a value as plain JSON: NumPy's numbers as numbers, NaN and infinity as None, anything else as text."""
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int):
+        return int(value) if abs(value) < 2**1000 else clean_text(f"about 2**{value.bit_length()}")
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
+    if isinstance(value, str) or depth > MOST_DEPTH:
+        return clean_text(value, DIAGNOSTIC_BYTES)
     if isinstance(value, Mapping):
-        return {str(name): as_plain_json(item) for name, item in value.items()}
+        return {clean_text(name, 200): as_plain_json(item, depth + 1) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [as_plain_json(item) for item in value]
+        return [as_plain_json(item, depth + 1) for item in value]
     # Arrays, tensors and their scalars; an object that only looks like one is text below.
-    return as_plain_json(value.tolist()) if callable(getattr(value, "tolist", None)) else str(value)
+    return as_plain_json(value.tolist(), depth + 1) if callable(getattr(value, "tolist", None)) else clean_text(value)

@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import __version__
-from bench.errors import BenchError
+from bench.errors import BenchError, Stopped
 from bench.paths import PACKAGE
 from bench.plugins.contracts import Budget, Context
 
@@ -41,6 +42,10 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _KEPT_BYTES, _GROWTH_BYTES = 2**31 - 1, 2**26
 
 
+#: Kept free at the end of a time budget, to write what was finished.
+RESERVE_SECONDS = 2.0
+
+
 def _no_progress(done: int, total: int, stage: str) -> None:
     """Report nothing."""
 
@@ -54,7 +59,9 @@ class Machine:
     """Where and how jobs run.
 
     ``checkpoints`` is the folder that trainings keep their state in, or None; ``deadline`` is in seconds of
-    ``time.time``, or None. ``progress`` and ``stop`` are those of ``bench.api.Context``.
+    ``time.time``, or None. ``silence`` bounds the seconds without progress, per replica of a job's stack, and
+    ``memory`` the resident GiB of a worker; None does not. Without ``workers`` jobs run in this process, and
+    ``in_worker`` says that this process is one. ``progress`` and ``stop`` are those of ``bench.api.Context``.
     """
 
     device: str = "cpu"
@@ -62,6 +69,9 @@ class Machine:
     workers: int = 1
     checkpoints: Path | None = None
     deadline: float | None = None
+    silence: float | None = None
+    memory: float | None = None
+    in_worker: bool = False
     progress: Callable[[int, int, str], None] = _no_progress
     stop: Callable[[], None] = _never_stop
 
@@ -76,7 +86,7 @@ class Machine:
 
     def as_json(self) -> dict[str, Any]:
         """Return what another process has to know, as plain JSON values."""
-        checkpoints = None if self.checkpoints is None else str(self.checkpoints)
+        checkpoints = None if self.checkpoints is None else str(self.checkpoints.absolute())
         return {
             "device": self.device,
             "threads": self.threads,
@@ -96,12 +106,38 @@ class Machine:
         return {**environment(), "device": self.device, "threads": self.threads, **gpu}
 
 
+class StopRule:
+    """Decides at safe places whether to go on: not past the deadline, and not after a request to stop.
+
+    It looks ahead by the longest time between two such places so far, so that a job ends before the limit. The time
+    before the first one (loading) does not count, because it does not come again.
+    """
+
+    def __init__(self, deadline: float | None, requested: Callable[[], bool]) -> None:
+        """Watch a deadline and a request to stop."""
+        self._deadline, self._requested = deadline, requested
+        self._longest = 0.0
+        self._last: float | None = None
+
+    def __call__(self) -> None:
+        """Raise Stopped if it is time."""
+        now = time.time()
+        self._longest = max(self._longest, 0.0 if self._last is None else now - self._last)
+        self._last = now
+        if self._requested():
+            raise Stopped("interrupted")
+        if self._deadline is not None and now + self._longest + RESERVE_SECONDS > self._deadline:
+            raise Stopped("the time budget is used up")
+
+
 # Choosing and preparing
 
 
 def choose_device(asked: str, needs_torch: bool) -> str:
     """Return ``cuda`` if it is asked for or there is one to use, else ``cpu``; raises BenchError."""
     if asked == "cpu" or not needs_torch:
+        return "cpu"
+    if asked == "auto" and "torch" not in sys.modules and not _has_gpu_driver():
         return "cpu"
     import torch
 
@@ -112,11 +148,25 @@ def choose_device(asked: str, needs_torch: bool) -> str:
     return "cpu"
 
 
+def _has_gpu_driver() -> bool:
+    """Return whether there may be a GPU: without its driver torch, which takes seconds to load, need not be asked."""
+    if not sys.platform.startswith("linux"):
+        return True
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return Path("/dev/kfd").exists()
+    return True
+
+
 def choose_workers(asked: int | None, device: str, jobs: int) -> int:
-    """Return the number of workers: as asked, else one on a GPU and one per core on a CPU, never more than jobs."""
+    """Return the number of workers: as asked, else one on a GPU and one per core on a CPU, never more than jobs.
+
+    None at all (0) only if that is asked for.
+    """
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = asked if asked is not None else 1 if device == "cuda" else usable
-    return max(1, min(wanted, jobs))
+    return 0 if asked == 0 else max(1, min(wanted, jobs))
 
 
 def use_threads(threads: int) -> None:
@@ -180,6 +230,19 @@ def gpu_name(device: str) -> str:
     import torch
 
     return str(torch.cuda.get_device_name(device))
+
+
+def memory_gib() -> float:
+    """Return the memory in GiB that processes here may take together: the machine's, or less in a container."""
+    import psutil
+
+    found = psutil.virtual_memory().total
+    for limit in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            found = min(found, int((Path("/sys/fs/cgroup") / limit).read_text()))
+        except (OSError, ValueError):
+            continue
+    return float(found / 2**30)
 
 
 def _memory_gib() -> float:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.errors import BenchError, closest
+from bench.errors import BenchError, Stopped, closest
 from bench.experiment.cell import Cell, Job
 from bench.experiment.expand import (
     cells_of,
@@ -24,14 +26,16 @@ from bench.experiment.scope import Scope
 from bench.experiment.specs import TableSpec
 from bench.experiment.tuned import TunedParameters
 from bench.paths import shipped_rows_folder
-from bench.plugins.registry import Registry, available, load
+from bench.plugins.registry import PluginInfo, Registry, available
+from bench.run.fit import content_or_problem
 from bench.run.job import reason_to_skip, too_wide
 from bench.run.lock import held
 from bench.run.machine import Machine, choose_device, choose_workers
+from bench.run.process import Task
 from bench.run.progress import Costs, RunProgress, cost_of, counted, duration_text, print_line, recorded_costs
 from bench.run.request import Place
 from bench.run.store import Store
-from bench.run.workers import Put, run_jobs
+from bench.run.workers import Put, call, run_jobs
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,7 +64,19 @@ def run_scope(
     registry = Registry.scan(place.plugins)
     specs = specs_of(scope, registry)
     require_parameter_set(scope.parameter_set, registry)
-    cells, jobs = plan_jobs(specs, scope, store.folder, registry, console)
+    limits = Machine(
+        workers=1 if place.workers is None else place.workers,
+        threads=place.threads,
+        deadline=deadline,
+        silence=place.silence(scope.preset),
+        memory=place.memory_gib(scope.preset),
+        checkpoints=store.folder / "checkpoints",
+    )
+    try:
+        cells, jobs, broken = plan_jobs(specs, scope, store.folder, registry, console, limits)
+    except Stopped as early:
+        print_line(console, f"stopped: {early}. Run the same command again to go on.")
+        return NOT_FINISHED
     waiting = jobs if rerun else waiting_jobs(cells, jobs, store, retry_failed)
     done = len(jobs) - len(waiting)
     known = "" if rerun else f", {done} of them in {store.folder} already"
@@ -71,19 +87,20 @@ def run_scope(
     if dry_run or not waiting:
         for job in waiting:
             print_line(console, f"would run {job.label}: {counted(len(job.cells), 'row')}")
-        return _summary(cells, store, console)
-    before = stored_results(cells, store) if rerun else {}
+        return _summary(cells, store, console, broken)
+    before = stored_results(cells, store)
     fresh: list[Result] = []
 
     def put(results: Sequence[Result]) -> None:
-        store.put(results)
+        store.put([_counted_attempt(result, before.get(result.key)) for result in results])
         fresh.extend(results if rerun else ())
 
     device = choose_device(place.device, needs_torch=any(_needs_torch(job) for job in waiting))
     workers = choose_workers(place.workers, device, len(waiting))
-    machine = Machine(device, place.threads, workers, store.folder / "checkpoints", deadline)
+    machine = replace(limits, device=device, workers=workers)
     preset = f"preset {scope.preset} ({PRESETS[scope.preset]})"
-    print_line(console, f"{counted(len(waiting), 'job')} with {preset}, on {device}, {counted(workers, 'worker')}")
+    where = counted(workers, "worker") if workers else "in this process"
+    print_line(console, f"{counted(len(waiting), 'job')} with {preset}, on {device}, {where}")
     stopped = _run_shown(waiting, machine, costs, store, put, console)
     took = duration_text(time.time() - began)
     how = "finished in" if stopped is None else "stopped after"
@@ -91,7 +108,7 @@ def run_scope(
     print_line(console, f"{how} {took}{why}")
     for line in _compared(before, fresh) if rerun else ():
         print_line(console, line)
-    failed = _summary(cells, store, console)
+    failed = _summary(cells, store, console, broken)
     return failed if stopped is None else NOT_FINISHED
 
 
@@ -110,9 +127,12 @@ def costs_of(cells: Sequence[Cell], preset: str, store: Store) -> Costs:
 
 
 def waiting_jobs(cells: Sequence[Cell], jobs: Sequence[Job], store: Store, retry_failed: bool) -> list[Job]:
-    """Return the jobs with a cell that the store lacks, without those that would be skipped as they were before."""
-    missing = store.missing(cells, retry_failed)
+    """Return the jobs with a cell that the store lacks, without those that would be skipped as they were before.
+
+    What the environment failed counts as lacking until it has been tried often enough.
+    """
     stored = stored_results(cells, store)
+    missing = store.missing(cells, retry_failed) | {key for key, result in stored.items() if result.may_be_retried}
 
     def still_skipped(job: Job) -> bool:
         before = [stored.get(cell.key) for cell in job.cells]
@@ -131,17 +151,31 @@ def stored_results(cells: Iterable[Cell], store: Store) -> dict[str, Result]:
     return {result.key: result for result in store.rows(datasets, methods, places.keys())}
 
 
+class Planned(NamedTuple):
+    """The cells and jobs of a scope, and one line for each data set that was left out because its plug-in is broken."""
+
+    cells: list[Cell]
+    jobs: list[Job]
+    broken: tuple[str, ...]
+
+
 def plan_jobs(
-    specs: Sequence[TableSpec], scope: Scope, store: Path, registry: Registry, console: Console
-) -> tuple[list[Cell], list[Job]]:
+    specs: Sequence[TableSpec],
+    scope: Scope,
+    store: Path,
+    registry: Registry,
+    console: Console,
+    machine: Machine | None = None,
+) -> Planned:
     """Return the cells and jobs of all specs; data sets that cannot be had are named and left out.
 
-    ``store`` is the folder that keeps tuned parameters. Raises BenchError if nothing is left.
+    ``store`` is the folder that keeps tuned parameters, ``machine`` says how data sets from outside the suite are
+    loaded. Raises BenchError if nothing is left.
     """
     require_known_filters(specs, scope, registry)
     chosen = [(spec, chosen_cells(spec, scope)) for spec in specs]
     wanted = {(cell.dataset, cell.include_target) for _, asked in chosen for cell in asked}
-    contents, unusable = contents_of(wanted, registry)
+    contents, unusable, broken = contents_of(wanted, registry, machine, partial(print_line, console))
     problems = list(unusable.values())
     for name, problem in unusable.items():
         ids = [spec.id for spec, asked in chosen if any(cell.dataset == name for cell in asked)]
@@ -158,28 +192,60 @@ def plan_jobs(
         cells.update((cell.key, cell) for cell in own)
     if not jobs:
         raise BenchError("nothing to run" + (f": {problems[0]}" if problems else ""))
-    return list(cells.values()), jobs
+    return Planned(list(cells.values()), jobs, tuple(unusable[name] for name in sorted(broken)))
+
+
+class Contents(NamedTuple):
+    """Content hashes by (data set, with target), one line for each data set that has none, and those that are broken.
+
+    A broken one fails as a plug-in; the others name no data that can be had.
+    """
+
+    hashes: dict[tuple[str, bool], str]
+    problems: dict[str, str]
+    broken: set[str]
 
 
 def contents_of(
-    wanted: Iterable[tuple[str, bool]], registry: Registry
-) -> tuple[dict[tuple[str, bool], str], dict[str, str]]:
-    """Fetch data sets and return their content hashes, and by name one line for each that cannot be had."""
-    from bench.files.fetch import DataUnavailable, content_of
+    wanted: Iterable[tuple[str, bool]],
+    registry: Registry,
+    machine: Machine | None = None,
+    on_line: Callable[[str], None] = print,
+) -> Contents:
+    """Fetch data sets and return their contents; those from outside the suite are loaded in a worker, if there are any.
 
-    contents: dict[tuple[str, bool], str] = {}
-    problems: dict[str, str] = {}
+    Raises Stopped if ``machine`` has no time left for that.
+    """
+    machine = machine or Machine()
+    found = Contents({}, {}, set())
     for name, include_target in sorted(wanted):
         if name not in registry.datasets:
-            problems[name] = f"data set '{name}' is not in this suite.{closest(name, registry.datasets)}"
+            found.problems[name] = f"data set '{name}' is not in this suite.{closest(name, registry.datasets)}"
             continue
-        try:
-            contents[name, include_target] = content_of(load(registry.dataset(name))(), include_target).content_hash
-        except DataUnavailable as error:
-            problems[name] = f"data not obtained: {error}{stand_in_advice(name, registry)}"
-        except BenchError as error:
-            problems[name] = str(error)
-    return contents, problems
+        info = registry.dataset(name)
+        if info.origin == "suite" or not machine.workers:
+            answer = content_or_problem(info, include_target)
+        else:
+            answer = _content_apart(info, include_target, machine, on_line)
+        if "content" in answer:
+            found.hashes[name, include_target] = answer["content"]
+            continue
+        advice = stand_in_advice(name, registry) if answer.get("unavailable") else ""
+        found.problems[name] = answer["problem"] + advice
+        if answer.get("broken"):
+            found.broken.add(name)
+    return found
+
+
+def _content_apart(
+    info: PluginInfo, include_target: bool, machine: Machine, on_line: Callable[[str], None]
+) -> dict[str, Any]:
+    """Return what ``content_or_problem`` says, asked in a worker process."""
+    asked = {"dataset": info.as_json(), "include_target": include_target, "machine": machine.as_json()}
+    try:
+        return call(Task({"kind": "content", **asked}, (info,)), machine, on_line)
+    except BenchError as error:
+        return {"problem": f"data set '{info.name}': {error}", "broken": True}
 
 
 def _needs_torch(job: Job) -> bool:
@@ -187,8 +253,11 @@ def _needs_torch(job: Job) -> bool:
     return method.uses_torch and available(method)[0]
 
 
-def _summary(cells: Sequence[Cell], store: Store, console: Console) -> int:
-    """Print how many cells have which status, with each distinct failure, and return the exit code for it."""
+def _summary(cells: Sequence[Cell], store: Store, console: Console, broken: Sequence[str]) -> int:
+    """Print how many cells have which status, with each distinct failure, and return the exit code for it.
+
+    ``broken`` are lines on data sets that were left out, which is a failure too.
+    """
     results = list(stored_results(cells, store).values())
     counts = {status: sum(result.status == status for result in results) for status in ("ok", "failed", "skipped")}
     told = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "none"
@@ -201,7 +270,16 @@ def _summary(cells: Sequence[Cell], store: Store, console: Console) -> int:
     )
     for status, method, dataset, reason in reasons:
         print_line(console, f"  {status}: {method} on {dataset}: {reason}")
-    return SOME_FAILED if counts["failed"] else FINISHED
+    for line in broken:
+        print_line(console, f"  left out: {line}")
+    return SOME_FAILED if counts["failed"] or broken else FINISHED
+
+
+def _counted_attempt(result: Result, before: Result | None) -> Result:
+    """Return a result that says how often its cell was tried, if the environment failed it before as well."""
+    if result.cause != "environment" or before is None or before.cause != "environment":
+        return result
+    return replace(result, attempts=before.attempts + 1)
 
 
 def _compared(before: Mapping[str, Result], after: Iterable[Result]) -> list[str]:

@@ -25,12 +25,15 @@ from bench.errors import BenchError, Stopped
 from bench.experiment.cell import Cell, Job
 from bench.plugins.contracts import Method
 from bench.plugins.registry import PluginInfo, load
-from bench.run.job import as_plain_json, fit_and_impute, load_for, reason_to_skip, too_wide
+from bench.run.fit import fit_from_checkpoint, load_for, reason_of
+from bench.run.job import bounded_json, reason_to_skip, too_wide
 from bench.run.lock import held
 from bench.run.machine import Machine, choose_device
+from bench.run.process import Task
 from bench.run.progress import RunProgress, recorded_costs
 from bench.run.request import Place
 from bench.run.store import Store
+from bench.run.workers import call
 from bench.seeds import canonical_json, generator
 
 if TYPE_CHECKING:
@@ -86,11 +89,17 @@ def snapshots_of(jobs: Sequence[Job], place: Place, console: Console) -> list[Sn
         stored = Store(place.store).rows({cell.dataset for cell in cells}, {cell.method for cell in cells})
         # A folder and a lock of their own: figures may be made while a run fills the store.
         folder = snapshots_folder(place.store)
-        machine = Machine(device, checkpoints=folder / "checkpoints")
+        preset = cells[0].preset
+        machine = Machine(
+            device,
+            checkpoints=folder / "checkpoints",
+            silence=place.silence(preset),
+            memory=place.memory_gib(preset),
+        )
         with held(folder), RunProgress(lacking, recorded_costs(stored), console) as progress:
             for job in lacking:
-                write_snapshot(_shown_snapshot(job, machine, progress), paths[job.key])
-                for checkpoint in (folder / "checkpoints").glob(f"{job.key}-*.pt"):
+                _keep_snapshot(job, machine, progress, paths[job.key])
+                for checkpoint in (folder / "checkpoints").glob(f"{job.key}-*"):
                     checkpoint.unlink()
                 # As it will be read next time, so that both figures are the same.
                 kept[job.key] = read_snapshot(paths[job.key])
@@ -99,14 +108,16 @@ def snapshots_of(jobs: Sequence[Job], place: Place, console: Console) -> list[Sn
     return [snapshot for snapshot in found if snapshot is not None]
 
 
-def _shown_snapshot(job: Job, machine: Machine, progress: RunProgress) -> Snapshot:
-    """Return the snapshot of a job, with its training on display."""
+def _keep_snapshot(job: Job, machine: Machine, progress: RunProgress, path: Path) -> None:
+    """Make a snapshot in a worker process, with its training on display, and write it to ``path``."""
 
     def report(done: int, total: int, stage: str) -> None:
         progress.progressed(job.key, done, total, stage)
 
     progress.started(job)
-    return make_snapshot(job, machine.watched(report, machine.stop))
+    watched = machine.watched(report, machine.stop)
+    asked = {"kind": "snapshot", "job": job.as_json(), "path": str(path.absolute()), "machine": machine.as_json()}
+    call(Task(asked, job.plugins.all), watched, progress.on_line)
 
 
 def make_snapshot(job: Job, machine: Machine) -> Snapshot:
@@ -123,16 +134,16 @@ def make_snapshot(job: Job, machine: Machine) -> Snapshot:
         raise BenchError(f"method '{method}' on {dataset}: {reason}")
     try:
         return _made(job, table, machine)
-    except (BenchError, Stopped):
+    except (BenchError, Stopped, KeyboardInterrupt):
         raise
-    except Exception as error:
-        told = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
+    except BaseException as error:  # a plug-in may raise anything
+        told = reason_of(error, job)
         raise BenchError(f"method '{method}' failed on {dataset}: {told}") from error
 
 
 def _made(job: Job, table: Table, machine: Machine) -> Snapshot:
     cell, method = job.cells[0], job.plugins.method
-    fitted = fit_and_impute(job, table, machine)
+    fitted = fit_from_checkpoint(job, table, machine)
     if fitted.failures:
         raise BenchError(f"method '{cell.method}' failed on {cell.dataset}: {fitted.failures[0]}")
     instance, schema = fitted.instance, table.schema
@@ -160,7 +171,7 @@ def _made(job: Job, table: Table, machine: Machine) -> Snapshot:
         _with_blocks_of(fitted.completed(0)[0], shown),
         tuple(samples),
         generated,
-        as_plain_json(fitted.diagnostics[0]),
+        bounded_json(fitted.diagnostics[0]),
     )
 
 

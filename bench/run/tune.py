@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, Stopped, closest
@@ -20,12 +20,14 @@ from bench.experiment.tuned import Tuned, TunedParameters, tuned_folder
 from bench.plugins.contracts import Budget, Context
 from bench.plugins.registry import PluginInfo, Registry, available, load
 from bench.problem.scenario import Scenario
+from bench.run.fit import free_memory, out_of_memory
 from bench.run.lock import held
 from bench.run.machine import Machine, choose_device, keep_freed_memory
-from bench.run.plan import FINISHED, NOT_FINISHED
+from bench.run.plan import FINISHED, NOT_FINISHED, SOME_FAILED
+from bench.run.process import Task
 from bench.run.progress import TrialProgress, duration_text, print_line
 from bench.run.request import Place
-from bench.run.workers import StopRule, interruptions
+from bench.run.workers import call, interruptions
 from bench.seeds import digest, generator
 
 if TYPE_CHECKING:
@@ -54,8 +56,9 @@ class Tunable:
 def tune_scope(scope: Scope, place: Place, console: Console, again: bool = False) -> int:
     """Tune every method of a scope on every data set of it, one after the other, and return the exit code.
 
-    0, or 75 if the time budget or Ctrl-C stopped it: the same command continues from there. ``again`` also tunes what
-    was tuned before. Raises BenchError, before anything is computed, on whatever the user can mend.
+    0, 1 if some could not be tuned, or 75 if the time budget or Ctrl-C stopped it: the same command continues from
+    there. ``again`` also tunes what was tuned before. Raises BenchError, before anything is computed, on whatever the
+    user can mend, and if nothing could be tuned.
     """
     place.require_valid()
     scope.require_valid()
@@ -64,31 +67,77 @@ def tune_scope(scope: Scope, place: Place, console: Console, again: bool = False
         raise BenchError("name at least one method, one data set and one seed, such as `vsae-bench tune vsae yeast`")
     chosen = tunables(scope, Registry.scan(place.plugins))
     known = TunedParameters.of_store(place.store)
-    keep_freed_memory()
+    failures: list[str] = []
     with held(place.store), interruptions(lambda line: print_line(console, line)) as interrupted:
         for tunable in chosen:
             method, dataset = tunable.method, tunable.dataset
-            table = _table(dataset)
-            seeds = scope.seeds[:1] if table.test is not None else scope.seeds
             record = known.record(method, dataset.name)
-            if record is not None and not again and _serves(record, table, seeds):
-                _show(record, console)
-                print_line(console, f"{method.name} on {dataset.name} was tuned before; --again tunes it again")
-                continue
             began = time.monotonic()
-            device = choose_device(place.device, needs_torch=method.uses_torch)
+            machine = Machine(
+                choose_device(place.device, needs_torch=method.uses_torch),
+                checkpoints=place.store / "checkpoints",
+                deadline=deadline,
+                silence=place.silence(scope.preset),
+                memory=place.memory_gib(scope.preset),
+            )
+            kept = None if again else record
             with TrialProgress(f"{method.name} on {dataset.name}", console) as progress:
-                machine = Machine(device, checkpoints=place.store / "checkpoints")
-                watched = machine.watched(progress, StopRule(deadline, interrupted))
                 try:
-                    record = tune(tunable, table, watched, scope.preset, seeds)
+                    watched = machine.watched(progress, machine.stop)
+                    found = _tuned_apart(tunable, kept, watched, scope, console, interrupted)
                 except Stopped as stopped:
                     print_line(console, f"stopped: {stopped}. Run the same command again to continue.")
                     return NOT_FINISHED
-            path = record.write(tuned_folder(place.store))
-            _show(record, console)
+                except BenchError as error:
+                    failures.append(str(error))
+                    if len(chosen) > 1:
+                        print_line(console, f"failed: {method.name} on {dataset.name}: {error}")
+                    continue
+            if found is None:
+                assert record is not None, "only a record can serve"
+                _show(record, console)
+                print_line(console, f"{method.name} on {dataset.name} was tuned before; --again tunes it again")
+                continue
+            path = found.write(tuned_folder(place.store))
+            _show(found, console)
             print_line(console, f"wrote {path} in {duration_text(time.monotonic() - began)}")
-    return FINISHED
+    if len(failures) == len(chosen):
+        raise BenchError(failures[0])
+    return SOME_FAILED if failures else FINISHED
+
+
+def _tuned_apart(
+    tunable: Tunable,
+    known: Tuned | None,
+    machine: Machine,
+    scope: Scope,
+    console: Console,
+    interrupted: Callable[[], bool],
+) -> Tuned | None:
+    """Tune in a worker process; None if what is ``known`` serves. Raises BenchError in one line, and Stopped."""
+    plugins = (tunable.method, tunable.dataset, tunable.mechanism)
+    asked = {
+        "kind": "tune",
+        "plugins": [info.as_json() for info in plugins],
+        "known": None if known is None else asdict(known),
+        "preset": scope.preset,
+        "seeds": list(scope.seeds),
+        "machine": machine.as_json(),
+    }
+    replicas = TRIALS * len(scope.seeds) if tunable.method.stackable else 1
+    answer = call(Task(asked, plugins, replicas), machine, lambda line: print_line(console, line), interrupted)
+    return None if answer["record"] is None else Tuned(**answer["record"])
+
+
+def answer_tune(task: Mapping[str, Any], machine: Machine) -> dict[str, Any]:
+    """Tune as ``task`` asks, in the worker process: return the record, None if the one that is known serves."""
+    tunable = Tunable(*(PluginInfo.from_json(info) for info in task["plugins"]))
+    table = _table(tunable.dataset)
+    seeds = task["seeds"][:1] if table.test is not None else task["seeds"]
+    if task["known"] is not None and _serves(Tuned(**task["known"]), table, seeds):
+        return {"record": None}
+    keep_freed_memory()
+    return {"record": asdict(tune(tunable, table, machine, task["preset"], seeds))}
 
 
 def tunables(scope: Scope, registry: Registry) -> list[Tunable]:
@@ -175,7 +224,7 @@ def tune(tunable: Tunable, table: Table, machine: Machine, preset: str, seeds: S
         return machine.context(budget, f"tune-{identity}.pt")
 
     if method.stackable:
-        errors = _stacked_errors(method, problem(*(seed for seed, _ in every)), context(every), every)
+        errors = _stacked_errors(method, problem, context, every)
     else:
         errors = [_single_error(method, problem(seed), context([seed, trial]), seed, trial) for seed, trial in every]
     found = {
@@ -210,15 +259,29 @@ def tuning_problem(tunable: Tunable, table: Table, test_rows: int | None, seeds:
 
 
 def _stacked_errors(
-    method: PluginInfo, problem: Problem, context: Context, every: Sequence[tuple[int, Mapping[str, Any]]]
+    method: PluginInfo,
+    problem: Callable[..., Problem],
+    context: Callable[[object], Context],
+    every: Sequence[tuple[int, Mapping[str, Any]]],
 ) -> list[float | None]:
-    """Return the validation error of each (seed, trial), all trained as one stack."""
+    """Return the validation error of each (seed, trial), trained as one stack, or as parts if memory holds no more."""
     stacked = {name: [trial[name] for _, trial in every] for name in method.tunable}
-    instance = load(method)({**method.parameter_sets["default"], **stacked}, context)
-    instance.fit_many(problem.train, problem.validation, [seed for seed, _ in every])
-    if context.checkpoint is not None:
-        context.checkpoint.unlink(missing_ok=True)
-    return [error if math.isfinite(error) else None for error in instance.history.best_error]
+    own, posed = context(every), problem(*(seed for seed, _ in every))
+    try:
+        instance = load(method)({**method.parameter_sets["default"], **stacked}, own)
+        instance.fit_many(posed.train, posed.validation, [seed for seed, _ in every])
+    except Exception as error:
+        if len(every) == 1 or not out_of_memory(error):
+            raise
+    else:
+        if own.checkpoint is not None:
+            own.checkpoint.unlink(missing_ok=True)
+        return [error if math.isfinite(error) else None for error in instance.history.best_error]
+    # Outside the handler: the error would keep what its frames hold.
+    del posed
+    free_memory()
+    half = (len(every) + 1) // 2
+    return [e for part in (every[:half], every[half:]) for e in _stacked_errors(method, problem, context, part)]
 
 
 def _single_error(

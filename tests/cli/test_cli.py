@@ -155,7 +155,7 @@ BAD_INPUT = {
     "TOY --time-budget -5m": "--time-budget takes a duration",
     "TOY --store toy.toml": "the store cannot be toy.toml: toy.toml is a file",
     "TOY --store toy.toml/x": "the store cannot be toy.toml/x: toy.toml is a file",
-    "TOY --workers 0": "'--workers'",
+    "TOY --workers -1": "'--workers'",
     "TOY --stand-in": "--stand-in: no data set of toy has a stand-in",
     "TOY --threads none": "'--threads'",
     "run toy.toml --plugins nowhere": "nowhere does not exist; --plugins takes a folder",

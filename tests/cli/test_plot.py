@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,7 +37,8 @@ from tests.toys import (
     make_cell,
     make_result,
     method_source,
-    run_command,
+    start_command,
+    wait_until,
     write_plugins,
 )
 
@@ -225,7 +228,7 @@ def test_every_verb_writes_three_formats_and_one_training_serves_all(
             assert path.read_bytes().startswith(HEADS[path.suffix[1:]]) and path.stat().st_size > 4000
             assert any(path.stem.endswith(f"smoke_default{ending}") for ending in endings)
         # The first verb trains, for all of them.
-        monkeypatch.setattr("bench.run.snapshot.make_snapshot", no_training)
+        monkeypatch.setattr("bench.run.snapshot.call", no_training)
     assert call(f"plot imputations {common} --output second --formats svg")[0] == 0
     for path in (place / "second").iterdir():
         assert path.read_bytes() == (place / "first" / "imputations" / path.name).read_bytes(), path.name
@@ -236,7 +239,7 @@ def test_training_is_drawn_from_rows_that_hold_it(place: Path, call: Call, monke
     grid = "--plugins plugins --datasets toy_mixed --methods vae --preset smoke --store rows"
     assert call(f"run {grid}")[0] == 0
     rows = sorted(Store(place / "rows").rows(), key=lambda row: row.cell.seed)
-    monkeypatch.setattr("bench.run.snapshot.make_snapshot", no_training)
+    monkeypatch.setattr("bench.run.snapshot.call", no_training)
     real, drawn = curves.draw_training, spied(monkeypatch, "draw_training")
     plot_training(*request_for("toy_mixed", methods=("vae",), store=place / "rows"), quiet())
     for run, row in zip(drawn[0], rows, strict=True):
@@ -263,8 +266,13 @@ def test_wide_tables_are_cut_and_say_so(place: Path) -> None:
     assert "attributes" not in words_of(path) and " c7 " in words_of(path)
 
 
-def test_ctrl_c_says_so_and_the_next_call_goes_on(tmp_path: Path) -> None:
-    write_plugins(tmp_path / "plugins", data=DATA, mine=method_source("mine", fit="raise KeyboardInterrupt"))
+@pytest.mark.skipif(sys.platform == "win32", reason="needs the signals of Unix")
+def test_ctrl_c_is_one_line(tmp_path: Path) -> None:
+    slow = method_source("mine", fit="open('begun', 'w').close(); time.sleep(60)")
+    write_plugins(tmp_path / "plugins", data=DATA, mine=slow)
     words = ("plot", "imputations", "toy_mixed", "--methods", "mine", "--plugins", "plugins")
-    done = run_command(*words, folder=tmp_path)
-    assert done.returncode == 130 and "interrupted" in done.stderr and "Traceback" not in done.stderr
+    running = start_command(*words, folder=tmp_path)
+    wait_until(lambda: (tmp_path / "begun").exists() or running.poll() is not None)
+    os.killpg(running.pid, signal.SIGINT)
+    _, err = running.communicate(timeout=20)
+    assert running.returncode == 130 and err == "vsae-bench: interrupted\n"

@@ -23,7 +23,8 @@ from bench.experiment.scope import Scope
 from bench.plugins.registry import Registry
 from bench.report import collect, read_published
 from bench.report.text import warning_notes
-from bench.run.job import as_plain_json, problem_of, run_job, too_wide
+from bench.run.fit import problem_of
+from bench.run.job import as_plain_json, run_job, too_wide
 from bench.run.machine import Machine
 from bench.run.progress import RunProgress
 from bench.seeds import canonical_json
@@ -151,7 +152,8 @@ def test_whatever_is_raised_is_a_failed_row_with_its_reason_and_traceback(
     assert row["reason"].startswith(reason)
     assert "\n" not in row["reason"]
     assert "Traceback" in row["traceback"]
-    assert set(row) == FIELDS | {"traceback"}
+    assert set(row) == FIELDS | {"traceback", "cause", "attempts"}
+    assert (row["cause"], row["attempts"]) == ("method", 1)
     assert row["metrics"] == {}
 
 

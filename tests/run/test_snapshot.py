@@ -71,7 +71,7 @@ def test_a_snapshot_has_the_numbers_of_its_row(registry: Registry, method: str) 
 
 def test_a_snapshot_is_made_with_as_many_threads_as_a_row(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     bounds: list[int] = []
-    monkeypatch.setattr("bench.run.job.use_threads", bounds.append)
+    monkeypatch.setattr("bench.run.fit.use_threads", bounds.append)
     (job,) = jobs_for(registry, ("column_median",), seeds=(0,))
     make_snapshot(job, Machine(threads=3))
     assert bounds == [3]

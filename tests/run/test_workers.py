@@ -12,9 +12,9 @@ import pytest
 
 from bench.errors import Stopped
 from bench.plugins.registry import Registry
-from bench.run.machine import Machine
+from bench.run.machine import Machine, StopRule
 from bench.run.store import Store
-from bench.run.workers import StopRule, run_jobs
+from bench.run.workers import run_jobs
 from tests.toys import (
     DATA,
     MECHANISM,
@@ -63,11 +63,11 @@ def folder_with(tmp_path: Path, **sources: str) -> Path:
 # Workers
 
 
-def test_two_workers_give_the_very_rows_of_one_process(tmp_path: Path) -> None:
+def test_workers_give_the_very_rows_of_this_process(tmp_path: Path) -> None:
     registry = Registry.scan([folder_with(tmp_path, median=MEDIAN, patient=PATIENT.replace("0.05", "0.0"))])
     jobs = jobs_for(registry, ("vsae", "column_median", "patient"))
     found, watchers = [], []
-    for workers in (1, 2):
+    for workers in (0, 1, 2):
         store, watcher = Store(tmp_path / f"store{workers}"), Watcher()
         machine = Machine(workers=workers, checkpoints=store.folder / "checkpoints")
         assert run_jobs(jobs, machine, watcher, store.put) is None
@@ -76,7 +76,7 @@ def test_two_workers_give_the_very_rows_of_one_process(tmp_path: Path) -> None:
         assert list((store.folder / "checkpoints").glob("*")) == []
     assert {row["status"] for row in found[0].values()} == {"ok"}
     assert len(found[0]) == 9
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
     for watcher in watchers:
         assert sorted(watcher.begun) == sorted(job.key for job in jobs)
         patient = next(job.key for job in jobs if job.cells[0].method == "patient")
@@ -141,7 +141,7 @@ def test_a_plugin_edited_during_the_run_ends_it_without_failed_rows(tmp_path: Pa
     registry = Registry.scan([folder])
     jobs = jobs_for(registry, ("column_median",))
     write_plugins(folder, median=MEDIAN + "\n# changed\n")
-    for workers in (1, 2):
+    for workers in (0, 2):
         store = Store(tmp_path / f"store{workers}")
         reason = run_jobs(jobs, Machine(workers=workers), Watcher(), store.put)
         assert reason is not None
@@ -166,7 +166,7 @@ def test_a_training_killed_in_the_middle_goes_on_to_the_very_same_rows(tmp_path:
         "--plugins",
         "plugins",
         "--workers",
-        1,
+        0,  # the prelude slows this process only
         "--device",
         "cpu",
         "--store",
@@ -227,11 +227,11 @@ def test_a_time_budget_stops_at_an_epoch_and_goes_on_next_time(tmp_path: Path) -
     registry = Registry.scan([folder])
     jobs = jobs_for(registry, ("patient",))
     whole, pieces = Store(tmp_path / "whole"), Store(tmp_path / "pieces")
-    assert run_jobs(jobs, Machine(checkpoints=whole.folder / "checkpoints"), Watcher(), whole.put) is None
+    assert run_jobs(jobs, Machine(workers=0, checkpoints=whole.folder / "checkpoints"), Watcher(), whole.put) is None
     runs = 0
     while True:
         limit = time.time() + 3.0
-        machine = Machine(checkpoints=pieces.folder / "checkpoints", deadline=limit)
+        machine = Machine(workers=0, checkpoints=pieces.folder / "checkpoints", deadline=limit)
         reason = run_jobs(jobs, machine, Watcher(), pieces.put)
         assert time.time() < limit
         runs += 1

@@ -44,7 +44,7 @@ def ready(scope: Scope, place: Place, drawing: Drawing) -> Registry:
 def jobs_on(dataset: str, scope: Scope, place: Place, registry: Registry, console: Console) -> list[Job]:
     """Return a job for each cell of a scope on one data set: the cells that a grid of ``run`` has."""
     grid = replace(scope, datasets=(dataset,), ratios=scope.ratios[:1])
-    _, jobs = plan_jobs([grid_spec(grid, registry)], grid, place.store, registry, console)
+    jobs = plan_jobs([grid_spec(grid, registry)], grid, place.store, registry, console).jobs
     return [Job((cell,), job.plugins) for job in jobs for cell in job.cells]
 
 
