@@ -34,11 +34,8 @@ def data(place: Place, names: list[str] | None, fetch: bool) -> int:
             raise
         except BaseException as error:  # a plug-in may raise anything
             failures += 1
-            print(
-                printable(
-                    f"{name}: {clean_text(error) if isinstance(error, BenchError) else one_line(error, info.path)}"
-                )
-            )
+            told = clean_text(error) if isinstance(error, BenchError) else one_line(error, info.path)
+            print(printable(f"{name}: {told}"))
             continue
         print(printable(f"{name}: {info.summary}"))
         for source, state in sources:

@@ -23,8 +23,6 @@ SILENT_SECONDS = {"smoke": 1800.0, "quick": 7200.0, "long": 6 * 3600.0, "paper":
 MOST_GIB = {"smoke": 16.0, "quick": 32.0, "long": 64.0, "paper": 64.0}
 #: A job that takes more of the machine's memory than this would bring down others.
 MEMORY_SHARE = 0.9
-#: No duration is longer: ten years.
-_MOST_SECONDS = 3.2e8
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Place:
     job_memory: str = ""
 
     def require_valid(self) -> None:
-        """Raise BenchError on a device, threads, a duration or a size that there are not, or on a system without locks."""
+        """Raise BenchError on a device, threads, a duration or a size that is none, or on a system without locks."""
         require_system()
         if self.threads > MOST_THREADS:
             raise BenchError(f"--threads takes at most {MOST_THREADS}, not {self.threads}")
