@@ -47,7 +47,7 @@ def text_of(error: BaseException) -> str:
         return "(its text cannot be had)"
 
 
-def one_line(error: BaseException, most: int = 4096) -> str:
+def line_of(error: BaseException, most: int = 4096) -> str:
     """Return an exception's text, or its type if it has none, as one line that is safe to print and not too long."""
     text = printable(" ".join(text_of(error).split())) or type(error).__name__
     return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -22,7 +22,7 @@ from bench.cli.plot import plot_app
 from bench.cli.run import run
 from bench.cli.table import table
 from bench.cli.tune import tune
-from bench.errors import POSIX_MODULES, SYSTEMS, BenchError, one_line, printable, text_of
+from bench.errors import POSIX_MODULES, SYSTEMS, BenchError, line_of, printable, text_of
 
 #: Exit codes: bad input, an error of the suite's own, Ctrl-C before a run began; ``bench.run.plan`` has those of a run.
 BAD_INPUT, BUG, INTERRUPTED = 2, 70, 130
@@ -99,13 +99,13 @@ def _outcome(error: BaseException) -> tuple[int, str]:
     if isinstance(error, OSError):
         names = [str(name) for name in (error.filename, error.filename2) if name is not None]
         where = f"{' and '.join(names)} cannot be read or written" if names else "reading or writing failed"
-        return BAD_INPUT, f"{where}: {error.strerror or one_line(error)}"
+        return BAD_INPUT, f"{where}: {error.strerror or line_of(error)}"
     if isinstance(error, MemoryError):
-        return BAD_INPUT, f"not enough memory ({one_line(error)})"
+        return BAD_INPUT, f"not enough memory ({line_of(error)})"
     if isinstance(error, ImportError) and error.name in POSIX_MODULES:
         return BAD_INPUT, f"Python's module '{error.name}' is missing: {SYSTEMS}"
     lines = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
-    told = f"{type(error).__name__}: {one_line(error)} ({lines[-1] if lines else 'nowhere'})"
+    told = f"{type(error).__name__}: {line_of(error)} ({lines[-1] if lines else 'nowhere'})"
     return BUG, f"unexpected {told}; please report it. {TRACEBACK_VARIABLE}=1 shows where it came from"
 
 

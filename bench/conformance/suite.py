@@ -29,7 +29,7 @@ from bench.conformance.require import Failed, NotApplicable
 from bench.conformance.tables import examples_for
 from bench.conformance.trial import Trial
 from bench.data.door import notes_of
-from bench.errors import BenchError, closest, one_line, printable
+from bench.errors import BenchError, closest, line_of, printable
 from bench.files.fetch import DataUnavailable
 from bench.plugins.registry import PluginInfo, Registry, available, load
 
@@ -228,7 +228,7 @@ def remedy_of(check: Callable[[Any], None]) -> str:
 
 def describe(error: BaseException, path: Path) -> str:
     """Return an error as one line, with the line of the plug-in's file if it came from there."""
-    text = one_line(error)
+    text = line_of(error)
     if isinstance(error, Failed):
         return text
     text = text if isinstance(error, BenchError) else f"{type(error).__name__}: {text}"

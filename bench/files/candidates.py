@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.data.source import Fetched, File, Source
-from bench.errors import one_line
+from bench.errors import line_of
 from bench.files.cache import MIRROR_VARIABLE, cached_path, content_sha256, expanded_size, file_sha256, mirror_folder
 from bench.files.download import Unavailable, download
 
@@ -151,7 +151,7 @@ def _obtain(dataset: Dataset, file: File, candidate: Candidate) -> Obtained:
             raise Unavailable(f"{path} holds more than the {file.most_bytes} bytes the data set allows")
         return Obtained(candidate, Fetched(path, source), vouched)
     except OSError as error:
-        raise Unavailable(one_line(error)) from error
+        raise Unavailable(line_of(error)) from error
 
 
 def _has_checksum(path: Path, sources: Sequence[Source]) -> bool:

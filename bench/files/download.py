@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bench.data.source import MOST_BYTES, Source
-from bench.errors import one_line
+from bench.errors import line_of
 from bench.files.cache import cache_folder, file_sha256, scratch_folder, write_whole
 
 CONNECT_SECONDS = 5.0
@@ -74,7 +74,7 @@ def download_url(source: Source, target: Path, most_bytes: int = MOST_BYTES) -> 
             dead_hosts.add(host)
             raise Unavailable(f"{host} could not be reached ({type(error).__name__})") from error
         except requests.RequestException as error:
-            raise Unavailable(one_line(error)) from error
+            raise Unavailable(line_of(error)) from error
         if source.member is None:
             arrived.replace(target)
         else:
@@ -169,7 +169,7 @@ def extract_deb(source: Source, target: Path, most_bytes: int = MOST_BYTES) -> N
         content = _deb_member(kept, source.member or "", most_bytes)
     except (Unavailable, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, ValueError) as error:
         kept.unlink(missing_ok=True)
-        raise Unavailable(f"its package is damaged ({one_line(error)})") from error
+        raise Unavailable(f"its package is damaged ({line_of(error)})") from error
     write_whole(target, content)
 
 
@@ -231,7 +231,7 @@ def _member(archive: Path, member: str, most_bytes: int) -> bytes:
             _require_size(opened.getinfo(names[0]).file_size, most_bytes)
             return opened.read(names[0])
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-        raise Unavailable(f"its archive is damaged ({one_line(error)})") from error
+        raise Unavailable(f"its archive is damaged ({line_of(error)})") from error
 
 
 def _require_size(size: int, most_bytes: int) -> None:

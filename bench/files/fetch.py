@@ -27,7 +27,7 @@ from bench.data.door import require_sound
 from bench.data.frame import Refused
 from bench.data.schema import Schema
 from bench.data.table import Table
-from bench.errors import BenchError, one_line
+from bench.errors import BenchError, line_of
 from bench.files.advice import describe, lacking_files, not_available
 from bench.files.cache import (
     Content,
@@ -159,7 +159,7 @@ def _try_load(dataset: Dataset, chosen: Mapping[str, Obtained]) -> tuple[LoadedT
         try:
             table = _as_table(dataset, dataset.load(files))
         except UNREADABLE as error:
-            return None, doubtful, f"wrong checksum, and not readable ({one_line(error)})"
+            return None, doubtful, f"wrong checksum, and not readable ({line_of(error)})"
         except (Exception, SystemExit) as error:
             raise _plugin_error(dataset, error) from error
         if table.content_hash not in expected:
@@ -183,7 +183,7 @@ def _plugin_error(dataset: Dataset, error: BaseException) -> BenchError:
     place = str(getattr(sys.modules.get(type(dataset).__module__), "__file__", None) or "")
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f" ({Path(place).name}:{frame.lineno})" for frame in frames if frame.filename == place]
-    told = f"{type(error).__name__}: {one_line(error)}{lines[-1] if lines else ''}"
+    told = f"{type(error).__name__}: {line_of(error)}{lines[-1] if lines else ''}"
     return BenchError(f"data set '{dataset.name}' cannot be loaded: {told}")
 
 

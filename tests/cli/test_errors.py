@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.cli.app import BAD_INPUT, BUG
-from bench.errors import BenchError, one_line, printable
+from bench.errors import BenchError, line_of, printable
 from bench.run.request import Place, parse_duration
 from tests.toys import DATA, command, command_environment, run_command, table_text, write_plugins
 
@@ -106,10 +106,10 @@ def test_errors_are_one_line_whatever_their_text_does() -> None:
         def __str__(self) -> str:
             raise ValueError
 
-    assert one_line(Awkward()) == "(its text cannot be had)"
-    assert one_line(ValueError()) == "ValueError"
-    assert one_line(ValueError("a\nb")) == "a b"
-    assert len(one_line(ValueError("x" * 10**6))) == 4096
+    assert line_of(Awkward()) == "(its text cannot be had)"
+    assert line_of(ValueError()) == "ValueError"
+    assert line_of(ValueError("a\nb")) == "a b"
+    assert len(line_of(ValueError("x" * 10**6))) == 4096
 
 
 @pytest.mark.parametrize("text", ["9" * 400, f"{'9' * 400}h", "0", "1e400h"])
