@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from bench.data.frame import Refused
+from bench.data.frame import Refused, listed
 from bench.data.kinds import Kind
 from bench.data.parts import part_sizes
 from bench.data.schema import AnyArray, FloatArray
@@ -20,6 +20,8 @@ from bench.errors import printable
 LARGEST, SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
 #: A standard deviation of fewer float32 steps than this is told of.
 FEW_STEPS = 100.0
+#: A result has no more notes on its table than this.
+MOST_NOTES = 10
 
 
 def require_sound(table: Table, kinds: Collection[Kind]) -> None:
@@ -124,21 +126,24 @@ def require_float32(table: Table) -> None:
 
 def notes_of(table: Table) -> list[str]:
     """Return what a result of a table is to warn of: what was assumed in reading it, and numbers far from 0."""
-    return [*table.assumed, *coarse_in_float32(table)]
+    notes = [*table.assumed, *coarse_in_float32(table)]
+    more = len(notes) - MOST_NOTES
+    return notes if more <= 0 else [*notes[:MOST_NOTES], f"{more} more notes like these"]
 
 
 def coarse_in_float32(table: Table) -> list[str]:
-    """Return a line for each attribute of which float32 keeps a few steps only, because its values are far from 0."""
-    told: list[str] = []
+    """Return a line that names the attributes of which float32 keeps a few steps only, as they are far from 0."""
+    coarse: list[str] = []
     for name, values in _numbers(table):
         step = float(np.spacing(np.float32(np.abs(values).max())))
-        deviation = float(values.std())
-        if 0 < deviation < FEW_STEPS * step:
-            told.append(
-                f"'{name}' is far from 0: float32, which neural methods and forests compute in, keeps steps of"
-                f" {step:.2g} of its standard deviation {deviation:.2g}; subtract a constant"
-            )
-    return told
+        if 0 < float(values.std()) < FEW_STEPS * step:
+            coarse.append(name)
+    if not coarse:
+        return []
+    return [
+        f"far from 0, so that float32, which neural methods and forests compute in, keeps less than {FEW_STEPS:g} steps"
+        f" of a standard deviation: {listed(coarse)}; subtract a constant"
+    ]
 
 
 def require_rows(table: Table) -> None:

@@ -79,7 +79,7 @@ def read_frame(frame: pd.DataFrame, kinds: Collection[Kind] | None = None) -> Re
         else:
             columns.append(read)
     if left_out:
-        notes.append(f"left out, because they hold no value: {_listed(left_out)}")
+        notes.append(f"left out, because they hold no value: {listed(left_out)}")
     if left_out and not columns:
         raise Refused("no column of the DataFrame holds a value")
     notes += [column.note for column in columns if column.note]
@@ -106,10 +106,10 @@ def _names(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
         if first.setdefault(name, position) != position:
             raise Refused(f"columns {first[name]} and {position} are both named '{name}'; give each a name of its own")
     other = [name for name, given in zip(names, frame.columns, strict=True) if not isinstance(given, str)]
-    return names, [f"columns whose names are no text are named {_listed(other)}"] if other else []
+    return names, [f"columns whose names are no text are named {listed(other)}"] if other else []
 
 
-def _listed(names: Sequence[str], most: int = 5) -> str:
+def listed(names: Sequence[str], most: int = 5) -> str:
     """Return some names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

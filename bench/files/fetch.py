@@ -64,6 +64,10 @@ __all__ = [
 UNREADABLE = (BenchError, ValueError, LookupError, TypeError, OSError, EOFError, zlib.error, zipfile.BadZipFile)
 
 
+class DatasetFailed(BenchError):
+    """The plug-in of a data set raised something while it loaded: the message says what, and where."""
+
+
 class DataUnavailable(BenchError):
     """No source of a data set could be reached; what was reached, if anything, was not wrong."""
 
@@ -178,13 +182,13 @@ def _loaded(dataset: Dataset, files: Mapping[str, Fetched]) -> Table:
         raise _plugin_error(dataset, error) from error
 
 
-def _plugin_error(dataset: Dataset, error: BaseException) -> BenchError:
+def _plugin_error(dataset: Dataset, error: BaseException) -> DatasetFailed:
     """Return what a plug-in raised as one line, with the line of its file."""
     place = str(getattr(sys.modules.get(type(dataset).__module__), "__file__", None) or "")
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f" ({Path(place).name}:{frame.lineno})" for frame in frames if frame.filename == place]
     told = f"{type(error).__name__}: {line_of(error)}{lines[-1] if lines else ''}"
-    return BenchError(f"data set '{dataset.name}' cannot be loaded: {told}")
+    return DatasetFailed(f"data set '{dataset.name}' cannot be loaded: {told}")
 
 
 def _as_table(dataset: Dataset, loaded: object) -> Table:

@@ -138,8 +138,8 @@ class Method:
     def impute(self, data: Incomplete, draws: int) -> pd.DataFrame | Values:
         """Return complete values for ``data``, observed entries unchanged, from ``draws`` samples if it samples.
 
-        NaN may stay in what no method can know, which the suite fills: attributes that training never shows, and rows
-        that show nothing.
+        A DataFrame is put in the order of its index, which is that of ``data.frame()``. NaN may stay in what no method
+        can know, which the suite fills: attributes that training never shows, and rows that show nothing.
         """
         raise TypeError(f"method '{self.name}' does not define impute")
 
@@ -223,7 +223,7 @@ class Dataset:
     def load(self, files: Mapping[str, Fetched]) -> pd.DataFrame | Table:
         """Return all columns, the target too, from the fetched files (by name; each with its path and source).
 
-        In a DataFrame number columns are numeric and all others categorical. Return a Table for images, features or
-        official test rows.
+        In a DataFrame number columns are numeric and all others categorical; ``bench.data.frame`` says what text of
+        numbers and the like become, and what is refused. Return a Table for images, features or official test rows.
         """
         raise TypeError(f"data set '{self.name}' does not define load")

@@ -67,7 +67,7 @@ def content_or_problem(dataset: PluginInfo, include_target: bool) -> dict[str, A
 
     With a problem it says whether the data are ``unavailable``, or the plug-in ``broken``.
     """
-    from bench.files.fetch import DataUnavailable, content_of
+    from bench.files.fetch import DatasetFailed, DataUnavailable, content_of
 
     try:
         plugin = load(dataset)
@@ -78,11 +78,14 @@ def content_or_problem(dataset: PluginInfo, include_target: bool) -> dict[str, A
     except DataUnavailable as error:
         return {"problem": f"data not obtained: {error}", "unavailable": True}
     except BenchError as error:
-        return {"problem": clean_text(error)}
+        return {"problem": clean_text(error), **({"broken": True} if isinstance(error, DatasetFailed) else {})}
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plug-in may raise anything
-        return {"problem": f"data set '{dataset.name}' does not load: {one_line(error, dataset.path)}", "broken": True}
+        return {
+            "problem": f"data set '{dataset.name}' cannot be loaded: {one_line(error, dataset.path)}",
+            "broken": True,
+        }
 
 
 def load_for(job: Job, machine: Machine) -> LoadedTable:

@@ -41,7 +41,13 @@ def test_numbers_far_from_zero_are_warned_of() -> None:
     spread = np.random.default_rng(0).normal(size=50)
     assert notes_of(numbers(spread + 100.0)) == []
     (told,) = notes_of(numbers(spread + 3e7))
-    assert told.startswith("'a' is far from 0: float32") and "steps of 2 of its standard deviation" in told
+    assert told.startswith("far from 0, so that float32") and "of a standard deviation: a; subtract" in told
+
+
+def test_notes_are_bounded() -> None:
+    table = Table.from_frame(pd.DataFrame({f"c{n}": ["1", "2"] * 4 for n in range(50)}))
+    assert len(table.assumed) == 50
+    assert len(notes_of(table)) == 11 and notes_of(table)[-1] == "40 more notes like these"
 
 
 @pytest.mark.parametrize("rows", range(40))

@@ -202,13 +202,13 @@ def test_silence_and_memory_beyond_their_limits_are_failed_rows(tmp_path: Path) 
     hangs = method_source("hangs", fit="time.sleep(60)")
     grows = method_source("grows", fit="self.much = b'x' * 2**30; time.sleep(60)")
     talks = method_source(
-        "talks", fit="[(time.sleep(0.1), self.context.progress(i, 40, 'walking')) for i in range(40)]", impute=ZEROS
+        "talks", fit="[(time.sleep(0.25), self.context.progress(i, 40, 'walking')) for i in range(40)]", impute=ZEROS
     )
-    machine = Machine(workers=2, silence=3.0, memory=1.0)
+    machine = Machine(workers=2, silence=8.0, memory=1.0)
     rows = outcomes(tmp_path, ("hangs", "grows", "talks"), machine, hangs=hangs, grows=grows, talks=talks)
     assert rows["talks"]["status"] == "ok"
     reasons = {name: row["reason"] for name, row in rows.items() if row["status"] == "failed"}
-    assert reasons["hangs"] == "no progress in 3.0 s, the limit of --job-timeout at hangs.py:18"
+    assert reasons["hangs"] == "no progress in 8.0 s, the limit of --job-timeout at hangs.py:18"
     assert reasons["grows"].startswith("took 1.") and "beyond the limit of --job-memory, 1 GiB" in reasons["grows"]
     assert {rows[name]["cause"] for name in reasons} == {"environment"}
 
@@ -305,7 +305,10 @@ def test_tuning_goes_on_after_a_data_set_that_does_not_load(tmp_path: Path) -> N
     words = ("tune", "mine", "broken_mixed,toy_mixed", "--preset", "smoke", "--seeds", "0", "--plugins", "plugins")
     done = run_command(*words, "--store", "store", folder=tmp_path)
     assert (done.returncode, done.stderr) == (1, "")
-    assert "failed: mine on broken_mixed: KeyError: 'no' (broken.py:15)" in done.stdout
+    assert (
+        "failed: mine on broken_mixed: data set 'broken_mixed' cannot be loaded: KeyError: 'no' (broken.py:15)"
+        in done.stdout
+    )
     assert (tmp_path / "store" / "tuned" / "toy_mixed" / "mine.json").is_file()
 
 
