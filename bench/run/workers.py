@@ -35,7 +35,7 @@ MOST_FAILED_STARTS = 3
 #: How often the memory of workers is looked at.
 MEMORY_SECONDS = 0.5
 STOPPING = "stopping as soon as the running jobs have kept their state; Ctrl-C again ends them at once"
-AT_ONCE = "interrupted at once; running jobs go on from their last checkpoint"
+AT_ONCE = "interrupted at once; running jobs continue from their last checkpoint"
 UNGUARDED = (
     "jobs run in this process (--workers 0): one that crashes or hangs takes the run with it, and --job-timeout and"
     " --job-memory are not watched"
@@ -90,7 +90,7 @@ def _run_here(
 def _keep(
     job: Job, results: Sequence[Result], machine: Machine, observer: Observer, put: Put, resumable: bool = False
 ) -> None:
-    """Hand results over, and remove the checkpoints of what was trained together unless the job is to go on."""
+    """Hand results over, and remove the checkpoints of what was trained together unless the job is to continue."""
     put(results)
     if machine.checkpoints is not None and not resumable:
         for key in {job.key, *(digest(list(result.stack)) for result in results)}:
