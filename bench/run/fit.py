@@ -120,7 +120,7 @@ def fit_from_checkpoint(job: Job, table: Table, machine: Machine, problem: Probl
             raise
         reason = reason_of(error, job)
     path.unlink(missing_ok=True)
-    print(f"warning: {job.label}: its checkpoint could not be gone on from ({reason}); it starts over")
+    print(f"warning: {job.label}: its checkpoint cannot be used ({reason}); it starts over")
     return fit_and_impute(job, table, machine, problem)
 
 

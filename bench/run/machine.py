@@ -107,7 +107,7 @@ class Machine:
 
 
 class StopRule:
-    """Decides at safe places whether to go on: not past the deadline, and not after a request to stop.
+    """Decides at safe places whether to continue: not past the deadline, and not after a request to stop.
 
     It looks ahead by the longest time between two such places so far, so that a job ends before the limit. The time
     before the first one (loading) does not count, because it does not come again.

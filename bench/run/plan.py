@@ -75,7 +75,7 @@ def run_scope(
     try:
         cells, jobs, broken = plan_jobs(specs, scope, store.folder, registry, console, limits)
     except Stopped as early:
-        print_line(console, f"stopped: {early}. Run the same command again to go on.")
+        print_line(console, f"stopped: {early}. Run the same command again to continue.")
         return NOT_FINISHED
     waiting = jobs if rerun else waiting_jobs(cells, jobs, store, retry_failed)
     done = len(jobs) - len(waiting)

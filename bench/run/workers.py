@@ -90,7 +90,7 @@ def _run_here(
 def _keep(
     job: Job, results: Sequence[Result], machine: Machine, observer: Observer, put: Put, resumable: bool = False
 ) -> None:
-    """Hand results over, and remove the checkpoints of what was trained together unless the job is to go on."""
+    """Hand results over, and remove the checkpoints of what was trained together unless the job is to continue."""
     put(results)
     if machine.checkpoints is not None and not resumable:
         for key in {job.key, *(digest(list(result.stack)) for result in results)}:

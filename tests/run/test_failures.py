@@ -289,7 +289,7 @@ def test_a_damaged_checkpoint_is_discarded_and_the_job_starts_over(
     results = run_job(job, Machine(checkpoints=folder))
     assert [numbers_of(result.as_json()) for result in results] == expected
     assert results[0].diagnostics["resumed_from"] == 0
-    assert "its checkpoint could not be gone on from" in capsys.readouterr().out
+    assert "its checkpoint cannot be used" in capsys.readouterr().out
 
 
 def test_a_damaged_checkpoint_of_a_network_is_discarded(tmp_path: Path) -> None:

@@ -22,8 +22,11 @@ def trained_tensors(network: nn.Module, optimisers: Sequence[torch.optim.Optimiz
 
 
 def save_atomically(state: Mapping[str, Any], path: Path) -> None:
-    """Write a checkpoint so that a kill leaves either the old one or the new one."""
+    """Write a checkpoint so that a kill, or a power cut, leaves either the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    torch.save(dict(state), partial)
+    with partial.open("wb") as stream:
+        torch.save(dict(state), stream)
+        stream.flush()
+        os.fsync(stream.fileno())
     os.replace(partial, path)
