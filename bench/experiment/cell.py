@@ -115,6 +115,14 @@ class Plugins:
         """Method, data set and mechanisms."""
         return (self.method, self.dataset, *self.mechanisms.values())
 
+    def sources(self, cell: Cell) -> dict[str, str]:
+        """Return the hashes of the code of those behind a cell's numbers that are not the suite's own, by category.
+
+        A data set is not among them: a cell names the hash of its content.
+        """
+        behind = {"method": self.method, "mechanism": self.mechanisms[cell.mechanism]}
+        return {category: info.code_hash for category, info in behind.items() if info.code_hash}
+
     def as_json(self) -> dict[str, Any]:
         """Return the plug-ins as plain JSON values."""
         mechanisms = {name: info.as_json() for name, info in self.mechanisms.items()}

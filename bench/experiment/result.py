@@ -26,8 +26,8 @@ class Result:
     ``metrics`` maps a scope (``all``, ``something_observed``, ...) to metrics, ``attributes`` an attribute to its own,
     ``counts`` says how many entries were scored. ``seconds`` and ``peak_memory_mib`` are those of the whole job, whose
     cells' keys are ``stack``. ``plugin_sources`` are the hashes of the code of plug-ins that are not the suite's own,
-    by category (those go by ``version``). ``traceback`` is None unless the job failed. ``digest`` is what the row was
-    stored with, None if it was not read from a store or an older version wrote it.
+    by category (those go by ``version``). ``traceback`` is None unless the job failed. ``verified`` is False if the row
+    was read without a digest, since an older version stored it.
     """
 
     cell: Cell
@@ -49,12 +49,11 @@ class Result:
     stack: tuple[str, ...] = ()
     plugin_sources: Mapping[str, str] = field(default_factory=dict)
     traceback: str | None = None
-    digest: str | None = field(default=None, compare=False, repr=False)
+    verified: bool = field(default=True, compare=False, repr=False)
 
-    @property
-    def verified(self) -> bool:
-        """Whether the row was read with a digest that fits its content."""
-        return self.digest is not None
+    def is_stale(self, sources: Mapping[str, str]) -> bool:
+        """Return whether plug-ins have other code now, by category; a result that does not say is not stale."""
+        return any(self.plugin_sources.get(part, code) != code for part, code in sources.items())
 
     def as_json(self) -> dict[str, Any]:
         """Return the content as plain JSON values, without a digest; what there is not goes without saying."""
@@ -100,7 +99,7 @@ class Result:
             raise BenchError("its content does not fit its digest")
         result = cls.from_json(value)
         # Set behind the constructor's back: replace() with so many fields costs as much as reading the row.
-        object.__setattr__(result, "digest", said)
+        object.__setattr__(result, "verified", said is not None)
         return result
 
 
@@ -291,4 +290,4 @@ def _require_types(row: Mapping[str, Any]) -> None:
                 raise TypeError(f"its '{name}' is not what it has to be")
 
 
-_FIELDS = frozenset(field.name for field in fields(Result)) - {"digest"}
+_FIELDS = frozenset(field.name for field in fields(Result)) - {"verified"}

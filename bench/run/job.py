@@ -242,6 +242,7 @@ def _result(job: Job, cell: Cell, status: Status, machine: Machine, seconds: flo
         peak_memory_mib=peak_memory(),
         environment=machine.description(),
         stack=tuple(other.key for other in job.cells),
+        plugin_sources=job.plugins.sources(cell),
         **found,
     )
 

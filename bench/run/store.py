@@ -227,7 +227,7 @@ class Store:
         return wanted.keys() - {
             result.key
             for result in stored
-            if result.status in lasting and not is_stale(result, current.get(result.key, {}))
+            if result.status in lasting and not result.is_stale(current.get(result.key, {}))
         }
 
     def frame(self) -> pd.DataFrame:
@@ -240,11 +240,6 @@ class Store:
 def _flat(result: Result) -> dict[str, Any]:
     cell = result.cell.as_json()
     return {"key": result.key, **cell, "status": result.status, "seconds": result.seconds, **result.metrics}
-
-
-def is_stale(result: Result, sources: Mapping[str, str]) -> bool:
-    """Return whether a result is of other code than plug-ins have now; a result that does not say is not."""
-    return any(result.plugin_sources.get(part, code) != code for part, code in sources.items())
 
 
 def same_numbers(one: Result, other: Result) -> bool:
