@@ -14,7 +14,7 @@ from bench.experiment.presets import HIGHEST
 from bench.plugins.reader import PluginInfo
 from bench.plugins.registry import Registry
 from bench.problem.scenario import Scenario
-from bench.seeds import digest
+from bench.seeds import canonical_json, digest
 
 #: Fields in which the cells of one stack may differ.
 STACKED_OVER = (
@@ -24,6 +24,18 @@ STACKED_OVER = (
     "mechanism_parameters",
     "mechanism_overrides",
     "ratio",
+)
+
+
+#: Fields that plug-ins, presets and the suite fill; the others are what was asked for.
+FILLED_IN = (
+    "engine",
+    "method_version",
+    "mechanism_version",
+    "content",
+    "budget",
+    "parameters",
+    "mechanism_parameters",
 )
 
 
@@ -74,6 +86,28 @@ class Cell:
         if "mechanism_overrides" in value:
             return cls(**value)
         return cls(**{"mechanism_overrides": None, "overrides": {}, **value})
+
+    @cached_property
+    def request(self) -> str:
+        """What was asked for, as text: the cell without what versions, presets and data fill in."""
+        value = {name: item for name, item in self.as_json().items() if name not in FILLED_IN}
+        return canonical_json({**value, "mechanism_overrides": dict(self.mechanism_overrides or {})})
+
+    def changes_from(self, before: Cell) -> list[str]:
+        """Return in words what is filled in otherwise than it was before: versions, budget, parameters, data."""
+        told: list[str] = []
+        for name in FILLED_IN:
+            old, new = getattr(before, name), getattr(self, name)
+            if old == new:
+                continue
+            if name == "content":
+                told.append("the data are others")
+            elif isinstance(new, Mapping):
+                parts = [part for part in {**old, **new} if old.get(part) != new.get(part)]
+                told.append(f"{name}: " + ", ".join(f"{p} was {old.get(p)}, is {new.get(p)}" for p in parts))
+            else:
+                told.append(f"{name} was {old}, is {new}")
+        return told
 
     @property
     def data_seed(self) -> int:

@@ -16,13 +16,14 @@ DEVICES = ("auto", "cpu", "cuda")
 
 @dataclass(frozen=True)
 class Place:
-    """Where to work: the store, the user's plug-ins, the device and how much of the machine to use.
+    """Where to work: the stores, the user's plug-ins, the device and how much of the machine to use.
 
-    ``shipped`` reads the rows that ship with the suite instead of the store's. ``workers`` None is as many as suit the
+    Several ``stores`` are read together, and only the first is written to; ``shipped`` adds the rows that ship with the
+    suite beneath them. ``workers`` None is as many as suit the
     device. ``time_budget`` is a duration such as ``9m``, or empty for no limit.
     """
 
-    store: Path = DEFAULT_STORE
+    stores: tuple[Path, ...] = (DEFAULT_STORE,)
     shipped: bool = False
     plugins: tuple[Path, ...] = ()
     device: str = "auto"
@@ -38,9 +39,14 @@ class Place:
             parse_duration(self.time_budget)
 
     @property
-    def rows_folder(self) -> Path:
-        """The folder of the rows to read."""
-        return shipped_rows_folder() if self.shipped else self.store
+    def store(self) -> Path:
+        """The folder that is written to."""
+        return self.stores[0]
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders of the rows to read, what counts first."""
+        return (*self.stores, shipped_rows_folder()) if self.shipped else self.stores
 
     def deadline(self) -> float | None:
         """Return when a time budget that begins now is over, in seconds of ``time.time``; None without one."""

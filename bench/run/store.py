@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote
 
 from bench.errors import BenchError
 from bench.experiment.result import Result, parsed_line
+from bench.run.progress import counted
 from bench.seeds import canonical_json
 
 if TYPE_CHECKING:
@@ -65,6 +66,11 @@ class Conflict:
         """The largest relative difference between two metrics, infinite if they are not of the same names."""
         return largest_difference(self.above.metrics, self.beneath.metrics)
 
+    def __str__(self) -> str:
+        cell, (above, beneath) = self.above.cell, self.folders
+        where = f"{cell.method} on {cell.dataset}, {cell.mechanism} {cell.ratio:g}, seed {cell.seed}"
+        return f"{where}: {above} and {beneath} differ by {100 * self.difference:.2g} %"
+
 
 class Store:
     """A folder of results, and folders beneath it that are only read.
@@ -99,6 +105,18 @@ class Store:
     def conflicts(self) -> list[Conflict]:
         """The cells met so far whose results differ between two of the folders."""
         return list(self._conflicts.values())
+
+    def told(self) -> list[str]:
+        """Return, in a line each, what was met so far that is damaged, and where two folders differ."""
+        told: list[str] = []
+        damage, conflicts = self.damage, self.conflicts
+        if damage:
+            more = f"; and {len(damage) - 1} more, `vsae-bench verify` lists them" if len(damage) > 1 else ""
+            told.append(f"left out, edited or damaged: {counted(len(damage), 'row')} ({damage[0]}{more})")
+        if conflicts:
+            worst = max(conflicts, key=lambda conflict: conflict.difference)
+            told.append(f"{counted(len(conflicts), 'cell')} with two contents: the first store's count; {worst}")
+        return told
 
     def _path(self, dataset: str, method: str) -> Path:
         return self.folder / quote(dataset, safe="") / f"{quote(method, safe='')}.jsonl"
@@ -229,6 +247,32 @@ class Store:
             for result in stored
             if result.status in lasting and not result.is_stale(current.get(result.key, {}))
         }
+
+    def outdated(self, cells: Iterable[Cell]) -> list[str]:
+        """Return, in at most two lines, which results were asked for as these cells are, but have another key, and why.
+
+        A raised version, another budget or other data leave them behind: they are still in the store, and not read.
+        """
+        wanted = list(cells)
+        by_request = {cell.request: cell for cell in wanted}
+        keys = {cell.key for cell in wanted}
+        asked: dict[str, set[Any]] = {
+            "seed": {cell.seed for cell in wanted},
+            "preset": {cell.preset for cell in wanted},
+        }
+        left: dict[str, dict[str, set[str]]] = {}
+        for result in self.rows({c.dataset for c in wanted}, {c.method for c in wanted}, cell=asked):
+            now = by_request.get(result.cell.request)
+            if now is not None and result.status == "ok" and result.key not in keys:
+                why = "; ".join(now.changes_from(result.cell))
+                left.setdefault(why, {}).setdefault(result.cell.method, set()).add(result.key)
+        lines = sorted(left.items(), key=lambda item: -sum(map(len, item[1].values())))
+        told = [
+            f"{counted(sum(map(len, methods.values())), 'stored row')} of {', '.join(sorted(methods))} no longer"
+            f" {'answers' if sum(map(len, methods.values())) == 1 else 'answer'}: {why}"
+            for why, methods in lines
+        ]
+        return told if len(told) <= 2 else [told[0], f"{told[1]} (and more, for {len(told) - 2} other reasons)"]
 
     def frame(self) -> pd.DataFrame:
         """Return all results as a DataFrame, one column per cell field and metric (``all.nrmse_std`` and so on)."""
