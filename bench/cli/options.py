@@ -218,6 +218,8 @@ OPTIONS: dict[str, Option] = {
         _flag("--output", help="Folder for LaTeX, Markdown, CSV and a figure.", metavar="DIR"),
         None,
     ),
+    "sample": Option(int, _flag("--sample", help="Rows to compute again, chosen at random.", min=0), 0),
+    "choice": Option(int, _flag("--seed", help="Seed of the choice of rows.", min=0), 0),
     "everything": Option(bool, _flag("--all", help="Check everything that is registered."), False),
     "large": Option(bool, _flag("--large", help="Also try methods on a table of 10,000 columns."), False),
 }

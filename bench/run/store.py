@@ -152,6 +152,14 @@ class Store:
             layers = [self._last(path, wanted, chosen, fields) for path in paths]
             yield from (layers[0] if len(layers) == 1 else self._merged(layers, paths)).values()
 
+    def every(self) -> Iterator[Result]:
+        """Yield every sound result of all folders, those that later ones of their key replace too."""
+        for paths in self._files(None, None):
+            for path in paths:
+                with path.open("rb", buffering=_READ_BYTES) as stream:
+                    found = (self._result(path, line, row) for line, row in self._parsed(path, stream))
+                    yield from (result for result in found if result is not None)
+
     def _last(self, path: Path, wanted: Wanted, chosen: Collection[str] | None, fields: Wanted) -> dict[str, Result]:
         """Return the last sound result of each key in a file."""
         last: dict[str, Result] = {}
