@@ -10,7 +10,7 @@ from bench.experiment.result import Result
 from bench.paths import shipped_rows_folder
 from bench.run.store import Store
 from tests.cli.conftest import Call
-from tests.toys import ZEROS, method_source, write_plugins
+from tests.toys import PATIENT, ZEROS, method_source, stored_rows, write_plugins
 
 
 def test_rows_of_other_code_are_marked_in_a_table_until_they_are_computed_again(place: Path, call: Call) -> None:
@@ -95,3 +95,64 @@ def test_rows_that_a_raised_version_leaves_behind_are_told(place: Path, call: Ca
     assert call(*words)[0] == 0
     _, out, _ = call(*words)
     assert "no longer" not in out
+
+
+def ready_store(place: Path, call: Call, methods: str = "mean_mode,patient") -> tuple[str, ...]:
+    """Run methods on the toys and return the words that verify their rows."""
+    write_plugins(place / "plugins", patient=PATIENT.replace('"pause": 0.05', '"pause": 0.0'))
+    where = ("--store", "store", "--plugins", "plugins", "--workers", "1")
+    assert call("run", "--methods", methods, "--datasets", "toy_mixed", "--preset", "smoke", *where)[0] == 0
+    return ("verify", *where)
+
+
+def test_rows_are_checked_and_come_out_again_with_their_stack(place: Path, call: Call) -> None:
+    words = ready_store(place, call)
+    before = stored_rows(place / "store")
+    code, out, _ = call(*words)
+    assert code == 0 and "Computed again" not in out
+    code, out, _ = call(*words, "--sample", "6")
+    assert code == 0
+    assert "patient on toy_mixed, mcar 0.5: 3 rows in" in out
+    assert out.count("equal to the bit") == 6
+    assert "6 rows chosen: 6 came out again, 0 did not" in out
+    assert stored_rows(place / "store") == before
+    assert (
+        len({call(*words, "--sample", "2", "--seed", seed)[1].partition("Computed again")[2] for seed in range(4)}) > 1
+    )
+    assert "1 row chosen" in call(*words, "--sample", "1")[1]
+
+
+def test_an_edited_row_is_listed_and_fails(place: Path, call: Call) -> None:
+    words = ready_store(place, call)
+    path = place / "store" / "toy_mixed" / "mean_mode.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + lines[1].replace(b'"ok"', b'"failed"') + b"x\n" + lines[2])
+    code, out, _ = call(*words, "--sample", "9")
+    assert code == 1
+    shown = path.relative_to(place)
+    assert f"{shown}:2: its content does not fit its digest\n{shown}:3: it is no JSON" in out
+    assert "5 rows chosen: 5 came out again" in out
+
+
+def test_a_row_with_a_digest_of_its_own_does_not_come_out_again(place: Path, call: Call) -> None:
+    words = ready_store(place, call, "mean_mode")
+    row = next(Store(place / "store").rows())
+    Store(place / "store").put([replace(row, metrics={**row.metrics, "all": {**row.metrics["all"], "pfc": 0.001}})])
+    assert call(*words)[0] == 0
+    code, out, _ = call(*words, "--sample", "3")
+    assert code == 1
+    assert "differs, on an equal machine" in out and "3 rows chosen: 2 came out again, 1 did not" in out
+
+
+def test_a_row_that_cannot_come_out_here_says_nothing(place: Path, call: Call) -> None:
+    words = ready_store(place, call)
+    write_plugins(place / "plugins", patient=PATIENT.replace('"epochs": 30', '"epochs": 31'))
+    path = place / "store" / "toy_mixed" / "patient.jsonl"
+    path.write_bytes(path.read_bytes())
+    code, out, _ = call(*words, "--sample", "6")
+    assert code == 0
+    assert out.count("the plug-in's code is another now") == 3
+    assert "6 rows chosen: 3 came out again, 0 did not, 3 say nothing" in out
+    (place / "plugins" / "patient.py").unlink()
+    code, out, _ = call(*words, "--sample", "6")
+    assert code == 0 and out.count("unknown method 'patient'") == 3
