@@ -32,8 +32,12 @@ from tests.toys import contents_for, run_cells, write_plugins
 
 GOLDEN = Path(__file__).parent / "golden.json"
 RELATIVE = 1e-3
-#: Cases that other kernels moved by 7e-4 and 5e-4.
-LOOSER = {"ae-literal-golden_mixed": 5e-3, "vsae-literal-golden_mixed": 3e-3}
+#: For the appendix to the letter, whose larger steps carry rounding further: other kernels moved it by up to 1.2e-3.
+LITERAL = 5e-3
+#: Diagnostics of neural methods: a loss that is written otherwise is another number at once.
+TRAINING = ("loss_first", "loss_last", "best_validation_error")
+#: For the last loss, which other kernels moved by up to 1 %.
+LAST_LOSS = 0.03
 #: Methods whose few small gradients Adam makes large, rounding and all.
 THREE_STEPS = ("ae", "classifier")
 
@@ -134,12 +138,15 @@ def written() -> dict[str, Any]:
 
 def close_to(name: str, metrics: dict[str, float]) -> Any:
     """Return what numbers of a case have to be equal to."""
-    return pytest.approx(metrics, rel=LOOSER.get(name, RELATIVE), abs=1e-6)
+    usual = LITERAL if "-literal-" in name else RELATIVE
+    relative = {of: LAST_LOSS if of == "loss_last" else usual for of in metrics}
+    return {of: pytest.approx(value, rel=relative[of], abs=1e-6) for of, value in metrics.items()}
 
 
 def numbers_of(result: Result) -> dict[str, float]:
-    """Return the scores that are compared."""
-    return {name: value for name, value in result.metrics["all"].items() if value is not None}
+    """Return what is compared: the scores, and of a training what they hardly show after so few steps."""
+    found = {**result.metrics["all"], **{name: result.diagnostics.get(name) for name in TRAINING}}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 with tempfile.TemporaryDirectory() as _folder:
