@@ -1,7 +1,11 @@
 """AE, an autoencoder on whole rows (VSAE appendix D): hidden entries are 0, the mask is not given.
 
+With the code f(x_o) and the decoder's distribution of each attribute, the loss is::
+
+    - sum_{i in O} log p(x_i | z = f(x_o))
+
 What the appendix leaves open is a parameter: ``fill`` is what stands in hidden entries (``zero``, or ``noise``, which
-is drawn anew each time and averaged over at imputation), and ``reconstruct`` is which entries the loss counts:
+is drawn again each time and averaged over at imputation), and ``reconstruct`` is which entries the loss counts:
 ``observed``, or ``all``, which teaches the network to return the fill.
 
 The code has VSAE's latent width and so is wider than most rows: nothing keeps the network from copying each observed
@@ -11,72 +15,42 @@ observed entries from the encoder in training, not from the loss (a denoising au
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from bench.neural.backbone import Sizes
-from bench.neural.blocks import Encoded, Imputed, Layout
-from bench.neural.heads import Prediction, Target
-from bench.neural.joint import JointNetwork, require_choice
+from bench.neural.heads import Prediction
 from bench.neural.method import NeuralStackedMethod
-from bench.neural.training import replica_noise
+from bench.neural.model import Network, Noise, Notes, Settings, Warmup, require_choice
+from bench.neural.networks import Sizes, data_decoder, row_encoder
+from bench.neural.rows import Imputed, Layout, Rows
 
 
-class AENetwork(JointNetwork):
+class AENetwork(Network):
     """A stack of autoencoders: the code is the encoder's output, and an imputation is one pass."""
 
-    replayable = True
-
-    def __init__(self, layout: Layout, replicas: int, parameters: Mapping[str, Any]) -> None:
+    def __init__(self, layout: Layout, replicas: int, settings: Settings) -> None:
         """Allocate the stack; raises BenchError on an unknown choice."""
-        code = layout.attributes * Sizes.of(layout, parameters["latent"]).latent
-        super().__init__(layout, replicas, parameters, encoder_outputs=code)
-        self.everything = require_choice("reconstruct", parameters["reconstruct"], ("observed", "all")) == "all"
+        super().__init__(layout, replicas, settings)
+        self.latent = layout.attributes * Sizes.of(layout, settings["latent"]).latent
+        self.decoder = data_decoder(layout, replicas, self.latent, settings)
+        self.encoder = row_encoder(layout, replicas, self.latent, settings, self.decoder)
+        self.everything = require_choice("reconstruct", settings["reconstruct"], ("observed", "all")) == "all"
 
-    def noise_shapes(self, rows: int) -> dict[str, tuple[int, ...]]:
-        """Noise for hidden entries, where they are filled with it."""
-        return self.fill_noise(rows)
+    def p_x(self, x: Rows) -> Prediction:
+        """Return p(x | z = f(x_o)), [R, b, ...]."""
+        return self.decoder(self.encoder(x.input.flat()))
 
-    def reconstruct(self, batch: Encoded, fill: Tensor | None, training: bool) -> Prediction:
-        """Return the decoded code of each row, [R, 1, b, ...]."""
-        return self.decode(self.encode(batch, training, fill)[:, None], batch.observed, training)
-
-    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float | Tensor, warm: bool) -> Tensor:
-        """Return the negative log-likelihood of the entries that count."""
-        prediction = self.reconstruct(batch, noise.get("fill"), training=True)
-        if not self.everything:
-            return -self.log_observed(prediction, batch).flatten(1).mean(1)
-        target = Target(batch.numeric[:, None], batch.categorical[:, None], tuple(b[:, None] for b in batch.blocks))
-        return -self.decoder.heads.log_prob(prediction, target).sum(-1).flatten(1).mean(1)
+    def loss(self, x: Rows, noise: Noise, warmup: Warmup) -> Tensor:
+        """Return the negative log-likelihood of the entries that count, the mean over the rows."""
+        log_p = self.decoder.heads.log_prob(self.p_x(x), x.target)
+        counted = log_p if self.everything else torch.where(x.observed, log_p, 0.0)
+        return -counted.sum(-1).mean(1)
 
     @torch.no_grad()
-    def impute(
-        self, batch: Encoded, draws: int, generators: Sequence[torch.Generator]
-    ) -> tuple[Imputed, dict[str, Tensor]]:
+    def impute(self, x: Rows, draws: int, noise: Noise) -> tuple[Imputed, Notes]:
         """Return the output of one pass, or the mean of ``draws`` passes where hidden entries are filled with noise."""
-        device = str(batch.observed.device)
-        shapes = self.fill_noise(batch.observed.shape[1])
-        passes = draws if shapes else 1
-        total: Imputed | None = None
-        for _ in range(passes):
-            noise = {name: replica_noise(shape, generators, device) for name, shape in shapes.items()}
-            output = self.reconstruct(batch, noise.get("fill"), training=False).expectation()
-            new = Imputed(output.numeric[:, 0], output.categorical[:, 0], tuple(b[:, 0] for b in output.blocks))
-            total = (
-                new
-                if total is None
-                else Imputed(
-                    total.numeric + new.numeric,
-                    total.categorical + new.categorical,
-                    tuple(old + block for old, block in zip(total.blocks, new.blocks, strict=True)),
-                )
-            )
-        assert total is not None
-        blocks = tuple(block / passes for block in total.blocks)
-        return Imputed(total.numeric / passes, total.categorical / passes, blocks), {}
+        passes = draws if self.noisy_fill else 1
+        return Imputed.mean_of(self.p_x(self.given(x, noise)).expectation() for _ in range(passes)), {}
 
 
 class AE(NeuralStackedMethod):
@@ -85,8 +59,7 @@ class AE(NeuralStackedMethod):
     name = "ae"
     summary = "Autoencoder on whole rows, without the mask"
     version = 1
-    kinds = ("numeric", "categorical", "image", "features")
-    requires = ("torch",)
+    network = AENetwork
     tunable = {
         "learning_rate": ("log", 3e-4, 1e-2),
         "scale_floor": ("log", 1e-3, 0.3),
@@ -94,7 +67,6 @@ class AE(NeuralStackedMethod):
     }
     parameter_sets = {
         "default": {
-            "scaling": "standard",
             "learned_scale": True,
             "scale_floor": 1e-3,
             "decoder_literal": False,
@@ -102,23 +74,6 @@ class AE(NeuralStackedMethod):
             "fill": "zero",
             "reconstruct": "observed",
             "input_dropout": 0.0,
-            "learning_rate": None,
-            "clip_norm": 5.0,
         },
-        "literal": {
-            "scaling": "minmax",
-            "learned_scale": False,
-            "scale_floor": 1e-3,
-            "decoder_literal": True,
-            "latent": None,
-            "fill": "zero",
-            "reconstruct": "observed",
-            "input_dropout": 0.0,
-            "learning_rate": None,
-            "clip_norm": None,
-        },
+        "literal": {"scaling": "minmax", "learned_scale": False, "decoder_literal": True, "clip_norm": None},
     }
-
-    def build(self, layout: Layout, replicas: int) -> AENetwork:
-        """Return the untrained stack."""
-        return AENetwork(layout, replicas, self.parameters)

@@ -1,6 +1,6 @@
 """The ceiling of the multi-modal tables: each attribute predicted from the others by a network of VSAE's backbone.
 
-The attributive encoders code each observed attribute, and one decoder an attribute reads the codes of the others, with
+The attributive encoders code each observed attribute, and one decoder per attribute reads the codes of the others, with
 the mask. It is trained by cross-entropy on labels and by the squared error on images and features, in the rows that
 show both the attribute and another one: a classifier of the label, and a regression of the image, which aims at the
 least mean squared error there is. No distribution is modelled and nothing is sampled. A row with nothing else observed
@@ -9,30 +9,26 @@ has nothing to be predicted from, and gets the floor.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
-from bench.neural.backbone import AttributiveEncoders, Sizes
-from bench.neural.blocks import Encoded, Imputed, Layout
 from bench.neural.heads import Heads, Prediction
-from bench.neural.layers import BankedMLP
 from bench.neural.method import NeuralStackedMethod
-from bench.neural.training import Network
+from bench.neural.model import Network, Noise, Notes, Settings, Warmup
+from bench.neural.networks import AttributiveEncoders, BankedMLP, Sizes
+from bench.neural.rows import Imputed, Layout, Rows
 
 
 class PredictionNetwork(Network):
     """A stack of networks that predict every attribute from the other observed ones."""
 
-    replayable = True
-
-    def __init__(self, layout: Layout, replicas: int, parameters: Mapping[str, Any], floor: Imputed) -> None:
+    def __init__(self, layout: Layout, replicas: int, settings: Settings, floor: Imputed) -> None:
         """Allocate the stack; ``floor`` [R, 1, ...] stands where nothing else is observed."""
-        super().__init__()
-        self.layout, self.replicas, self.floor = layout, replicas, floor
-        sizes = Sizes.of(layout, parameters["latent"])
+        super().__init__(layout, replicas, settings)
+        self.floor = floor
+        sizes = Sizes.of(layout, settings["latent"])
         self.encoders = AttributiveEncoders(layout, replicas, sizes)
         inputs, hidden = layout.attributes * (2 * sizes.latent + 1), [sizes.decoder] * 3
 
@@ -44,22 +40,21 @@ class PredictionNetwork(Network):
         self.heads = Heads(layout, replicas, learned_scale=False)
         self.itself = torch.eye(layout.attributes, dtype=torch.bool, device=layout.owner.device)
 
-    def others(self, batch: Encoded) -> Tensor:
+    def others(self, x: Rows) -> Tensor:
         """Return which attributes each attribute is predicted from, [R, M, b, M]."""
-        return batch.observed[:, None] & ~self.itself[:, None]
+        return x.observed[:, None] & ~self.itself[:, None]
 
-    def predict(self, batch: Encoded, training: bool) -> Prediction:
+    def predict(self, x: Rows) -> Prediction:
         """Return each attribute's prediction from the others, [R, b, ...]; it means nothing where there are none."""
-        layout, others = self.layout, self.others(batch)
-        proposal = self.encoders(batch, training)
+        layout, others = self.layout, self.others(x)
+        proposal = self.encoders(x.input)
         codes = torch.cat([proposal.mean, proposal.log_variance], dim=-1)
-        counted = (others.any(-1) & batch.observed.transpose(1, 2)).to(codes.dtype)
+        counted = (others.any(-1) & x.observed.transpose(1, 2)).to(codes.dtype)
 
         def decoded(decoder: BankedMLP, members: slice) -> Tensor:
             given = others[:, members]
             shown = torch.where(given[..., None], codes[:, None], 0.0).flatten(-2)
-            output: Tensor = decoder(torch.cat([shown, given.to(codes.dtype)], dim=-1), counted[:, members], training)
-            return output
+            return decoder(torch.cat([shown, given.to(codes.dtype)], dim=-1), counted[:, members])
 
         logits = codes.new_zeros(*codes.shape[:2], 0)
         if self.labels is not None:
@@ -69,26 +64,23 @@ class PredictionNetwork(Network):
             decoded(decoder, layout.group_positions(index)).transpose(1, 2)
             for index, decoder in enumerate(_banks(self.blocks))
         )
-        prediction: Prediction = self.heads(logits, images)
-        return prediction
+        return self.heads(logits, images)
 
-    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float | Tensor, warm: bool) -> Tensor:
+    def loss(self, x: Rows, noise: Noise, warmup: Warmup) -> Tensor:
         """Return the sum over attributes of the mean error in the rows that show it and another attribute."""
-        prediction = self.predict(batch, training=True)
+        prediction, truth = self.predict(x), x.target
         log_probabilities = torch.log_softmax(prediction.categorical, dim=-2).masked_fill(self.layout.no_level, 0.0)
-        surprise = -(batch.categorical * log_probabilities).sum(-2)
-        squared = [((truth - mean) ** 2).mean(-1) for truth, mean in zip(batch.blocks, prediction.blocks, strict=True)]
+        surprise = -(truth.categorical * log_probabilities).sum(-2)
+        squared = [((block - mean) ** 2).mean(-1) for block, mean in zip(truth.blocks, prediction.blocks, strict=True)]
         errors = torch.cat([surprise, *squared], dim=-1)
-        counted = self.others(batch).any(-1).transpose(1, 2) & batch.observed
+        counted = self.others(x).any(-1).transpose(1, 2) & x.observed
         return (torch.where(counted, errors, 0.0).sum(1) / counted.sum(1).clamp(min=1)).sum(-1)
 
     @torch.no_grad()
-    def impute(
-        self, batch: Encoded, draws: int, generators: Sequence[torch.Generator]
-    ) -> tuple[Imputed, dict[str, Tensor]]:
+    def impute(self, x: Rows, draws: int, noise: Noise) -> tuple[Imputed, Notes]:
         """Return the predictions, and the floor where nothing else is observed; nothing is drawn."""
-        layout, predicted = self.layout, self.predict(batch, training=False).expectation()
-        informed = self.others(batch).any(-1).transpose(1, 2)
+        layout, predicted = self.layout, self.predict(x).expectation()
+        informed = self.others(x).any(-1).transpose(1, 2)
         categories = informed[..., None, layout.numeric : layout.numeric + layout.categorical]
         blocks = tuple(
             torch.where(informed[..., layout.group_positions(index), None], block, floor)
@@ -112,18 +104,10 @@ class Classifier(NeuralStackedMethod):
     summary = "Discriminative network of VSAE's backbone, each attribute predicted from the others: the ceiling"
     version = 1
     kinds = ("categorical", "image", "features")
-    requires = ("torch",)
     #: Each attribute has a decoder of its own that reads all the others.
     max_attributes = 32
-    parameter_sets = {
-        "default": {
-            "scaling": "standard",
-            "latent": None,
-            "learning_rate": None,
-            "clip_norm": 5.0,
-        },
-    }
+    parameter_sets = {"default": {"latent": None}}
 
     def build(self, layout: Layout, replicas: int) -> PredictionNetwork:
         """Return the untrained stack."""
-        return PredictionNetwork(layout, replicas, self.parameters, self._encoder.floor)
+        return PredictionNetwork(layout, replicas, self.parameters, self.encoder.floor)

@@ -8,7 +8,7 @@ the discriminator's answers are per attribute.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,10 +26,10 @@ from bench.neural.adversarial import (
     split_row,
     uniform,
 )
-from bench.neural.blocks import Encoded, Imputed, Layout
-from bench.neural.layers import BankedLinear
 from bench.neural.method import NeuralStackedMethod
-from bench.neural.training import Network, Phase, replica_noise
+from bench.neural.model import Network, Noise, Notes, Phase, Settings, Warmup
+from bench.neural.networks import BankedLinear
+from bench.neural.rows import Encoded, Imputed, Layout, Rows
 
 #: Hidden entries hold uniform noise between 0 and this.
 NOISE_HEIGHT = 0.01
@@ -93,14 +93,11 @@ def reconstruction_loss(errors: Tensor, observed: Tensor) -> Tensor:
 class GAINNetwork(Network):
     """A stack of GAINs: a generator that completes rows and a discriminator that tells observed from imputed."""
 
-    replayable = True
-
-    def __init__(self, layout: Layout, replicas: int, parameters: Mapping[str, Any]) -> None:
+    def __init__(self, layout: Layout, replicas: int, parameters: Settings) -> None:
         """Allocate three-layer networks, as wide as the encoded data (rounded up to 16) or ``hidden_width``."""
-        super().__init__()
-        self.layout, self.replicas = layout, replicas
+        super().__init__(layout, replicas, parameters)
         alpha = parameters["alpha"]
-        #: A number, or one a replica, [R].
+        #: A number, or one per replica, [R].
         self.alpha = alpha.flatten() if isinstance(alpha, Tensor) else alpha
         self.hint_rate, self.hint_unknown = parameters["hint_rate"], parameters["hint_unknown"]
         self.softmax, self.bounded = parameters["softmax"], parameters["scaling"] == "minmax"
@@ -120,17 +117,12 @@ class GAINNetwork(Network):
             Phase("generator", [{"params": list(self.generator.parameters())}]),
         )
 
-    def noise_shapes(self, rows: int) -> dict[str, tuple[int, ...]]:
-        """Noise for hidden columns and for which entries are hinted at; both phases share it, as in the code."""
-        return {"fill": (rows, self.layout.width), "hint": (rows, self.layout.attributes)}
-
     def generate(self, batch: Encoded, fill: Tensor) -> Tensor:
         """Return the generator's raw output for a batch, normal noise ``fill`` [R, b, width] in hidden columns."""
         layout, observed = self.layout, batch.observed
         noise = NOISE_HEIGHT * uniform(fill) * layout.used
         filled = torch.where(expand_mask(observed, layout), batch.flat(), noise)
-        raw: Tensor = self.generator(torch.cat([filled, observed.to(filled.dtype)], dim=-1))
-        return raw
+        return self.generator(torch.cat([filled, observed.to(filled.dtype)], dim=-1))
 
     def complete(self, batch: Encoded, raw: Tensor) -> Tensor:
         """Return the batch with hidden columns as generated, [R, b, width]."""
@@ -139,32 +131,30 @@ class GAINNetwork(Network):
 
     def discriminate(self, completed: Tensor, hints: Tensor) -> Tensor:
         """Return the logit of each entry's being observed, [R, b, M]."""
-        logits: Tensor = self.discriminator(torch.cat([completed, hints], dim=-1))
-        return logits
+        return self.discriminator(torch.cat([completed, hints], dim=-1))
 
-    def phase_losses(
-        self, phase: str, batch: Encoded, noise: Mapping[str, Tensor], progress: float | Tensor, warm: bool
-    ) -> Tensor:
-        """Return the loss of the discriminator, or that of the generator with alpha times its reconstruction loss."""
-        observed = batch.observed
-        hints = hint(observed, noise["hint"], self.hint_rate, self.hint_unknown)
+    def phase_loss(self, phase: str, x: Rows, noise: Noise, warmup: Warmup) -> Tensor:
+        """Return the loss of the discriminator, or that of the generator with alpha times its reconstruction loss.
+
+        Both phases share their noise, as in the code.
+        """
+        batch, observed = x.target, x.observed
+        fill = noise.normal("fill", x.size, self.layout.width)
+        hints = hint(observed, noise.normal("hint", x.size, self.layout.attributes), self.hint_rate, self.hint_unknown)
         if phase == "discriminator":
             with torch.no_grad():
-                completed = self.complete(batch, self.generate(batch, noise["fill"]))
+                completed = self.complete(batch, self.generate(batch, fill))
             return discriminator_loss(self.discriminate(completed, hints), observed)
-        raw = self.generate(batch, noise["fill"])
+        raw = self.generate(batch, fill)
         errors = reconstruction_errors(raw, batch, self.layout, self.softmax, self.bounded)
         logits = self.discriminate(self.complete(batch, raw), hints)
         reconstruction: Tensor = self.alpha * reconstruction_loss(errors, observed)
         return adversarial_loss(logits, observed) + reconstruction
 
-    def impute(
-        self, batch: Encoded, draws: int, generators: Sequence[torch.Generator]
-    ) -> tuple[Imputed, dict[str, Tensor]]:
+    def impute(self, x: Rows, draws: int, noise: Noise) -> tuple[Imputed, Notes]:
         """Return one pass of the generator, as the code does: its noise is too small for several to differ."""
-        fill = replica_noise((batch.observed.shape[1], self.layout.width), generators, str(batch.observed.device))
-        row = generated_row(self.generate(batch, fill), self.layout, self.softmax, self.bounded)
-        return split_row(row, self.layout), {}
+        raw = self.generate(x.target, noise.normal("fill", x.size, self.layout.width))
+        return split_row(generated_row(raw, self.layout, self.softmax, self.bounded), self.layout), {}
 
 
 class GAIN(NeuralStackedMethod):
@@ -173,8 +163,7 @@ class GAIN(NeuralStackedMethod):
     name = "gain"
     summary = "GAIN: generator against a discriminator with hints"
     version = 1
-    kinds = ("numeric", "categorical", "image", "features")
-    requires = ("torch",)
+    network = GAINNetwork
     tunable = {
         "learning_rate": ("log", 3e-4, 1e-2),
         "alpha": ("log", 1.0, 1000.0),
@@ -191,22 +180,8 @@ class GAIN(NeuralStackedMethod):
             "learning_rate": 1e-3,
             "clip_norm": None,
         },
-        "literal": {
-            "scaling": "minmax",
-            "alpha": 100.0,
-            "hint_rate": 0.9,
-            "hint_unknown": 0.0,
-            "softmax": False,
-            "hidden_width": None,
-            "round_below": 20,
-            "learning_rate": 1e-3,
-            "clip_norm": None,
-        },
+        "literal": {"softmax": False, "round_below": 20},
     }
-
-    def build(self, layout: Layout, replicas: int) -> GAINNetwork:
-        """Return the untrained stack."""
-        return GAINNetwork(layout, replicas, self.parameters)
 
     def fit_many(self, train: Incomplete, validation: Incomplete, seeds: Sequence[int]) -> None:
         """Train the stack, and note which numbers have few enough observed values to be rounded."""

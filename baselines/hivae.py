@@ -1,6 +1,6 @@
 """HI-VAE (Nazabal, Olmos, Ghahramani and Valera 2020): a VAE whose prior is a mixture, with heads per attribute.
 
-The model: ``s ~ Uniform(S)``, ``z | s ~ N(mu(s), I)``, ``y`` a linear map of ``z`` split into one piece an attribute,
+The model: ``s ~ Uniform(S)``, ``z | s ~ N(mu(s), I)``, ``y`` a linear map of ``z`` split into one piece per attribute,
 and ``p(x_i | y_i, s)`` whose mean is linear in ``y_i`` and ``s`` and whose spread depends on ``s`` alone. The encoder
 ``q(s | x) q(z | x, s)`` sees 0 in hidden entries. Its bound, with ``S`` components::
 
@@ -25,33 +25,26 @@ Other than the authors' code:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bench.neural.backbone import Sizes, unflatten_draws, vsae_parameter_count
-from bench.neural.blocks import Encoded, Imputed, Layout
-from bench.neural.heads import Heads, Prediction, Target
-from bench.neural.importance import (
-    CHUNK_FLOATS,
-    DRAWS_AT_A_TIME,
-    ImportanceAverage,
-    LatentNetwork,
-    map_prediction,
-)
-from bench.neural.joint import joint_encoder
-from bench.neural.latent import Gaussian, gumbel
-from bench.neural.layers import LEAKY_SLOPE, BankedLinear, BankedMLP, parameter_count
+from bench.neural.gaussian import Gaussian, gumbel
+from bench.neural.heads import Heads, Prediction
+from bench.neural.importance import CHUNK_FLOATS, DRAWS_AT_A_TIME, ImportanceAverage
 from bench.neural.method import LatentStackedMethod
-from bench.neural.training import replica_noise
+from bench.neural.model import LatentModel, Noise, Notes, Scale, Settings, Warmup
+from bench.neural.networks import LEAKY_SLOPE, BankedLinear, BankedMLP, Sizes, row_encoder, unflatten_draws
+from bench.neural.rows import Imputed, Layout, Rows
 
 
 class ComponentDecoder(nn.Module):
     """p(x_i | y_i, s) with y a linear map of z: a linear head per scalar attribute, VSAE's decoder per block."""
+
+    __call__: Callable[..., Prediction]
 
     def __init__(
         self, layout: Layout, replicas: int, sizes: Sizes, components: int, y_width: int, literal: bool
@@ -89,9 +82,9 @@ class ComponentDecoder(nn.Module):
         )
         self.width = 2 * y_total + layout.width + 3 * sizes.decoder * sum(self.members)
 
-    def forward(self, z: Tensor, component: Tensor, training: bool) -> Prediction:
+    def forward(self, z: Tensor, component: Tensor) -> Prediction:
         """Decode ``z`` [R, n, latent] of components [R, n, S] (one-hot or weights) to a prediction [R, n, ...]."""
-        y = self.to_y(z, None, training)
+        y = self.to_y(z)
         y_scalars, y_blocks = y[..., : self.y_scalars].unflatten(-1, (-1, self.y_width)), y[..., self.y_scalars :]
         parts = []
         if self.numeric is not None:
@@ -102,15 +95,14 @@ class ComponentDecoder(nn.Module):
             parts.append(self.categorical(pieces).permute(0, 2, 3, 1).flatten(-2))
         scalars = z.new_zeros(*z.shape[:2], 0)
         if self.offsets is not None:
-            scalars = torch.cat(parts, dim=-1) + self.offsets(component, None, training)
+            scalars = torch.cat(parts, dim=-1) + self.offsets(component)
         blocks = []
         split = y_blocks.split([members * self.y_block_width for members in self.members], dim=-1)
         for decoder, members, piece in zip(self.blocks, self.members, split, strict=True):
             own = piece.unflatten(-1, (members, self.y_block_width)).transpose(1, 2)
             given = component[:, None].expand(-1, members, -1, -1)
-            blocks.append(decoder(torch.cat([own, given], dim=-1), None, training).transpose(1, 2))
-        prediction: Prediction = self.heads(scalars, tuple(blocks))
-        return prediction
+            blocks.append(decoder(torch.cat([own, given], dim=-1)).transpose(1, 2))
+        return self.heads(scalars, tuple(blocks))
 
 
 class ComponentScales(BankedLinear):
@@ -128,23 +120,16 @@ class ComponentScales(BankedLinear):
         self.bias.copy_(spreads.log())
 
 
-class HIVAENetwork(LatentNetwork):
+class HIVAENetwork(LatentModel):
     """A stack of HI-VAEs. Wherever a dimension is named c it holds components, or draws of them."""
 
-    replayable = True
-
-    def __init__(self, layout: Layout, replicas: int, parameters: Mapping[str, Any]) -> None:
+    def __init__(self, layout: Layout, replicas: int, parameters: Settings) -> None:
         """Allocate the stack; its encoder is as wide as it takes to have VSAE's number of parameters."""
-        super().__init__()
-        self.layout, self.replicas = layout, replicas
-        self.importance_weights = parameters["importance_weights"]
+        super().__init__(layout, replicas, parameters)
         self.components = components = parameters["components"]
         self.components_summed = parameters["components_summed"]
         self.lowest_temperature = parameters["lowest_temperature"]
-        self.kl_warm_up, self.kl_weight = parameters["kl_warm_up"], parameters["kl_weight"]
-        self.scale_floor, self.input_dropout = parameters["scale_floor"], parameters["input_dropout"]
-        sizes = Sizes.of(layout, parameters["latent"])
-        self.sizes, self.latent = sizes, layout.attributes * sizes.latent
+        self.scale_floor, sizes = parameters["scale_floor"], self.sizes
         self.decoder = ComponentDecoder(
             layout, replicas, sizes, components, parameters["y_width"], parameters["decoder_literal"]
         )
@@ -155,23 +140,16 @@ class HIVAENetwork(LatentNetwork):
         features = sizes.collective_encoder
         self.to_component = BankedMLP((replicas,), features, [], components)
         self.to_latent = BankedMLP((replicas,), features + components, [features], 2 * self.latent)
-        self.trunk = joint_encoder(
-            layout,
-            replicas,
-            sizes,
-            features,
-            0,
-            at_least=vsae_parameter_count(layout, sizes) - parameter_count(self),
-        )
+        self.trunk = row_encoder(layout, replicas, features, parameters, self)
         self.width_per_draw = 2 * features + 5 * self.latent + self.decoder.width
 
-    def features(self, batch: Encoded, training: bool) -> Tensor:
+    def features(self, x: Rows) -> Tensor:
         """Return what the encoder knows of a row with 0 in hidden entries, [R, b, features]."""
-        return functional.leaky_relu(self.trunk(batch.shown.flat(), None, training), LEAKY_SLOPE)
+        return functional.leaky_relu(self.trunk(x.input.flat()), LEAKY_SLOPE)
 
     def log_component(self, features: Tensor) -> Tensor:
         """Return log q(s | x), [R, b, S]."""
-        return torch.log_softmax(self.to_component(features, None, False), dim=-1)
+        return torch.log_softmax(self.to_component(features), dim=-1)
 
     def every_component(self, rows: int, draws: int = 1, first: int = 0, count: int | None = None) -> Tensor:
         """Return the one-hot components ``first`` and on, each for several draws, [R, count * draws, rows, S]."""
@@ -183,88 +161,74 @@ class HIVAENetwork(LatentNetwork):
         """Return q(z | x, s) and p(z | s) of components [R, c, b, S]; each is [R, c, b, latent]."""
         count = component.shape[1]
         repeated = features[:, None].expand(-1, count, -1, -1)
-        raw = self.to_latent(torch.cat([repeated, component], dim=-1).flatten(1, 2), None, False)
-        mean = self.prior_means(component.flatten(1, 2), None, False).unflatten(1, (count, -1))
+        raw = self.to_latent(torch.cat([repeated, component], dim=-1).flatten(1, 2))
+        mean = self.prior_means(component.flatten(1, 2)).unflatten(1, (count, -1))
         proposal = Gaussian.from_raw(raw.unflatten(1, (count, -1)))
         return proposal, Gaussian(mean, torch.zeros_like(mean))
 
-    def decode(self, z: Tensor, component: Tensor, training: bool) -> tuple[Prediction, Tensor | None]:
-        """Decode ``z`` [R, c, b, latent] of components [R, c, b, S]; also return log spreads, None where all are 1."""
+    def decode(self, z: Tensor, component: Tensor) -> Prediction:
+        """Decode ``z`` [R, c, b, latent] of components [R, c, b, S]."""
         count, flat = z.shape[1], component.flatten(1, 2)
-        prediction = unflatten_draws(self.decoder(z.flatten(1, 2), flat, training), count)
+        prediction = unflatten_draws(self.decoder(z.flatten(1, 2), flat), count)
         if self.log_scale is None:
-            return prediction, None
-        floor = torch.as_tensor(self.scale_floor, dtype=flat.dtype, device=flat.device).log().unsqueeze(-1)
-        return prediction, torch.maximum(self.log_scale(flat), floor).unflatten(1, (count, -1))
+            return prediction
+        # Filled on the device: nothing is copied to a GPU while a step is recorded.
+        floor = self.scale_floor if isinstance(self.scale_floor, Tensor) else flat.new_full((), self.scale_floor)
+        log_scales = torch.maximum(self.log_scale(flat), floor.log().unsqueeze(-1)).unflatten(1, (count, -1))
+        return replace(prediction, log_scales=log_scales)
 
-    def log_observed(self, prediction: Prediction, log_scales: Tensor | None, batch: Encoded) -> Tensor:
-        """Return log p(x_o | z, s), [R, c, b]."""
-        target = Target(batch.numeric[:, None], batch.categorical[:, None], tuple(b[:, None] for b in batch.blocks))
-        log_data = self.decoder.heads.log_prob(prediction, target, log_scales)
-        return torch.where(batch.observed[:, None], log_data, 0.0).sum(-1)
-
-    def noise_shapes(self, rows: int) -> dict[str, tuple[int, ...]]:
-        """Noise for one z a row, which all components share, and for s where it is drawn."""
-        shapes: dict[str, tuple[int, ...]] = {"latent": (1, rows, self.latent)}
-        if not self.components_summed:
-            shapes["component"] = (1, rows, self.components)
-        return shapes
-
-    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float | Tensor, warm: bool) -> Tensor:
-        """Return the negative bound of the module's text."""
-        features = self.features(batch, training=True)
+    def bound(self, x: Rows, noise: Noise, beta: Scale, temperature: Scale = 1.0) -> Tensor:
+        """Return the bound above, [R, b], with one draw of z per row; a drawn s has a ``temperature``."""
+        e = noise.normal("latent", 1, x.size, self.latent)
+        features = self.features(x)
         log_component = self.log_component(features)
         posterior = log_component.exp()
         if self.components_summed:
-            component = self.every_component(batch.observed.shape[1])
+            component = self.every_component(x.size)
             weight = posterior.transpose(1, 2)
         else:
-            temperature = 1 - progress * (1 - self.lowest_temperature)
-            scores = (log_component[:, None] + gumbel(noise["component"])) / temperature
+            of_component = gumbel(noise.normal("component", 1, x.size, self.components))
+            scores = (log_component[:, None] + of_component) / temperature
             component = torch.softmax(scores, dim=-1)
             weight = posterior.new_ones(1, 1, 1)
         proposal, prior = self.latent_given(features, component)
-        prediction, log_scales = self.decode(proposal.sample(noise["latent"]), component, training=True)
-        log_observed = (weight * self.log_observed(prediction, log_scales, batch)).sum(1)
+        prediction = self.decode(proposal.sample(e), component)
+        log_observed = (weight * self.log_observed(prediction, x)).sum(1)
         kl = (weight * proposal.kl_to(prior)).sum(1) + kl_to_uniform(log_component)
-        kl_weight = self.kl_weight * (progress if self.kl_warm_up else 1.0)
-        negative_bound: Tensor = kl_weight * kl - log_observed
-        return negative_bound.mean(1)
+        bound: Tensor = log_observed - beta * kl
+        return bound
 
-    def generate(self, batch: Encoded, generators: Sequence[torch.Generator]) -> Prediction:
+    def loss(self, x: Rows, noise: Noise, warmup: Warmup) -> Tensor:
+        """Return the negative bound, averaged over the rows, [R]; the temperature falls over the warm-up."""
+        temperature = 1 - warmup.share * (1 - self.lowest_temperature)
+        return -self.bound(x, noise, self.beta(warmup), temperature).mean(1)
+
+    def generated(self, x: Rows, noise: Noise) -> Prediction:
         """Decode draws of s, each as likely as the others, and of z from p(z | s)."""
-        rows, device = batch.observed.shape[1], str(batch.observed.device)
-        chosen = gumbel(replica_noise((rows, self.components), generators, device)).argmax(-1)
-        component = functional.one_hot(chosen, self.components).to(batch.numeric.dtype)
-        z = self.prior_means(component, None, False) + replica_noise((rows, self.latent), generators, device)
-        prediction, log_scales = self.decode(z[:, None], component[:, None], training=False)
-        decoded = replace(prediction, log_scales=log_scales)
-        return map_prediction(lambda tensor: tensor.squeeze(1), decoded)
+        chosen = gumbel(noise.normal("component", x.size, self.components)).argmax(-1)
+        component = functional.one_hot(chosen, self.components).to(x.target.numeric.dtype)
+        z = self.prior_means(component) + noise.normal("latent", x.size, self.latent)
+        return self.decode(z[:, None], component[:, None]).map(lambda tensor: tensor.squeeze(1))
 
-    def proposal_noise(self, rows: int, draws: int) -> dict[str, tuple[int, ...]]:
-        """Noise for each draw of z and of s."""
-        return {"latent": (draws, rows, self.latent), "component": (draws, rows, self.components)}
-
-    def propose(
-        self, batch: Encoded, draws: int, noise: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Prediction, dict[str, Tensor]]:
+    def propose(self, x: Rows, draws: int, noise: Noise) -> tuple[Tensor, Prediction, Notes]:
         """Return importance log-weights and decoded draws, with s drawn from q(s | x)."""
-        features = self.features(batch, training=False)
+        e = noise.normal("latent", draws, x.size, self.latent)
+        features = self.features(x)
         log_component = self.log_component(features)
-        chosen = (log_component[:, None] + gumbel(noise["component"])).argmax(-1)
+        of_component = gumbel(noise.normal("component", draws, x.size, self.components))
+        chosen = (log_component[:, None] + of_component).argmax(-1)
         component = functional.one_hot(chosen, self.components).to(features.dtype)
-        log_weight, prediction = self.weigh(batch, features, component, noise["latent"])
+        log_weight, prediction = self.weigh(x, features, component, e)
         log_chosen = (component * log_component[:, None]).sum(-1)
         return log_weight - math.log(self.components) - log_chosen, prediction, self.notes(features)
 
-    def weigh(self, batch: Encoded, features: Tensor, component: Tensor, noise: Tensor) -> tuple[Tensor, Prediction]:
+    def weigh(self, x: Rows, features: Tensor, component: Tensor, noise: Tensor) -> tuple[Tensor, Prediction]:
         """Return log p(x_o | z, s) + log p(z | s) - log q(z | x, s), [R, c, b], of decoded samples of z."""
         proposal, prior = self.latent_given(features, component)
         z = proposal.sample(noise)
-        prediction, log_scales = self.decode(z, component, training=False)
-        log_weight = self.log_observed(prediction, log_scales, batch)
-        log_weight = log_weight + prior.log_density(z) - proposal.log_density(z)
-        return log_weight, replace(prediction, log_scales=log_scales)
+        prediction = self.decode(z, component)
+        log_weight = self.log_observed(prediction, x)
+        return log_weight + prior.log_density(z) - proposal.log_density(z), prediction
 
     def notes(self, features: Tensor) -> dict[str, Tensor]:
         """Return the whole KL of each row, and that of s alone, [R, b]."""
@@ -276,14 +240,11 @@ class HIVAENetwork(LatentNetwork):
             kl_latent = kl_latent + log_component[..., index].exp() * proposal.kl_to(prior)[:, 0]
         return {"kl": kl_latent + kl_component, "kl_component": kl_component}
 
-    def impute(
-        self, batch: Encoded, draws: int, generators: Sequence[torch.Generator]
-    ) -> tuple[Imputed, dict[str, Tensor]]:
+    def impute(self, x: Rows, draws: int, noise: Noise) -> tuple[Imputed, Notes]:
         """Impute a batch with ``draws`` samples of z for every component, or of (s, z) where s is drawn."""
         if not (self.components_summed and self.importance_weights):
-            return super().impute(batch, draws, generators)
-        rows, device = batch.observed.shape[1], str(batch.observed.device)
-        features = self.features(batch, training=False)
+            return super().impute(x, draws, noise)
+        rows, features = x.size, self.features(x)
         pairs = max(1, CHUNK_FLOATS // max(1, rows * self.width_per_draw))
         group = min(self.components, pairs)
         at_a_time = max(1, min(DRAWS_AT_A_TIME, pairs // self.components))
@@ -291,11 +252,11 @@ class HIVAENetwork(LatentNetwork):
         average = ImportanceAverage()
         for done in range(0, draws, at_a_time):
             count = min(at_a_time, draws - done)
-            noise = replica_noise((count, rows, self.latent), generators, device)
+            e = noise.normal("latent", count, rows, self.latent)
             for first in range(0, self.components, group):
                 several = min(group, self.components - first)
                 component = self.every_component(rows, count, first, several)
-                log_weight, prediction = self.weigh(batch, features, component, noise.repeat(1, several, 1, 1))
+                log_weight, prediction = self.weigh(x, features, component, e.repeat(1, several, 1, 1))
                 average.add(log_weight, prediction.expectation())
         notes = {
             **self.notes(features),
@@ -320,8 +281,7 @@ class HIVAE(LatentStackedMethod):
     name = "hivae"
     summary = "VAE for mixed data with a mixture prior, summed over its components, and heads per attribute"
     version = 1
-    kinds = ("numeric", "categorical", "image", "features")
-    requires = ("torch",)
+    network = HIVAENetwork
     tunable = {
         "learning_rate": ("log", 3e-4, 1e-2),
         "kl_weight": ("log", 0.03, 1.0),
@@ -330,41 +290,11 @@ class HIVAE(LatentStackedMethod):
     }
     parameter_sets = {
         "default": {
-            "scaling": "standard",
-            "learned_scale": True,
             "scale_floor": 0.0316,
-            "decoder_literal": False,
-            "latent": None,
             "components": 10,
             "y_width": 5,
             "components_summed": True,
             "lowest_temperature": 0.5,
-            "kl_warm_up": True,
-            "kl_weight": 1.0,
             "input_dropout": 0.0,
-            "importance_weights": True,
-            "learning_rate": None,
-            "clip_norm": 5.0,
-        },
-        "literal": {
-            "scaling": "minmax",
-            "learned_scale": False,
-            "scale_floor": 0.0316,
-            "decoder_literal": True,
-            "latent": None,
-            "components": 10,
-            "y_width": 5,
-            "components_summed": True,
-            "lowest_temperature": 0.5,
-            "kl_warm_up": False,
-            "kl_weight": 1.0,
-            "input_dropout": 0.0,
-            "importance_weights": True,
-            "learning_rate": None,
-            "clip_norm": None,
         },
     }
-
-    def build(self, layout: Layout, replicas: int) -> HIVAENetwork:
-        """Return the untrained stack."""
-        return HIVAENetwork(layout, replicas, self.parameters)

@@ -46,17 +46,13 @@ from bench.api import (
 )
 
 POSTERIORS = ("point", "avg", "draw")
-
 #: fancyimpute's and scikit-learn's default number of sweeps.
 MOST_SWEEPS = 10
-
 #: A linear sweep costs a fraction of a forest's, so the chain gets this many per sweep of the budget.
 LINEAR_SWEEPS = 3
-
 #: Prior variance of a coefficient on the standardised design, in both regressions of the mixed chain: scikit-learn's
 #: default strength of its logistic and ridge regressions, untuned.
 COEFFICIENT_VARIANCE = 1.0
-
 #: Iterations of one logistic regression; warm starts carry the coefficients from sweep to sweep.
 LOGISTIC_ITERATIONS = 25
 
@@ -76,7 +72,7 @@ class Mice(Method):
     parameter_sets = {
         "default": {"posterior": "point", "imputations": 1},
         "avg": {"posterior": "avg", "imputations": 20},
-        "draw": {"posterior": "draw", "imputations": 1},
+        "draw": {"posterior": "draw"},
     }
 
     def fit(self, train: Incomplete, validation: Incomplete, seed: int) -> None:

@@ -11,7 +11,7 @@ lowers its critic's score.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,10 +20,10 @@ from torch import Tensor
 
 from bench.api import Budget
 from bench.neural.adversarial import ReluNetwork, expand_mask, generated_row, rounded_width, split_row, uniform
-from bench.neural.blocks import Encoded, Imputed, Layout
-from bench.neural.layers import sigmoid
 from bench.neural.method import NeuralStackedMethod
-from bench.neural.training import Network, Phase, replica_noise
+from bench.neural.model import Network, Noise, Notes, Phase, Settings, Warmup
+from bench.neural.networks import sigmoid
+from bench.neural.rows import Imputed, Layout, Rows
 
 #: Imputations averaged at least, and at a time at most.
 LEAST_DRAWS = 10
@@ -67,12 +67,10 @@ def score(critic: ReluNetwork, row: Tensor) -> Tensor:
 class MisGANNetwork(Network):
     """A stack of MisGANs: three generators (masks, data, imputer) and their critics."""
 
-    replayable = True
-
-    def __init__(self, layout: Layout, replicas: int, parameters: Mapping[str, Any]) -> None:
+    def __init__(self, layout: Layout, replicas: int, parameters: Settings) -> None:
         """Allocate networks of the authors' shape: for MNIST these have 512 units and the imputer 784."""
-        super().__init__()
-        self.layout, self.replicas, self.parameters_set = layout, replicas, dict(parameters)
+        super().__init__(layout, replicas, parameters)
+        self.parameters_set = dict(parameters)
         self.softmax, self.mask_in_imputer = parameters["softmax"], parameters["mask_in_imputer"]
         self.bounded = parameters["scaling"] == "minmax"
         self.latent = parameters["latent"]
@@ -106,14 +104,6 @@ class MisGANNetwork(Network):
         steps = None if budget.steps is None else budget.steps * self.parameters_set["critic_steps"]
         return replace(budget, steps=steps, batch=min(budget.batch, self.parameters_set["batch"]))
 
-    def noise_shapes(self, rows: int) -> dict[str, tuple[int, ...]]:
-        """Noise for the generators and the imputer in either phase, and for the rows between real and fake."""
-        shapes: dict[str, tuple[int, ...]] = {"shares": (rows, 3)}
-        for phase in ("critics", "generators"):
-            shapes[f"{phase} mask"] = shapes[f"{phase} data"] = (rows, self.latent)
-            shapes[f"{phase} imputer"] = (rows, self.layout.width)
-        return shapes
-
     def fake_masks(self, noise: Tensor) -> Tensor:
         """Return soft masks per attribute, [R, n, M], that reach 0 and 1, for normal noise [R, n, latent]."""
         stretch = self.parameters_set["mask_stretch"]
@@ -137,20 +127,26 @@ class MisGANNetwork(Network):
             inputs = torch.cat([inputs, mask], dim=-1)
         return masked_row(row, columns, generated_row(self.imputer(inputs), self.layout, self.softmax, self.bounded))
 
-    def phase_losses(
-        self, phase: str, batch: Encoded, noise: Mapping[str, Tensor], progress: float | Tensor, warm: bool
-    ) -> Tensor:
+    def phase_loss(self, phase: str, x: Rows, noise: Noise, warmup: Warmup) -> Tensor:
         """Return the sum of the losses of a phase's three networks; they share no parameter that the phase moves."""
-        losses = self.critic_losses(batch, noise) if phase == "critics" else self.generator_losses(batch, noise)
+        losses = self.critic_losses(x, noise) if phase == "critics" else self.generator_losses(x, noise)
         return torch.stack(losses).sum(0)
 
-    def critic_losses(self, batch: Encoded, noise: Mapping[str, Tensor]) -> list[Tensor]:
+    def noise_of(self, phase: str, x: Rows, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a phase's noise for the generators of masks and of data, and for the imputer."""
+        latent = (x.size, self.latent)
+        e_mask, e_data = noise.normal(f"{phase} mask", *latent), noise.normal(f"{phase} data", *latent)
+        return e_mask, e_data, noise.normal(f"{phase} imputer", x.size, self.layout.width)
+
+    def critic_losses(self, x: Rows, noise: Noise) -> list[Tensor]:
         """Return the losses of the critics of masks, masked data and completed rows, each [R]."""
-        row, mask = batch.flat(), batch.observed.to(torch.float32)
+        row, mask = x.target.flat(), x.target.mask
+        of_shares = noise.normal("shares", x.size, 3)
+        e_mask, e_data, e_imputer = self.noise_of("critics", x, noise)
         with torch.no_grad():
-            fake_mask, fake_row = self.fake_masks(noise["critics mask"]), self.fake_rows(noise["critics data"])
-            completed = self.complete(row, mask, noise["critics imputer"])
-        shares = uniform(noise["shares"]).split(1, dim=-1)
+            fake_mask, fake_row = self.fake_masks(e_mask), self.fake_rows(e_data)
+            completed = self.complete(row, mask, e_imputer)
+        shares = uniform(of_shares).split(1, dim=-1)
         penalty = self.parameters_set["gradient_penalty"]
         real_data, fake_data = self.mask_row(row, mask), self.mask_row(fake_row, fake_mask)
         return [
@@ -159,15 +155,16 @@ class MisGANNetwork(Network):
             critic_loss(self.imputer_critic, fake_row, completed, shares[2], penalty),
         ]
 
-    def generator_losses(self, batch: Encoded, noise: Mapping[str, Tensor]) -> list[Tensor]:
+    def generator_losses(self, x: Rows, noise: Noise) -> list[Tensor]:
         """Return the losses of the mask generator, the data generator and the imputer, each [R].
 
         ``-E D_m(m') - alpha E D_x(f(x', m'))``, ``-E D_x(f(x', m')) + beta E D_i(x')`` and ``-E D_i(completed)`` for
         generated masks m' and data x'; each depends on the parameters of its own network alone.
         """
         alpha, beta = self.parameters_set["alpha"], self.parameters_set["beta"]
-        fake_mask, fake_row = self.fake_masks(noise["generators mask"]), self.fake_rows(noise["generators data"])
-        completed = self.complete(batch.flat(), batch.observed.to(torch.float32), noise["generators imputer"])
+        e_mask, e_data, e_imputer = self.noise_of("generators", x, noise)
+        fake_mask, fake_row = self.fake_masks(e_mask), self.fake_rows(e_data)
+        completed = self.complete(x.target.flat(), x.target.mask, e_imputer)
         for_mask = score(self.data_critic, self.mask_row(fake_row.detach(), fake_mask))
         for_data = score(self.data_critic, self.mask_row(fake_row, fake_mask.detach()))
         return [
@@ -176,19 +173,17 @@ class MisGANNetwork(Network):
             -score(self.imputer_critic, completed),
         ]
 
-    def impute(
-        self, batch: Encoded, draws: int, generators: Sequence[torch.Generator]
-    ) -> tuple[Imputed, dict[str, Tensor]]:
+    def impute(self, x: Rows, draws: int, noise: Noise) -> tuple[Imputed, Notes]:
         """Return the mean of ``draws`` completions, at least ten."""
-        rows, width = batch.observed.shape[1], self.layout.width
-        row, mask = batch.flat(), batch.observed.to(torch.float32)
+        rows, width = x.size, self.layout.width
+        row, mask = x.target.flat(), x.target.mask
         draws = max(draws, LEAST_DRAWS)
         at_a_time = max(1, min(DRAWS_AT_A_TIME, CHUNK_FLOATS // max(1, rows * width)))
         total, done = torch.zeros_like(row), 0
         while done < draws:
             count = min(at_a_time, draws - done)
-            noise = replica_noise((count * rows, width), generators, str(row.device))
-            completed = self.complete(row.repeat(1, count, 1), mask.repeat(1, count, 1), noise)
+            e = noise.normal("imputer", count * rows, width)
+            completed = self.complete(row.repeat(1, count, 1), mask.repeat(1, count, 1), e)
             total = total + completed.unflatten(1, (count, rows)).sum(1)
             done += count
         return split_row(total / draws, self.layout), {}
@@ -210,8 +205,7 @@ class MisGAN(NeuralStackedMethod):
     name = "misgan"
     summary = "MisGAN: generators of masks and data and an imputer, against Wasserstein critics"
     version = 1
-    kinds = ("numeric", "categorical", "image", "features")
-    requires = ("torch",)
+    network = MisGANNetwork
     tunable = {
         "learning_rate": ("log", 3e-5, 3e-3),
         "imputer_learning_rate": ("log", 3e-5, 3e-3),
@@ -236,27 +230,5 @@ class MisGAN(NeuralStackedMethod):
             "imputer_learning_rate": 2e-4,
             "clip_norm": None,
         },
-        "literal": {
-            "scaling": "minmax",
-            "softmax": False,
-            "mask_in_imputer": False,
-            "alpha": 0.1,
-            "beta": 0.0,
-            "tau": 0.0,
-            "gradient_penalty": 10.0,
-            "critic_steps": 5,
-            "batch": 64,
-            "latent": 128,
-            "least_width": 128,
-            "most_width": 512,
-            "mask_temperature": 0.66,
-            "mask_stretch": 0.1,
-            "learning_rate": 1e-4,
-            "imputer_learning_rate": 2e-4,
-            "clip_norm": None,
-        },
+        "literal": {"softmax": False, "mask_in_imputer": False, "beta": 0.0},
     }
-
-    def build(self, layout: Layout, replicas: int) -> MisGANNetwork:
-        """Return the untrained stack."""
-        return MisGANNetwork(layout, replicas, self.parameters)

@@ -1,4 +1,4 @@
-"""MVAE (Wu and Goodman 2018): one encoder an attribute, joined by a product of experts with the prior as one of them.
+"""MVAE (Wu and Goodman 2018): one encoder per attribute, joined by a product of experts with the prior as one of them.
 
 For the attributes ``P`` of a row that are given, with ``T_i = 1 / var_i``::
 
@@ -18,23 +18,18 @@ VSAE's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from bench.api import Budget
-from bench.neural.backbone import AttributiveEncoders, DataDecoder, Sizes, unflatten_draws, vsae_parameter_count
-from bench.neural.blocks import Encoded, Layout
-from bench.neural.heads import Heads, Prediction, Target
-from bench.neural.importance import LatentNetwork, map_prediction
-from bench.neural.joint import JointNetwork
-from bench.neural.latent import Gaussian
-from bench.neural.layers import parameter_count
+from bench.neural.gaussian import Gaussian
+from bench.neural.heads import Prediction
 from bench.neural.method import LatentStackedMethod
-from bench.neural.training import replica_noise
+from bench.neural.model import LatentModel, Noise, Scale, Settings
+from bench.neural.networks import AttributiveEncoders, Sizes, data_decoder, parameter_count, vsae_parameter_count
+from bench.neural.rows import Layout, Rows
 
 #: A table of more attributes than this draws its single-attribute terms.
 ALL_SINGLES = 3
@@ -86,32 +81,20 @@ def single_attributes(observed: Tensor, noise: Tensor, most: int) -> tuple[Tenso
     return chosen, chosen.any(-1) * count / count.clamp(1, most)
 
 
-class MVAENetwork(LatentNetwork):
+class MVAENetwork(LatentModel):
     """A stack of MVAEs. Wherever a dimension is named t it holds the terms of the loss."""
 
-    replayable = True
-
-    def __init__(self, layout: Layout, replicas: int, parameters: Mapping[str, Any]) -> None:
+    def __init__(self, layout: Layout, replicas: int, parameters: Settings) -> None:
         """Allocate the stack; its experts are as wide as it takes to have VSAE's number of parameters."""
-        super().__init__()
-        self.layout, self.replicas = layout, replicas
-        self.importance_weights = parameters["importance_weights"]
-        self.kl_warm_up, self.kl_weight = parameters["kl_warm_up"], parameters["kl_weight"]
+        super().__init__(layout, replicas, parameters)
         self.kl_warm_share = parameters["kl_warm_share"]
         attributes = layout.attributes
         self.singles = attributes if attributes <= ALL_SINGLES else min(parameters["single_terms"], attributes)
         self.subsets = parameters["subset_terms"] if attributes >= 3 else 0
         self.terms = 1 + self.singles + self.subsets
-        sizes = Sizes.of(layout, parameters["latent"])
+        sizes = self.sizes
         self.latent = min(attributes * sizes.latent, max(1, parameters["expert_outputs"] // attributes))
-        self.decoder = DataDecoder(
-            layout,
-            replicas,
-            self.latent,
-            sizes.decoder,
-            Heads(layout, replicas, parameters["learned_scale"], parameters["scale_floor"]),
-            literal=parameters["decoder_literal"],
-        )
+        self.decoder = data_decoder(layout, replicas, self.latent, parameters)
         at_least = vsae_parameter_count(layout, sizes) - parameter_count(self.decoder)
         self.experts = AttributiveEncoders(layout, replicas, expert_sizes(layout, sizes, self.latent, at_least))
         weights = [parameters["numeric_weight"]] * layout.numeric
@@ -121,72 +104,42 @@ class MVAENetwork(LatentNetwork):
         self.attribute_weights = torch.tensor(weights, device=layout.owner.device)
         self.width_per_draw = layout.width + 2 * self.latent + 3 * sizes.decoder
 
-    def decode(self, z: Tensor, weight: Tensor | None, training: bool) -> Prediction:
-        """Decode ``z`` [R, t, b, latent] to [R, t, b, ...]; ``weight`` [R, t, b] is for batch normalisation."""
-        rows = None if weight is None else weight.flatten(1, 2)
-        return unflatten_draws(self.decoder(z.flatten(1, 2), training, rows), z.shape[1])
-
-    def log_data(self, prediction: Prediction, batch: Encoded) -> Tensor:
-        """Return log p(x_i | z), [R, t, b, M]; of hidden attributes it means nothing."""
-        target = Target(batch.numeric[:, None], batch.categorical[:, None], tuple(b[:, None] for b in batch.blocks))
-        return self.decoder.heads.log_prob(prediction, target)
-
     def training_budget(self, budget: Budget) -> Budget:
         """Return the budget with a warm phase as long as the KL takes to its full weight."""
         return replace(budget, warm_fraction=self.kl_warm_share) if self.kl_warm_up else budget
 
-    def noise_shapes(self, rows: int) -> dict[str, tuple[int, ...]]:
-        """Noise for the z of each term, and for what terms are drawn."""
-        attributes = self.layout.attributes
-        return {
-            "latent": (self.terms, rows, self.latent),
-            "single": (rows, attributes),
-            "subset": (self.subsets, rows, attributes),
-            "size": (self.subsets, rows),
-        }
-
-    def loss_terms(self, observed: Tensor, noise: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def terms_of(self, observed: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """Return what each term is given [R, t, b, M], all that is observed first, and the terms' weights [R, t, b]."""
-        singles, weights = single_attributes(observed, noise["single"], self.singles)
-        subsets = random_subsets(observed, noise["subset"], noise["size"])
+        rows, attributes = observed.shape[1:]
+        of_singles = noise.normal("single", rows, attributes)
+        of_subsets = noise.normal("subset", self.subsets, rows, attributes)
+        singles, weights = single_attributes(observed, of_singles, self.singles)
+        subsets = random_subsets(observed, of_subsets, noise.normal("size", self.subsets, rows))
         alone = observed[:, None]
         chosen = torch.cat([alone, singles, subsets], dim=1)
         some = (alone.any(-1).to(weights.dtype), weights, subsets.any(-1).to(weights.dtype))
         return chosen, torch.cat(some, dim=1)
 
-    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float | Tensor, warm: bool) -> Tensor:
-        """Return the negative sum of the bounds of all terms."""
-        chosen, weight = self.loss_terms(batch.observed, noise)
-        proposal = product_of_experts(self.experts(batch, training=True), chosen)
-        z = proposal.sample(noise["latent"])
-        prediction = self.decode(z, (weight > 0).to(z.dtype), training=True)
-        log_data = self.attribute_weights * self.log_data(prediction, batch)
+    def bound(self, x: Rows, noise: Noise, beta: Scale) -> Tensor:
+        """Return the sum of the bounds of all terms, [R, b]."""
+        e = noise.normal("latent", self.terms, x.size, self.latent)
+        chosen, weight = self.terms_of(x.observed, noise)
+        proposal = product_of_experts(self.experts(x.target), chosen)
+        z = proposal.sample(e)
+        prediction = self.decoder(z, (weight > 0).to(z.dtype))
+        log_data = self.attribute_weights * self.heads.log_prob(prediction, x.target)
         log_given = (weight * torch.where(chosen, log_data, 0.0).sum(-1)).sum(1)
-        kl = (weight * proposal.kl_to_standard()).sum(1)
-        kl_weight = self.kl_weight * (progress if self.kl_warm_up else 1.0)
-        negative_bounds: Tensor = kl_weight * kl - log_given
-        return negative_bounds.mean(1)
+        bound: Tensor = log_given - beta * (weight * proposal.kl_to_standard()).sum(1)
+        return bound
 
-    def generate(self, batch: Encoded, generators: Sequence[torch.Generator]) -> Prediction:
-        """Decode z from N(0, I)."""
-        z = replica_noise((1, batch.observed.shape[1], self.latent), generators, str(batch.observed.device))
-        return map_prediction(lambda tensor: tensor.squeeze(1), self.decode(z, None, training=False))
+    def q(self, x: Rows) -> Gaussian:
+        """Return q(z | x_o), the product of the experts of all that is observed, [R, b, latent]."""
+        joint = product_of_experts(self.experts(x.target), x.observed[:, None])
+        return Gaussian(joint.mean[:, 0], joint.log_variance[:, 0])
 
-    def proposal_noise(self, rows: int, draws: int) -> dict[str, tuple[int, ...]]:
-        """Noise for each draw of z."""
-        return {"latent": (draws, rows, self.latent)}
-
-    def propose(
-        self, batch: Encoded, draws: int, noise: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Prediction, dict[str, Tensor]]:
-        """Return importance log-weights and the decoded draws; where nothing is observed these are the prior's."""
-        joint = product_of_experts(self.experts(batch, training=False), batch.observed[:, None])
-        proposal = Gaussian(joint.mean[:, 0], joint.log_variance[:, 0])
-        z = JointNetwork.sample(proposal, noise["latent"])
-        prediction = self.decode(z, None, training=False)
-        log_observed = torch.where(batch.observed[:, None], self.log_data(prediction, batch), 0.0).sum(-1)
-        log_weight: Tensor = log_observed + JointNetwork.log_prior_ratio(proposal, z)
-        return log_weight, prediction, {"kl": proposal.kl_to_standard(), "kl_blocks": proposal.kl_per_dimension()}
+    def p_x(self, z: Tensor, x: Rows) -> Prediction:
+        """Return p(x | z)."""
+        return self.decoder(z)
 
 
 def expert_sizes(layout: Layout, sizes: Sizes, latent: int, at_least: int) -> Sizes:
@@ -204,7 +157,7 @@ def expert_sizes(layout: Layout, sizes: Sizes, latent: int, at_least: int) -> Si
 
 
 class MVAE(LatentStackedMethod):
-    """Multimodal VAE: a product of one expert an attribute and the prior.
+    """Multimodal VAE: a product of one expert per attribute and the prior.
 
     Tables of more than 3 attributes take ``single_terms`` of the single-attribute terms a step and row, reweighted
     without bias, since all would cost a decoding each; ``subset_terms`` random subsets are taken. ``numeric_weight``
@@ -213,22 +166,11 @@ class MVAE(LatentStackedMethod):
     """
 
     name = "mvae"
-    summary = "Multimodal VAE: a product of experts, one an attribute, trained on all, single and random subsets"
+    summary = "Multimodal VAE: a product of experts, one per attribute, trained on all, single and random subsets"
     version = 1
-    kinds = ("numeric", "categorical", "image", "features")
-    requires = ("torch",)
-    tunable = {
-        "learning_rate": ("log", 3e-4, 1e-2),
-        "kl_weight": ("log", 0.03, 1.0),
-        "scale_floor": ("log", 1e-3, 0.3),
-    }
+    network = MVAENetwork
     parameter_sets = {
         "default": {
-            "scaling": "standard",
-            "learned_scale": True,
-            "scale_floor": 1e-3,
-            "decoder_literal": False,
-            "latent": None,
             "expert_outputs": 32768,
             "single_terms": 2,
             "subset_terms": 1,
@@ -236,35 +178,6 @@ class MVAE(LatentStackedMethod):
             "categorical_weight": 1.0,
             "image_weight": 1.0,
             "features_weight": 1.0,
-            "kl_warm_up": True,
             "kl_warm_share": 0.4,
-            "kl_weight": 1.0,
-            "importance_weights": True,
-            "learning_rate": None,
-            "clip_norm": 5.0,
-        },
-        "literal": {
-            "scaling": "minmax",
-            "learned_scale": False,
-            "scale_floor": 1e-3,
-            "decoder_literal": True,
-            "latent": None,
-            "expert_outputs": 32768,
-            "single_terms": 2,
-            "subset_terms": 1,
-            "numeric_weight": 1.0,
-            "categorical_weight": 1.0,
-            "image_weight": 1.0,
-            "features_weight": 1.0,
-            "kl_warm_up": False,
-            "kl_warm_share": 0.4,
-            "kl_weight": 1.0,
-            "importance_weights": True,
-            "learning_rate": None,
-            "clip_norm": None,
         },
     }
-
-    def build(self, layout: Layout, replicas: int) -> MVAENetwork:
-        """Return the untrained stack."""
-        return MVAENetwork(layout, replicas, self.parameters)

@@ -21,20 +21,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from bench.api import BenchError
-from bench.neural.blocks import Encoded, Encoder, Layout
+from bench.neural.gaussian import Gaussian
 from bench.neural.heads import Prediction
-from bench.neural.joint import require_choice
-from bench.neural.latent import Gaussian
-from bench.neural.layers import ROWS_A_LINE, BankedLinear
-from bench.neural.method import NeuralStackedMethod
-from bench.neural.weighted_bound import ImportanceWeightedNetwork
+from bench.neural.method import VariationalMethod
+from bench.neural.model import LatentModel, Noise, Notes, Scale, Settings, require_choice
+from bench.neural.networks import ROWS_PER_LINE, BankedLinear, data_decoder, row_encoder
+from bench.neural.rows import Encoded, Layout, Rows
 
 
 class SelfMasking(nn.Module):
@@ -71,16 +69,19 @@ class SelfMasking(nn.Module):
         return logits + functional.logsigmoid(-self.level_score)[:, None, None]
 
     @torch.no_grad()
-    def fix(self, known: Mapping[str, Sequence[float]], layout: Layout, encoder: Encoder) -> None:
-        """Set the model to known parameters (see the module), for good; raises BenchError if they do not fit."""
+    def fix(self, known: Mapping[str, Sequence[float]], layout: Layout, location: Tensor, scale: Tensor) -> None:
+        """Set the model to known parameters (see the module), for good; raises BenchError if they do not fit.
+
+        ``location`` and ``scale`` [R, numbers] are those by which numbers are scaled.
+        """
         schema = layout.schema
         if set(known) != set(schema.names):
             raise BenchError("missing_parameters of not_miwae must name every attribute of the data, and no other")
         self.known_sign = False
         for column, index in enumerate(schema.of_kind("numeric")):
             slope, threshold = _floats(known, schema.names[index], 2)
-            self.raw_slope[:, column] = slope * encoder.scale[:, column].to(self.raw_slope.device)
-            self.intercept[:, column] = slope * (threshold - encoder.location[:, column].to(self.intercept.device))
+            self.raw_slope[:, column] = slope * scale[:, column].to(self.raw_slope.device)
+            self.intercept[:, column] = slope * (threshold - location[:, column].to(self.intercept.device))
         for column, index in enumerate(schema.of_kind("categorical")):
             attribute = schema.attributes[index]
             scores = _floats(known, attribute.name, len(attribute.levels))
@@ -99,7 +100,7 @@ class LinearMasking(nn.Module):
         numbers = layout.attributes - layout.categorical
         inputs = numbers + layout.max_levels * layout.categorical
         # Weights that fill whole cache lines round alike however many replicas there are.
-        self.padding = -inputs % ROWS_A_LINE
+        self.padding = -inputs % ROWS_PER_LINE
         self.score = BankedLinear(
             (replicas,),
             inputs + self.padding,
@@ -121,44 +122,57 @@ class LinearMasking(nn.Module):
         return logits
 
 
-class NotMIWAENetwork(ImportanceWeightedNetwork):
+class NotMIWAENetwork(LatentModel):
     """A stack of MIWAEs whose weights also hold p(m | x_o, x_u^k)."""
 
-    replayable = True
-
-    def __init__(self, layout: Layout, replicas: int, parameters: Mapping[str, Any]) -> None:
+    def __init__(self, layout: Layout, replicas: int, settings: Settings) -> None:
         """Allocate the stack; raises BenchError on an unknown choice."""
-        super().__init__(layout, replicas, parameters)
-        kind = require_choice("missing_model", parameters["missing_model"], ("selfmask", "selfmask_known", "linear"))
-        self.imputes_draws = require_choice("impute_with", parameters["impute_with"], ("draws", "means")) == "draws"
+        super().__init__(layout, replicas, settings)
+        self.samples = int(settings["importance_samples"])
+        self.decoder = data_decoder(layout, replicas, self.latent, settings)
+        self.encoder = row_encoder(layout, replicas, 2 * self.latent, settings, self.decoder)
+        kind = require_choice("missing_model", settings["missing_model"], ("selfmask", "selfmask_known", "linear"))
+        self.imputes_draws = require_choice("impute_with", settings["impute_with"], ("draws", "means")) == "draws"
         self.missing: SelfMasking | LinearMasking = (
             LinearMasking(layout, replicas)
             if kind == "linear"
             else SelfMasking(layout, replicas, known_sign=kind == "selfmask_known")
         )
-
-    def proposal_noise(self, rows: int, draws: int) -> dict[str, tuple[int, ...]]:
-        """Noise for each draw of z and of the hidden numbers."""
-        numbers = self.layout.attributes - self.layout.categorical
-        return {**super().proposal_noise(rows, draws), "numbers": (draws, rows, numbers)}
-
-    def log_weights(
-        self, batch: Encoded, noise: Mapping[str, Tensor], training: bool, kl_weight: float | Tensor = 1.0
-    ) -> tuple[Tensor, Prediction, Gaussian]:
-        """Return the log-weights with the missing model in them, the prediction of x_u^k, and the proposal."""
-        layout = self.layout
-        log_weight, prediction, proposal = super().log_weights(batch, noise, training, kl_weight)
         widths = [1] * layout.numeric + [group.width for group in layout.block_groups for _ in group.names]
-        shrink = torch.tensor(widths, dtype=torch.float32, device=log_weight.device).rsqrt()
+        #: The mean of a block's independent errors has their spread over the root of its width.
+        self.shrink = torch.tensor(widths, dtype=torch.float32, device=layout.owner.device).rsqrt()
+
+    def q(self, x: Rows) -> Gaussian:
+        """Return q(z | x_o)."""
+        return Gaussian.from_raw(self.encoder(x.input.flat()))
+
+    def p_x(self, z: Tensor, x: Rows) -> Prediction:
+        """Return p(x | z)."""
+        return self.decoder(z)
+
+    def bound(self, x: Rows, noise: Noise, beta: Scale) -> Tensor:
+        """Return the importance-weighted bound on log p(x_o, m), with K draws of z and x_u per row."""
+        log_weight, _, _ = self.weigh(x, self.samples, noise, beta)
+        return torch.logsumexp(log_weight, dim=1) - math.log(self.samples)
+
+    def propose(self, x: Rows, draws: int, noise: Noise) -> tuple[Tensor, Prediction, Notes]:
+        """Return importance log-weights with the missing model in them, and the decoded draws."""
+        log_weight, prediction, q = self.weigh(x, draws, noise)
+        return log_weight, prediction, {"kl": q.kl(), "kl_blocks": q.kl_per_dimension()}
+
+    def weigh(self, x: Rows, draws: int, noise: Noise, beta: Scale = 1.0) -> tuple[Tensor, Prediction, Gaussian]:
+        """Return the log-weights with the missing model in them, the prediction of x_u^k, and the proposal."""
+        layout, batch = self.layout, x.target
+        log_weight, prediction, q = self.log_weights(x, noise.normal("latent", draws, x.size, self.latent), beta)
+        e = noise.normal("numbers", draws, x.size, layout.attributes - layout.categorical)
         scales = torch.exp(self.decoder.heads.log_scales(prediction.numeric.dim()))
-        # The mean of a block's independent errors has their spread over the root of its width.
-        error = scales * shrink * noise["numbers"]
+        error = scales * self.shrink * e
         means = torch.cat([prediction.numeric, *(block.mean(-1) for block in prediction.blocks)], dim=-1)
         known = torch.cat([batch.numeric, *(block.mean(-1) for block in batch.blocks)], dim=-1)[:, None]
         drawn = torch.where(numbers_of(batch.observed, layout)[:, None], known, means + error)
         log_weight = log_weight + self.missing.log_mask(drawn, prediction, batch, layout)
         if not self.imputes_draws:
-            return log_weight, prediction, proposal
+            return log_weight, prediction, q
         first, blocks = layout.numeric, []
         for block in prediction.blocks:
             members = block.shape[-2]
@@ -170,7 +184,7 @@ class NotMIWAENetwork(ImportanceWeightedNetwork):
             self.missing.given_hidden(prediction.categorical),
             tuple(blocks),
         )
-        return log_weight, given, proposal
+        return log_weight, given, q
 
 
 def numbers_of(values: Tensor, layout: Layout) -> Tensor:
@@ -186,14 +200,12 @@ def _floats(known: Mapping[str, Sequence[float]], name: str, count: int) -> list
     return values
 
 
-class NotMIWAE(NeuralStackedMethod):
+class NotMIWAE(VariationalMethod):
     """Importance-weighted autoencoder with a missing model."""
 
     name = "not_miwae"
     summary = "not-MIWAE: MIWAE with a model of why entries are missing, for data not missing at random"
     version = 1
-    kinds = ("numeric", "categorical", "image", "features")
-    requires = ("torch",)
     tunable = {
         "learning_rate": ("log", 3e-4, 1e-2),
         "kl_weight": ("log", 0.03, 1.0),
@@ -202,41 +214,15 @@ class NotMIWAE(NeuralStackedMethod):
     }
     parameter_sets = {
         "default": {
-            "scaling": "standard",
-            "learned_scale": True,
-            "scale_floor": 1e-3,
-            "decoder_literal": False,
-            "latent": None,
             "fill": "zero",
             "importance_samples": 20,
             "missing_model": "selfmask",
             "missing_parameters": None,
             "impute_with": "draws",
             "kl_warm_up": False,
-            "kl_weight": 1.0,
             "input_dropout": 0.0,
-            "importance_weights": True,
-            "learning_rate": None,
-            "clip_norm": 5.0,
         },
-        "literal": {
-            "scaling": "minmax",
-            "learned_scale": False,
-            "scale_floor": 1e-3,
-            "decoder_literal": True,
-            "latent": None,
-            "fill": "zero",
-            "importance_samples": 20,
-            "missing_model": "selfmask",
-            "missing_parameters": None,
-            "impute_with": "means",
-            "kl_warm_up": False,
-            "kl_weight": 1.0,
-            "input_dropout": 0.0,
-            "importance_weights": True,
-            "learning_rate": None,
-            "clip_norm": None,
-        },
+        "literal": {"impute_with": "means"},
     }
 
     def build(self, layout: Layout, replicas: int) -> NotMIWAENetwork:
@@ -246,5 +232,5 @@ class NotMIWAE(NeuralStackedMethod):
         if known is not None:
             if not isinstance(network.missing, SelfMasking):
                 raise BenchError("missing_parameters of not_miwae are those of a self-masking missing_model")
-            network.missing.fix(known, layout, self._encoder)
+            network.missing.fix(known, layout, self.encoder.location, self.encoder.scale)
         return network

@@ -1,4 +1,20 @@
-"""VSAE, the variational selective autoencoder (Gong et al., AISTATS 2021).
+"""VSAE, the variational selective autoencoder: Gong, Hajimirsadeghi, He, Durand and Mori, AISTATS 2021.
+
+Of a row with observed attributes O, hidden ones U and mask m, the model is p(z) p(m | z) prod_i p(x_i | z, m), the
+decoder of the data being given what the decoder of the mask says. The proposal selects, attribute by attribute::
+
+    q(z | x_o, m) = prod_{i in O} q(z_i | x_i)  prod_{j in U} q(z_j | x_o, m)
+
+The bound on the likelihood of complete data (Eq. 4, cited in appendix B)::
+
+    L(x_o, x_u, m) = E_q [ log p(m | z) + sum_{i in O} log p(x_i | z, m) + sum_{j in U} log p(x_j | z, m) ]
+                     - sum_i KL( q(z_i | .) || N(0, I) )
+
+As x_u is hidden, what is maximised is its expectation (Eq. 14)::
+
+    L' = E_{x_u ~ q*(x_u)} L(x_o, x_u, m),    q*(x_u) = p(x_u | x_o, m) of the model as it stands (E-step, Eq. 12)
+
+Only the sum over U depends on x_u. It is left out while the warm-up lasts (appendix D).
 
 What the appendix leaves open is a parameter below; ``default`` is the sensible reading and ``literal`` the appendix to
 the letter: min-max scaled numbers with a squared error of unit scale, and no activation between the decoder's last
@@ -7,167 +23,103 @@ layers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.neural.backbone import (
-    AttributiveEncoders,
-    DataDecoder,
-    Sizes,
-    collective_encoder,
-    mask_decoder,
-    unflatten_draws,
-)
-from bench.neural.blocks import Encoded, Layout, PackedRows
-from bench.neural.heads import Heads, Prediction, Target
-from bench.neural.importance import LatentNetwork
-from bench.neural.latent import Gaussian, standard_log_density
-from bench.neural.layers import sigmoid
+from bench.neural.gaussian import Gaussian, log_prior_ratio
+from bench.neural.heads import Prediction, Target
 from bench.neural.method import LatentStackedMethod
-from bench.neural.training import replica_noise
+from bench.neural.model import LatentModel, Noise, Notes, Scale, Settings, Warmup
+from bench.neural.networks import (
+    AttributiveEncoders,
+    collective_encoder,
+    data_decoder,
+    frozen,
+    mask_decoder,
+    over_draws,
+    sigmoid,
+)
+from bench.neural.rows import Layout, Rows
 
-#: Floats of decoded images and features one replica may hold while samples of x_u are drawn: what a cache holds on a
-#: CPU; on a GPU, where each chunk costs launches, what its memory can spare.
-IMAGINED_FLOATS = {"cpu": 2**19, "cuda": 2**26}
 
+class VSAENetwork(LatentModel):
+    """A stack of VSAEs; z has one block per attribute, [R, b, M, latent]."""
 
-class VSAENetwork(LatentNetwork):
-    """A stack of VSAEs: selective proposal, mask decoder, data decoder conditioned on the mask decoder's output."""
+    def __init__(self, layout: Layout, replicas: int, settings: Settings, target_draws: int) -> None:
+        """Allocate the stack (appendix C); ``target_draws`` samples stand for the expectation over x_u."""
+        super().__init__(layout, replicas, settings)
+        self.target_draws = target_draws
+        self.unobserved_term, self.draw_numbers = settings["unobserved_term"], settings["draw_numbers"]
+        #: The collective encoder sees standard normal noise in place of hidden attributes (appendix C).
+        self.noisy_fill = True
+        self.blocks = (layout.attributes, self.sizes.latent)
+        self.attributive = AttributiveEncoders(layout, replicas, self.sizes)
+        self.collective = collective_encoder(layout, replicas, self.sizes)
+        self.mask_decoder = mask_decoder(layout, replicas, self.sizes)
+        self.decoder = data_decoder(layout, replicas, self.latent + layout.attributes, settings)
 
-    replayable = True
-
-    def __init__(self, layout: Layout, replicas: int, parameters: Mapping[str, Any], target_draws: int) -> None:
-        """Allocate the stack (VSAE appendix C)."""
-        super().__init__()
-        self.layout, self.replicas, self.target_draws = layout, replicas, target_draws
-        self.importance_weights = parameters["importance_weights"]
-        self.kl_warm_up, self.kl_weight = parameters["kl_warm_up"], parameters["kl_weight"]
-        self.input_dropout = parameters["input_dropout"]
-        self.unobserved_term = parameters["unobserved_term"]
-        self.draw_numbers = parameters["draw_numbers"]
-        sizes = Sizes.of(layout, parameters["latent"])
-        self.latent, attributes = sizes.latent, layout.attributes
-        self.attributive = AttributiveEncoders(layout, replicas, sizes)
-        self.collective = collective_encoder(layout, replicas, sizes)
-        self.mask_decoder = mask_decoder(layout, replicas, sizes)
-        self.decoder = DataDecoder(
-            layout,
-            replicas,
-            attributes * sizes.latent + attributes,
-            sizes.decoder,
-            Heads(layout, replicas, parameters["learned_scale"], parameters["scale_floor"]),
-            literal=parameters["decoder_literal"],
-        )
-        self.width_per_draw = layout.width + attributes * sizes.latent + 3 * sizes.decoder
-
-    def proposal(self, batch: Encoded, fill: Tensor, training: bool) -> Gaussian:
-        """Return q(z | x_o, m), [R, b, M, latent]: attributive where observed, collective elsewhere.
-
-        The collective encoder sees ``fill`` [R, b, width], standard normal noise, in place of hidden attributes.
-        """
-        layout, given = self.layout, batch.shown
-        observed = given.observed
-        flat = torch.where(observed[..., layout.owner], given.flat(), fill * layout.used)
-        raw = self.collective(torch.cat([flat, observed.to(flat.dtype)], dim=-1), None, training)
-        collective = Gaussian.from_raw(raw.unflatten(-1, (layout.attributes, 2 * self.latent)))
-        attributive = self.attributive(given, training)
-        choose = observed[..., None]
+    def q(self, x: Rows) -> Gaussian:
+        """Return q(z | x_o, m), [R, b, M, latent]: attributive where observed, collective elsewhere."""
+        raw = self.collective(torch.cat([x.input.flat(), x.input.mask], dim=-1))
+        collective = Gaussian.from_raw(raw.unflatten(-1, (self.layout.attributes, -1)))
+        attributive = self.attributive(x.input)
+        observed = x.input.observed[..., None]
         return Gaussian(
-            torch.where(choose, attributive.mean, collective.mean),
-            torch.where(choose, attributive.log_variance, collective.log_variance),
+            torch.where(observed, attributive.mean, collective.mean),
+            torch.where(observed, attributive.log_variance, collective.log_variance),
         )
 
-    def decode(self, z: Tensor, training: bool) -> tuple[Tensor, Prediction]:
-        """Return the mask's logits [R, n, M] and the data for latent variables [R, n, M * latent]."""
-        logits = self.mask_decoder(z, None, training)
-        return logits, self.decoder(torch.cat([z, sigmoid(logits)], dim=-1), training)
+    def p(self, z: Tensor) -> tuple[Tensor, Prediction]:
+        """Return p(m | z) as logits, and p(x | z, m), for z [R, b, M latent] or draws of it [R, k, b, M latent]."""
+        logits = over_draws(self.mask_decoder, z)
+        return logits, self.decoder(torch.cat([z, sigmoid(logits)], dim=-1))
 
-    def log_mask(self, logits: Tensor, observed: Tensor) -> Tensor:
-        """Return log p(m | z) summed over attributes; ``logits`` may have more leading dimensions than ``observed``."""
+    def p_x(self, z: Tensor, x: Rows) -> Prediction:
+        """Return p(x | z, m), the mask being what its decoder says."""
+        return self.p(z)[1]
+
+    def log_p_m(self, logits: Tensor, observed: Tensor) -> Tensor:
+        """Return log p(m | z), [R, b] or [R, k, b]."""
+        observed = observed if logits.dim() == observed.dim() else observed[:, None]
         return functional.logsigmoid(torch.where(observed, logits, -logits)).sum(-1)
 
-    def noise_shapes(self, rows: int) -> dict[str, tuple[int, ...]]:
-        """Noise for hidden slots, for z, and for the samples behind the unobserved attributes."""
-        shapes = {
-            "fill": (rows, self.layout.width),
-            "latent": (rows, self.layout.attributes, self.latent),
-        }
-        if self.unobserved_term:
-            shapes["target"] = (self.target_draws, rows, self.layout.attributes, self.latent)
-        return shapes
+    def bound(self, x: Rows, noise: Noise, beta: Scale, warm_up: bool = False) -> Tensor:
+        """Return the bound of Eq. 14 with one draw of z per row, [R, b]; in the warm-up without its sum over U."""
+        q = self.q(x)
+        logits, p = self.p(q.sample(noise.normal("latent", x.size, *self.blocks)).flatten(2))
+        bound = self.log_p_m(logits, x.observed) + self.log_observed(p, x) - beta * q.kl().sum(-1)
+        if self.unobserved_term and not warm_up:
+            x_u = self.imagine(q, x, noise.normal("target", self.target_draws, x.size, *self.blocks))
+            bound = bound + torch.where(x.observed, 0.0, self.heads.log_prob(p, x_u)).sum(-1)
+        return bound
 
-    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float | Tensor, warm: bool) -> Tensor:
-        """Return the negative bound of VSAE appendix B, Eq. 14; in the warm phase without its term of x_u."""
-        observed = batch.observed
-        proposal = self.proposal(batch, noise["fill"], training=True)
-        z = proposal.sample(noise["latent"]).flatten(2)
-        logits, prediction = self.decode(z, training=True)
-        heads = self.decoder.heads
-        log_data = heads.log_prob(prediction, Target.certain(batch))
-        bound: Tensor = self.log_mask(logits, observed) + torch.where(observed, log_data, 0.0).sum(-1)
-        kl_weight = self.kl_weight * (progress if self.kl_warm_up else 1.0)
-        bound = bound - kl_weight * proposal.kl_to_standard().sum(-1)
-        if self.unobserved_term and not warm:
-            imagined = self.imagine(proposal, observed, noise["target"])
-            bound = bound + torch.where(observed, 0.0, heads.log_prob(prediction, imagined)).sum(-1)
-        return -bound.mean(1)
+    def loss(self, x: Rows, noise: Noise, warmup: Warmup) -> Tensor:
+        """Return the negative bound, averaged over the rows, [R]."""
+        return -self.bound(x, noise, self.beta(warmup), warmup.lasts).mean(1)
 
     @torch.no_grad()
-    def imagine(self, proposal: Gaussian, observed: Tensor, noise: Tensor) -> Target:
-        """Return the moments of samples of x_u from the current model (the E-step, VSAE appendix B, Eq. 12).
+    def imagine(self, q: Gaussian, x: Rows, e: Tensor) -> Target:
+        """Return the moments of x_u ~ q*(x_u) = E_q p(x_u | z, m), the E-step of Eq. 12.
 
-        ``noise`` is [R, samples, b, M, latent]. The decoders run with their running statistics: the frozen model. What
-        the target says of attributes that are ``observed`` [R, b, M] means nothing.
+        ``e`` [R, k, b, M, latent] is the noise of k samples. The model is frozen: it decodes with running statistics.
         """
-        expanded = Gaussian(proposal.mean[:, None], proposal.log_variance[:, None])
-        hidden = [
-            PackedRows.hidden(observed[..., self.layout.group_positions(index)], group.width)
-            for index, group in enumerate(self.layout.block_groups)
-        ]
-        moments = self.decoder.heads.moments(self.draw_numbers)
-        for chunk in noise.split(self.imagined_at_a_time(noise.shape[2]), dim=1):
-            z = expanded.sample(chunk).flatten(3)
-            logits = self.mask_decoder(z.flatten(1, 2), None, False).unflatten(1, z.shape[1:3])
-            moments.add(*self.decoder.raw_samples(torch.cat([z, sigmoid(logits)], dim=-1), hidden))
-        return moments.target().placed(hidden)
 
-    def imagined_at_a_time(self, rows: int) -> int:
-        """Return how many samples are decoded together: all of a table's, and of images what a cache holds."""
-        width = self.layout.width - self.layout.scalar_width
-        floats = IMAGINED_FLOATS.get(self.layout.owner.device.type, IMAGINED_FLOATS["cpu"])
-        return max(1, floats // (rows * width)) if width else self.target_draws
+        def inputs(e: Tensor) -> Tensor:
+            z = q.sample(e).flatten(3)
+            return torch.cat([z, sigmoid(over_draws(self.mask_decoder, z))], dim=-1)
 
-    def generate(self, batch: Encoded, generators: Sequence[torch.Generator]) -> Prediction:
-        """Decode z from N(0, I) in the blocks of all attributes: mask decoder, then data decoder."""
-        shape = (batch.observed.shape[1], self.layout.attributes * self.latent)
-        z = replica_noise(shape, generators, str(batch.observed.device))
-        return self.decode(z, training=False)[1]
+        with frozen(self.mask_decoder, self.decoder):
+            chunks = e.split(self.decoder.samples_at_a_time(x.size, e.shape[1]), dim=1)
+            return self.decoder.sample_moments(map(inputs, chunks), x.observed, self.draw_numbers)
 
-    def proposal_noise(self, rows: int, draws: int) -> dict[str, tuple[int, ...]]:
-        """Noise for hidden slots (once for the chunk) and for each draw of z."""
-        return {"fill": (rows, self.layout.width), "latent": (draws, rows, self.layout.attributes, self.latent)}
-
-    def propose(
-        self, batch: Encoded, draws: int, noise: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Prediction, dict[str, Tensor]]:
+    def propose(self, x: Rows, draws: int, noise: Noise) -> tuple[Tensor, Prediction, Notes]:
         """Return importance log-weights with the mask's likelihood in them, and the decoded draws."""
-        proposal = self.proposal(batch, noise["fill"], training=False)
-        expanded = Gaussian(proposal.mean[:, None], proposal.log_variance[:, None])
-        z = expanded.sample(noise["latent"])
-        logits, flat = self.decode(z.flatten(3).flatten(1, 2), training=False)
-        prediction = unflatten_draws(flat, draws)
-        observed = batch.observed[:, None]
-        certain = Target(batch.numeric[:, None], batch.categorical[:, None], tuple(b[:, None] for b in batch.blocks))
-        log_data = self.decoder.heads.log_prob(prediction, certain)
-        kl = proposal.kl_to_standard()
-        log_weight = torch.where(observed, log_data, 0.0).sum(-1)
-        log_weight = log_weight + self.log_mask(logits.unflatten(1, (draws, -1)), observed)
-        log_weight = log_weight + (standard_log_density(z) - expanded.log_density(z)).sum(-1)
-        return log_weight, prediction, {"kl": kl.sum(-1), "kl_blocks": kl}
+        q = self.q(x)
+        z = q.sample(noise.normal("latent", draws, x.size, *self.blocks))
+        logits, p = self.p(z.flatten(3))
+        log_weight = self.log_observed(p, x) + self.log_p_m(logits, x.observed) + log_prior_ratio(z, q).sum(-1)
+        return log_weight, p, {"kl": q.kl().sum(-1), "kl_blocks": q.kl()}
 
 
 class VSAE(LatentStackedMethod):
@@ -176,46 +128,13 @@ class VSAE(LatentStackedMethod):
     name = "vsae"
     summary = "Variational selective autoencoder: attributive and collective proposals, mask decoder, data decoder"
     version = 1
-    kinds = ("numeric", "categorical", "image", "features")
-    requires = ("torch",)
     tunable = {
         "learning_rate": ("log", 3e-4, 1e-2),
         "kl_weight": ("log", 0.03, 1.0),
         "scale_floor": ("log", 1e-3, 0.3),
         "input_dropout": ("uniform", 0.0, 0.6),
     }
-    parameter_sets = {
-        "default": {
-            "scaling": "standard",
-            "learned_scale": True,
-            "scale_floor": 1e-3,
-            "decoder_literal": False,
-            "latent": None,
-            "kl_warm_up": True,
-            "kl_weight": 1.0,
-            "input_dropout": 0.0,
-            "unobserved_term": True,
-            "draw_numbers": False,
-            "importance_weights": True,
-            "learning_rate": None,
-            "clip_norm": 5.0,
-        },
-        "literal": {
-            "scaling": "minmax",
-            "learned_scale": False,
-            "scale_floor": 1e-3,
-            "decoder_literal": True,
-            "latent": None,
-            "kl_warm_up": False,
-            "kl_weight": 1.0,
-            "input_dropout": 0.0,
-            "unobserved_term": True,
-            "draw_numbers": False,
-            "importance_weights": True,
-            "learning_rate": None,
-            "clip_norm": None,
-        },
-    }
+    parameter_sets = {"default": {"input_dropout": 0.0, "unobserved_term": True, "draw_numbers": False}}
 
     def build(self, layout: Layout, replicas: int) -> VSAENetwork:
         """Return the untrained stack."""

@@ -11,7 +11,7 @@ class BenchError(Exception):
 
 
 class Stopped(Exception):
-    """The time budget ran out or Ctrl-C came; what was finished is kept and the rest goes on next time."""
+    """The time budget ran out or Ctrl-C came; what was finished is kept and the rest continues next time."""
 
 
 def closest(name: str, known: Iterable[str]) -> str:

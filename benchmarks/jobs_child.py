@@ -22,7 +22,8 @@ def measure(method: str, dataset: str, preset: str, steps: int, replicas: int, p
     import torch
 
     from bench.api import Budget, Context
-    from bench.neural import training
+
+    training = _trainer_module()
 
     torch.set_num_threads(1)
     torch.set_float32_matmul_precision(precision)
@@ -31,7 +32,8 @@ def measure(method: str, dataset: str, preset: str, steps: int, replicas: int, p
     whole = Budget(**cells[0].budget)
     cut = replace(whole, steps=steps, epochs=None, evaluations=1, warm_fraction=0.0)
     instance = stack.method(cells[0].parameters, Context(cut))
-    seconds = {"_run_epoch": 0.0, "_keep_best": 0.0}
+    run_epoch, keep_best = (_method_name(training.Trainer, name) for name in ("run_epoch", "keep_best"))
+    seconds = {run_epoch: 0.0, keep_best: 0.0}
     trainers: list[Any] = []
     for name in seconds:
         setattr(training.Trainer, name, _timed(getattr(training.Trainer, name), name, seconds, trainers))
@@ -41,7 +43,7 @@ def measure(method: str, dataset: str, preset: str, steps: int, replicas: int, p
     instance.impute_many(problem.test, whole.draws)
     impute = time.process_time() - began
     taken, chosen = trainer.history.steps, len(trainer.history.validation_epochs)
-    step, choose = seconds["_run_epoch"] / taken, seconds["_keep_best"] / chosen
+    step, choose = seconds[run_epoch] / taken, seconds[keep_best] / chosen
     full = training.Schedule.of(trainer.network.training_budget(whole), trainer.train.rows)
     evaluations = -(-full.epochs // full.evaluate_every)
     return {
@@ -53,6 +55,14 @@ def measure(method: str, dataset: str, preset: str, steps: int, replicas: int, p
         "job": full.epochs * full.steps_per_epoch * step + evaluations * choose + impute,
         "products": _share_of_products(trainer),
     }
+
+
+def _trainer_module() -> Any:
+    """Return the module of the training loop, where this or an older layout has it."""
+    try:
+        return importlib.import_module("bench.neural.engine.trainer")
+    except ImportError:
+        return importlib.import_module("bench.neural.training")
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,11 @@ def _older_stack(dataset: str, asked: dict[str, Any]) -> Stack:
     return Stack(method, cells, problem.build_problem(table, cells, mechanisms))
 
 
+def _method_name(trainer: type[Any], name: str) -> str:
+    """Return the name of a method of the trainer, which older commits begin with an underscore."""
+    return name if hasattr(trainer, name) else f"_{name}"
+
+
 def _timed(
     function: Callable[..., Any], name: str, seconds: dict[str, float], trainers: list[Any]
 ) -> Callable[..., Any]:
@@ -130,7 +145,7 @@ def _share_of_products(trainer: Any) -> float:
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU]) as seen:
-        trainer._run_epoch()
+        getattr(trainer, _method_name(type(trainer), "run_epoch"))()
     found: dict[str, float] = {event.key: event.self_cpu_time_total for event in seen.key_averages()}
     return sum(time for name, time in found.items() if name in PRODUCTS) / sum(found.values())
 

@@ -160,7 +160,7 @@ def made(name: str, views: Views, steps: int) -> Method:
 
 def drawn_as_theirs(method: Any) -> Any:
     """Return a neural method whose initial weights are drawn as ``torch.nn.Linear`` draws them."""
-    from bench.neural.layers import BankedLinear
+    from bench.neural.engine.bank import BankedLinear
 
     build = method.build
 
@@ -201,14 +201,14 @@ def impute_stack(name: str, views: Views, steps: int, first_seed: int) -> list[F
 
 def widths_of(name: str, views: Views) -> tuple[int, int]:
     """Return the width of our latent space and of our decoder's hidden layers."""
-    from bench.neural.blocks import Layout
-    from bench.neural.joint import JointNetwork
     from bench.neural.method import NeuralStackedMethod
+    from bench.neural.model import LatentModel
+    from bench.neural.rows import Layout
 
     method = made(name, views, 1)
     assert isinstance(method, NeuralStackedMethod), "what has widths is a network"
     network = method.build(Layout(views.train.schema), 1)
-    assert isinstance(network, JointNetwork), "HyperImpute has no such method"
+    assert isinstance(network, LatentModel), "HyperImpute has no such method"
     return network.latent, network.sizes.decoder
 
 
@@ -297,7 +297,7 @@ def reference_line(label: str, task: Callable[[], FloatArray], views: Views) -> 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; the exit code is 2 where the other environment is not there."""
+    """Run the benchmark; the exit code is 2 if the other environment is not there."""
     made = parser("peers", __doc__)
     made.add_argument("--python", default=os.environ.get(VARIABLE, ""), help=f"its Python (default: ${VARIABLE})")
     made.add_argument("--steps", type=int, default=STEPS, help=f"optimiser steps of each training (default {STEPS})")

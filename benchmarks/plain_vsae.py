@@ -18,11 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bench.api import Budget, TensorView
-from bench.neural.backbone import Sizes
-from bench.neural.blocks import Encoded, Encoder, Layout
+from bench.neural.engine.bank import BankedBatchNorm, BankedLinear, BankedMLP
+from bench.neural.engine.encoder import Encoder
+from bench.neural.engine.noise import replica_generators
+from bench.neural.engine.trainer import NOISE_FLOATS
 from bench.neural.importance import DRAWS_AT_A_TIME
-from bench.neural.layers import BankedBatchNorm, BankedLinear, BankedMLP
-from bench.neural.training import NOISE_FLOATS, Network, replica_generators
+from bench.neural.model import Network
+from bench.neural.networks import Sizes
+from bench.neural.rows import Encoded, Layout
 from benchmarks.stacks import Stack
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)

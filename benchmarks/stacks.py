@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 import numpy as np
@@ -16,12 +16,15 @@ from torch import Tensor
 
 from bench.api import Attribute, BoolArray, Budget, Context, Incomplete, Schema, Table, TensorView
 from bench.experiment.presets import budget_for
-from bench.neural import training
-from bench.neural.blocks import Encoder, Imputed, Layout
-from bench.neural.layers import reset_parameters
-from bench.neural.replay import Replays
-from bench.neural.training import History, Network, Trainer, replica_generators
-from bench.problem.build import hold_out
+from bench.neural.engine import trainer as training
+from bench.neural.engine.bank import reset_parameters
+from bench.neural.engine.encoder import Encoder
+from bench.neural.engine.noise import DrawnNoise, replica_generators
+from bench.neural.engine.replay import Replays
+from bench.neural.engine.trainer import History, Trainer
+from bench.neural.model import Network
+from bench.neural.rows import Imputed, Layout, Rows
+from bench.problem.held_out import hold_out
 
 if TYPE_CHECKING:
     from bench.neural.method import NeuralStackedMethod
@@ -38,7 +41,7 @@ RATIO = 0.5
 
 
 def table_of(name: str, small: bool) -> Table:
-    """Return a data set, or a small table of its kind; raises BenchError where the data cannot be had."""
+    """Return a data set, or a small table of its kind; raises BenchError if the data cannot be had."""
     if small:
         return synthetic_table(SMALL_ROWS, *SMALL_SHAPES[name])
     from bench.files.fetch import load_table
@@ -116,7 +119,7 @@ class Stack:
     rows: TensorView
     test: TensorView
     seeds: tuple[int, ...]
-    generators: list[torch.Generator]
+    noise: DrawnNoise
     device: str
     _trainers: dict[tuple[Budget, bool], Trainer] = field(default_factory=dict)
 
@@ -133,17 +136,19 @@ class Stack:
         network = method.build(layout, len(seeds))
         reset_parameters(network, replica_generators("initialisation", seeds))
         network.to(device)
-        generators = replica_generators("evaluation", seeds, device)
+        noise = DrawnNoise(replica_generators("evaluation", seeds, device), device)
         rows, test = views.train.tensors(device), views.test.tensors(device)
-        return cls(method, network, encoder, views, rows, test, seeds, generators, device)
+        return cls(method, network, encoder, views, rows, test, seeds, noise, device)
 
     def trainer(self, budget: Budget) -> Trainer:
         """Return a trainer for a budget; the validation error is taken to be 0, which costs nothing."""
+        no_error = torch.zeros(len(self.seeds), device=self.device)
         return Trainer(
             self.network,
             self.rows,
             self.encoder,
-            lambda: torch.zeros(len(self.seeds), device=self.device),
+            # Not a function that holds the stack: it would go in a cycle with its trainers, recordings and all.
+            no_error.clone,
             self.seeds,
             Context(budget, self.device),
             self.method.parameters["clip_norm"],
@@ -167,16 +172,15 @@ class Stack:
             # Recorded though they are few, when they come the second time.
             with patch.object(training, "STEPS_WORTH_RECORDING", 0):
                 for _ in range(2):
-                    self._trainers[key]._run_epoch()
+                    self._trainers[key].run_epoch()
         trainer = self._trainers[key]
         for _ in range(trainer.schedule.epochs):
-            trainer._run_epoch()
+            trainer.run_epoch()
         return trainer.schedule.epochs * trainer.schedule.steps_per_epoch
 
     @torch.no_grad()
     def impute(self, rows: int, draws: int) -> tuple[Imputed, dict[str, Tensor]]:
         """Impute the first test rows of every replica, in one piece; every call draws other noise."""
         index = torch.arange(rows, device=self.device).expand(len(self.seeds), -1)
-        batch = self.encoder.encode(self.test.batch(index))
-        imputed: tuple[Imputed, dict[str, Any]] = self.network.impute(batch, draws, self.generators)
-        return imputed
+        self.network.eval()
+        return self.network.impute(Rows(self.encoder.encode(self.test.batch(index))), draws, self.noise)

@@ -51,9 +51,9 @@ def table_cells(registry: Registry) -> list[Cell]:
 
     cells: dict[str, Cell] = {}
     for spec in specs():
-        entries = spec.cells()
-        contents = {(e.dataset, e.include_target): digest([e.dataset, e.include_target]) for e in entries}
-        cells.update((cell.key, cell) for cell in cells_of(entries, spec, Scope(), registry, contents))
+        table = spec.cells()
+        contents = {(c.dataset, c.include_target): digest([c.dataset, c.include_target]) for c in table}
+        cells.update((cell.key, cell) for cell in cells_of(table, spec, Scope(), registry, contents))
     return list(cells.values())
 
 

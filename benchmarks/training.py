@@ -59,7 +59,7 @@ def losses_agree(case: Case) -> tuple[float, float]:
     budget = replace(budget, batch=min(budget.batch, 64), target_draws=min(budget.target_draws, 10))
     stack = Stack.of(Views.of(table, 1), budget)
     plain = plain_vsae.of_replica(stack, 0, budget)
-    shapes = stack.network.noise_shapes(plain.batch)
+    shapes = stack.trainer(budget).noise_shapes
     theirs = plain_vsae.plain_losses(plain, 0, 1, shapes, LOSS_STEPS)
     return stack.train(budget).loss[0][0], theirs[0]
 

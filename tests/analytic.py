@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bench.api import Attribute, BoolArray, Budget, Context, FloatArray, Incomplete, Schema, Table
-from bench.problem.build import hold_out
+from bench.problem.held_out import hold_out
 
 
 def distinct_patterns(observed: BoolArray) -> list[tuple[BoolArray, Any]]:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from bench.api import Attribute, BoolArray, Budget, FloatArray, Incomplete, Method, Schema, Table, Values
+from tests.truth import rows_behind, table_behind, truth_behind
 
 Load = Callable[..., type[Method]]
 
@@ -44,8 +45,8 @@ def run(method: Method, train: Incomplete, test: Incomplete, seed: int = 1) -> F
     """Return the imputed scalars of the test view; a transductive method is given both views as one."""
     if "transductive" in method.protocols:
         both = Incomplete(
-            train._table,
-            np.concatenate([train._rows, test._rows], axis=1),
+            table_behind(train),
+            np.concatenate([rows_behind(train), rows_behind(test)], axis=1),
             np.concatenate([train.observed, test.observed], axis=1),
         )
         method.fit(both, both, seed)
@@ -69,7 +70,7 @@ def module_of(loaded: type[Method]) -> ModuleType:
 def error(test: Incomplete, found: FloatArray, column: int) -> float:
     """Return the RMSE of a number or the share of wrong levels of a category over one column's hidden entries."""
     hidden = ~test.observed[0][:, column]
-    truth = test._table.scalars[test._rows[0]][hidden, column]
+    truth = truth_behind(test)[hidden, column]
     if test.schema.attributes[column].kind == "numeric":
         return float(np.sqrt(np.mean(np.square(found[hidden, column] - truth))))
     return float(np.mean(found[hidden, column] != truth))

@@ -27,7 +27,7 @@ def _one_torch_thread() -> None:
 
 @pytest.fixture
 def deterministic_torch() -> Iterator[None]:
-    """Make torch raise where an operation is not deterministic, for the tests that compare bits."""
+    """Make torch raise if an operation is not deterministic, for the tests that compare bits."""
     import torch
 
     before = torch.are_deterministic_algorithms_enabled()

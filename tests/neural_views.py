@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,16 @@ from torch import Tensor, nn
 from bench.api import Attribute, BoolArray, Budget, Context, Incomplete, Schema, Table, Values
 from bench.data.schema import AnyArray
 from bench.neural.adversarial import ReluNetwork
-from bench.neural.layers import BankedLinear, BankedMLP
-from bench.problem.build import hold_out
+from bench.neural.engine.bank import BankedLinear, BankedMLP
+from bench.neural.engine.noise import AskedNoise, DrawnNoise, replica_generators
+from bench.neural.engine.probe import dry_run
+from bench.neural.model import LatentModel, Network, Warmup
+from bench.neural.networks import frozen
+from bench.neural.rows import Encoded, Rows
+from bench.problem.held_out import hold_out
+from tests.truth import rows_behind
 
 BASELINES = Path(__file__).resolve().parent.parent / "baselines"
-
-
-def linear_layer(network: BankedMLP | ReluNetwork, level: int) -> BankedLinear:
-    """Return one of a network's linear layers."""
-    layer = network.layers[level]
-    assert isinstance(layer, BankedLinear)
-    return layer
 
 
 def dependent_table(
@@ -98,6 +97,19 @@ def trained(
     return method, method.impute_many(views[2], budget.draws)
 
 
+def linear_layer(network: BankedMLP | ReluNetwork, level: int) -> BankedLinear:
+    """Return one of a network's linear layers."""
+    layer = network.layers[level]
+    assert isinstance(layer, BankedLinear)
+    return layer
+
+
+def gradient_of(tensor: Tensor | None) -> Tensor:
+    """Return the gradient that a backward pass left in a tensor."""
+    assert tensor is not None and tensor.grad is not None
+    return tensor.grad
+
+
 def state_of(network: nn.Module) -> dict[str, Tensor]:
     """Return copies of all parameters and buffers by name; each has the replicas as its leading dimension."""
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
@@ -146,18 +158,67 @@ def revealed_by(views: Sequence[Incomplete], table: Table, replica: int = 0) -> 
         shown = view.observed[replica]
         if view.held_out is not None:
             shown = shown | view.held_out.observed[replica]
-        revealed[view._rows[replica]] = shown
+        revealed[rows_behind(view)[replica]] = shown
     return revealed
 
 
 def on_table(view: Incomplete, table: Table) -> Incomplete:
     """Return the same view of another table."""
     if view.held_out is None:
-        return Incomplete(table, view._rows, view.observed)
+        return Incomplete(table, rows_behind(view), view.observed)
     held_out = view.held_out.observed
-    return Incomplete(table, view._rows, view.observed | held_out, held_out)
+    return Incomplete(table, rows_behind(view), view.observed | held_out, held_out)
 
 
 def generator(seed: int = 0) -> torch.Generator:
     """Return a torch generator."""
     return torch.Generator().manual_seed(seed)
+
+
+class Named:
+    """The noise of a step from parts by name."""
+
+    def __init__(self, parts: Mapping[str, Tensor]) -> None:
+        self._parts = parts
+
+    def normal(self, name: str, *shape: int) -> Tensor:
+        """Return the part of a name, which has to have the shape that is asked for."""
+        assert self._parts[name].shape[1:] == shape, f"{name}: {self._parts[name].shape} for {shape}"
+        return self._parts[name]
+
+
+def blank_rows(network: Network, rows: int) -> Encoded:
+    """Return rows that show nothing, for a network in whatever precision."""
+    layout, replicas, dtype = network.layout, network.replicas, next(network.parameters()).dtype
+    return Encoded(
+        torch.zeros(replicas, rows, layout.numeric, dtype=dtype),
+        torch.zeros(replicas, rows, layout.max_levels, layout.categorical, dtype=dtype),
+        tuple(torch.zeros(replicas, rows, len(g.names), g.width, dtype=dtype) for g in layout.block_groups),
+        torch.zeros(replicas, rows, layout.attributes, dtype=torch.bool),
+    )
+
+
+def step_noise(network: Network, rows: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the noise one replica needs for a training step on ``rows`` rows."""
+    return dry_run(network, lambda: Rows(blank_rows(network, rows))).noise
+
+
+def proposal_noise(network: LatentModel, rows: int, draws: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the noise one replica needs to propose ``draws`` samples for each of ``rows`` rows."""
+    asked, x = AskedNoise(network.replicas, "cpu"), Rows(blank_rows(network, rows))
+    with torch.no_grad(), frozen(network):
+        network.propose(network.given(x, asked), draws, asked)
+    return asked.shapes
+
+
+def loss_of(
+    network: Network, batch: Encoded | Rows, noise: Mapping[str, Tensor], share: float = 1.0, warm: bool = False
+) -> Tensor:
+    """Return a network's loss of a batch under some noise."""
+    x, named = batch if isinstance(batch, Rows) else Rows(batch), Named(noise)
+    return network.loss(network.given(x, named), named, Warmup(share, warm))
+
+
+def drawn(seed: int = 0, replicas: int = 1) -> DrawnNoise:
+    """Return the noise of evaluations."""
+    return DrawnNoise(replica_generators("evaluation", list(range(seed, seed + replicas))), "cpu")

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench.neural.replay import Tensors, Work, copies, restore
+from bench.neural.engine.replay import Tensors, Work, copies, restore
 
 
 class _Operations(TorchDispatchMode):
@@ -25,6 +25,9 @@ class _Operations(TorchDispatchMode):
         named = dict(options or {})
         if function is torch.ops.aten._local_scalar_dense.default:
             raise RuntimeError("a recording cannot tell a value")
+        if function is torch.ops.aten.lift_fresh.default:
+            # torch.tensor(...): on a GPU a copy from pageable memory, which a graph cannot hold.
+            raise RuntimeError("a recording cannot copy a value from Python")
         if torch.Tag.nondeterministic_seeded in function.tags:
             raise RuntimeError("a recording cannot draw at random")
         given = dict(zip([argument.name for argument in function._schema.arguments], arguments, strict=False)) | named

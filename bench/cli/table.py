@@ -48,7 +48,7 @@ def table(scope: Scope, place: Place, published: bool, output: Path | None) -> N
     screen = console()
     for name, spec in zip(scope.tables, specs_of(scope, registry), strict=True):
         results = list(store.rows(**asked_of_store(spec, scope.preset or None)))
-        without = {entry.dataset for entry in spec.cells()} - {result.cell.dataset for result in results}
+        without = {cell.dataset for cell in spec.cells()} - {result.cell.dataset for result in results}
         report = collect(
             spec,
             results,

@@ -11,7 +11,8 @@ from bench.data.kinds import Kind
 from bench.data.schema import SCALAR_KINDS, AnyArray, Attribute, BoolArray, IntArray, Schema
 from bench.data.table import Table
 from bench.data.view import Incomplete
-from bench.problem.build import hold_out, split_rows
+from bench.problem.build import split_rows
+from bench.problem.held_out import hold_out
 from bench.seeds import generator
 
 #: Rows of a generated table, the share of its entries that is observed, and that of cells its source has.

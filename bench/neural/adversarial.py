@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from bench.neural.blocks import Imputed, Layout
-from bench.neural.layers import BankedLinear, banked_product, sigmoid
+from bench.neural.engine.bank import BankedLinear, banked_product, sigmoid
+from bench.neural.rows import Imputed, Layout
 
 
 class ReluNetwork(nn.Module):
-    """A bank of fully connected networks, one a replica, with ReLU between the layers and none after the last.
+    """A bank of fully connected networks, one per replica, with ReLU between the layers and none after the last.
 
     ``widths`` are those of the input, the hidden layers and the output; ``inputs_used`` and ``outputs_used`` count the
     real columns where input or output are padded. ``linear`` is the kind of layer (its ``reset`` draws it).
     """
+
+    __call__: Callable[..., Tensor]
 
     def __init__(
         self,

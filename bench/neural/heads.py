@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from bench.neural.blocks import Encoded, Imputed, Layout, PackedRows
-from bench.neural.latent import gumbel
+from bench.neural.engine.noise import Noise
+from bench.neural.engine.packed import PackedRows
+from bench.neural.gaussian import gumbel
+from bench.neural.rows import Encoded, Imputed, Layout
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
@@ -21,7 +23,7 @@ HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 def sigmoid_of_negated_(negated: Tensor) -> Tensor:
     """Overwrite -x with 1 / (1 + exp(-x)).
 
-    The passes round every element alike, as ``layers.sigmoid`` does, and take less than half its time on a CPU. Far
+    The passes round every element alike, as ``bank.sigmoid`` does, and take less than half its time on a CPU. Far
     below zero the exponential is infinite and the result 0.
     """
     return negated.exp_().add_(1).reciprocal_()
@@ -63,7 +65,7 @@ class Target:
     """Values to score, or a distribution over values given by its moments.
 
     ``numeric`` and ``blocks`` are means, ``categorical`` level probabilities; the variances are those around the means,
-    None where the value is certain. Heads need no more than these of any number of samples.
+    None if the value is certain. Heads need no more than these of any number of samples.
     """
 
     numeric: Tensor
@@ -76,6 +78,17 @@ class Target:
     def certain(cls, encoded: Encoded) -> Target:
         """Return a batch's values as a target."""
         return cls(encoded.numeric, encoded.categorical, encoded.blocks)
+
+    def per_draw(self) -> Target:
+        """Return the target with a dimension for draws behind that of the replicas, [R, 1, ...]."""
+        variances = None if self.block_variance is None else tuple(part[:, None] for part in self.block_variance)
+        return Target(
+            self.numeric[:, None],
+            self.categorical[:, None],
+            tuple(block[:, None] for block in self.blocks),
+            None if self.numeric_variance is None else self.numeric_variance[:, None],
+            variances,
+        )
 
     def placed(self, packed: Sequence[PackedRows]) -> Target:
         """Return the target with the rows of each group of blocks where they belong."""
@@ -119,6 +132,16 @@ class Prediction:
         """Return the level probabilities, [..., levels, categorical]."""
         return torch.softmax(self.categorical, dim=-2)
 
+    def map(self, function: Callable[..., Tensor], *others: Prediction) -> Prediction:
+        """Return the prediction whose tensors are a function of those of this one (and of ``others``)."""
+        each = (self, *others)
+        return Prediction(
+            function(*(p.numeric for p in each)),
+            function(*(p.categorical for p in each)),
+            tuple(function(*blocks) for blocks in zip(*(p.blocks for p in each), strict=True)),
+            None if self.log_scales is None else function(*(p.log_scales for p in each)),
+        )
+
 
 class Heads(nn.Module):
     """Gaussian numbers, images and features, categorical levels; the mean of an image is a sigmoid.
@@ -127,8 +150,10 @@ class Heads(nn.Module):
     ``learned_scale=False`` it is 1, which makes the loss a squared error.
     """
 
+    __call__: Callable[..., Prediction]
+
     def __init__(self, layout: Layout, replicas: int, learned_scale: bool, scale_floor: float | Tensor = 1e-3) -> None:
-        """Allocate the learned spreads, at 1; ``scale_floor`` is a number or one a replica, [R, 1]."""
+        """Allocate the learned spreads, at 1; ``scale_floor`` is a number or one per replica, [R, 1]."""
         super().__init__()
         self.layout = layout
         self.scale_floor = scale_floor
@@ -171,14 +196,19 @@ class Heads(nn.Module):
         floored = self.log_scale.clamp(min=floor.log() if isinstance(floor, Tensor) else math.log(floor))
         return floored.view(floored.shape[0], *(1,) * (dims - 2), floored.shape[1])
 
-    def log_prob(self, prediction: Prediction, target: Target, log_scales: Tensor | None = None) -> Tensor:
+    def log_prob(self, prediction: Prediction, target: Target | Encoded) -> Tensor:
         """Return the expected log-density of the target per attribute, [R, ..., b, M] in group order.
 
-        With a certain target this is its log-density; with moments, the mean log-density of the samples behind them.
-        ``log_scales`` [R, ..., b, Gaussian attributes] stand in for the learned ones where a model has its own.
+        With values this is their log-density; with moments, the mean log-density of the samples behind them. A
+        prediction may hold several draws per row, [R, k, b, ...]. Its own spreads stand in for the learned ones.
         """
         layout = self.layout
+        if isinstance(target, Encoded):
+            target = Target.certain(target)
+        if prediction.numeric.dim() > target.numeric.dim():
+            target = target.per_draw()
         parts = []
+        log_scales = prediction.log_scales
         if log_scales is None:
             log_scales = self.log_scales(prediction.numeric.dim())
         if layout.numeric:
@@ -201,25 +231,20 @@ class Heads(nn.Module):
             parts.append(-0.5 * error * torch.exp(-2 * log_scale) - group.width * (log_scale + HALF_LOG_TWO_PI))
         return torch.cat(parts, dim=-1)
 
-    def value_noise(self, rows: int) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of standard normal noise one replica needs to draw the values of ``rows`` rows."""
-        layout = self.layout
-        features = sum(len(group.names) * group.width for group in layout.block_groups if group.kind == "features")
-        return {
-            "numbers": (rows, layout.numeric),
-            "levels": (rows, layout.max_levels, layout.categorical),
-            "features": (rows, features),
-        }
-
-    def draw(self, prediction: Prediction, noise: Mapping[str, Tensor]) -> Imputed:
-        """Return values drawn from a prediction [R, b, ...] with the ``noise`` that ``value_noise`` asks for.
+    def draw(self, prediction: Prediction, noise: Noise) -> Imputed:
+        """Return values drawn from a prediction [R, b, ...].
 
         Numbers and features are drawn where their spread was learned (one that is set says nothing about the data),
         else they are the means; categories are drawn, as one-hot levels. Images are the means: the noise of a Gaussian
         head is independent from pixel to pixel and would only hide the picture.
         """
-        layout = self.layout
-        levels = (prediction.categorical + gumbel(noise["levels"])).argmax(-2, keepdim=True)
+        layout, rows = self.layout, prediction.numeric.shape[1]
+        widths = [len(group.names) * group.width for group in layout.block_groups if group.kind == "features"]
+        # All is drawn, needed or not: what is drawn next must not depend on it.
+        of_numbers = noise.normal("numbers", rows, layout.numeric)
+        of_levels = noise.normal("levels", rows, layout.max_levels, layout.categorical)
+        of_features = noise.normal("features", rows, sum(widths))
+        levels = (prediction.categorical + gumbel(of_levels)).argmax(-2, keepdim=True)
         one_hot = torch.zeros_like(prediction.categorical).scatter_(-2, levels, 1.0)
         log_scales = prediction.log_scales
         if log_scales is None:
@@ -231,12 +256,12 @@ class Heads(nn.Module):
         for group, block in zip(layout.block_groups, prediction.blocks, strict=True):
             members = len(group.names)
             if group.kind == "features":
-                own = noise["features"][..., used : used + members * group.width].unflatten(-1, (members, group.width))
+                own = of_features[..., used : used + members * group.width].unflatten(-1, (members, group.width))
                 used += members * group.width
                 block = block + spread[..., first : first + members, None] * own
             first += members
             blocks.append(block)
-        numbers = prediction.numeric + spread[..., : layout.numeric] * noise["numbers"]
+        numbers = prediction.numeric + spread[..., : layout.numeric] * of_numbers
         return Imputed(numbers, one_hot, tuple(blocks))
 
     def moments(self, draw_numbers: bool) -> SampleMoments:

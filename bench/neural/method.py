@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from bench.data.kinds import Kind
 from bench.data.table import Values
 from bench.data.view import Incomplete, TensorView, nothing_observed
 from bench.errors import BenchError
-from bench.neural.blocks import Encoder, Imputed, Layout
+from bench.neural.engine.bank import parameter_count, reset_parameters
+from bench.neural.engine.encoder import Encoder
+from bench.neural.engine.noise import DrawnNoise, replica_generators
+from bench.neural.engine.selection import ROW_CHUNK, HeldOutError, row_chunks
+from bench.neural.engine.trainer import History, Trainer
 from bench.neural.heads import Spreads
-from bench.neural.importance import LatentNetwork
-from bench.neural.layers import parameter_count, reset_parameters
-from bench.neural.selection import ROW_CHUNK, Selection, row_chunks
-from bench.neural.training import History, Network, Trainer, replica_generators
+from bench.neural.model import LatentModel, Network
+from bench.neural.rows import Imputed, Layout, Rows
 from bench.plugins.contracts import StackedMethod
 
 #: A latent block whose mean KL is below this carries no information.
@@ -29,11 +32,19 @@ LISTED_BLOCKS = 64
 
 
 class NeuralStackedMethod(StackedMethod):
-    """Subclass it and write ``build``: the network is all that differs between neural methods."""
+    """Subclass it and name its ``network``: all that differs between neural methods."""
+
+    kinds: ClassVar[tuple[Kind, ...]] = ("numeric", "categorical", "image", "features")
+    requires: ClassVar[tuple[str, ...]] = ("torch",)
+    parameter_sets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "default": {"scaling": "standard", "learning_rate": None, "clip_norm": 5.0},
+    }
+    #: The class of the stack of networks; or write ``build``.
+    network: ClassVar[type[Network]] = Network
 
     def build(self, layout: Layout, replicas: int) -> Network:
         """Return the untrained stack of networks for a layout."""
-        raise TypeError(f"method '{self.name}' does not define build")
+        return self.network(layout, replicas, self.parameters)
 
     def fit_many(self, train: Incomplete, validation: Incomplete, seeds: Sequence[int]) -> None:
         """Train all replicas at once and keep each one's best state on the held-out validation entries."""
@@ -42,26 +53,26 @@ class NeuralStackedMethod(StackedMethod):
         if len(train) < 2:
             raise BenchError(f"method '{self.name}' needs at least two training rows")
         device = self.context.device
-        self.parameters = self._per_replica(train.replicas)
+        self.parameters = self.parameters_per_replica(train.replicas)
         layout = Layout(train.schema)
-        self._encoder = Encoder(train, layout, self.parameters.get("scaling", "standard"), device)
+        self.encoder = Encoder(train, layout, self.parameters.get("scaling", "standard"), device)
         layout.to(device)
-        self._network = self.build(layout, train.replicas)
-        reset_parameters(self._network, replica_generators("initialisation", seeds))
-        self._network.to(device)
-        for module in self._network.modules():
+        self.model = self.build(layout, train.replicas)
+        reset_parameters(self.model, replica_generators("initialisation", seeds))
+        self.model.to(device)
+        for module in self.model.modules():
             # A spread of 1 where the data's is a quarter weighs the KL too much until it is learned, and Adam is slow.
             if isinstance(module, Spreads):
-                module.start_spreads(self._encoder.floor_spread)
+                module.start_spreads(self.encoder.floor_spread)
         self._seeds = list(seeds)
         validate = self._validator(validation)
         learning_rate = self.parameters.get("learning_rate")
         if learning_rate is None:
             learning_rate = self.context.budget.learning_rate
         trainer = Trainer(
-            self._network,
+            self.model,
             train.tensors(device),
-            self._encoder,
+            self.encoder,
             validate,
             seeds,
             self.context,
@@ -72,6 +83,11 @@ class NeuralStackedMethod(StackedMethod):
         if len(self.failures()) == train.replicas:
             raise BenchError(f"training of '{self.name}' diverged: no finite validation error")
 
+    def _noise(self, stream: str, seeds: Sequence[int]) -> DrawnNoise:
+        """Return the noise of a named stream."""
+        device = self.context.device
+        return DrawnNoise(replica_generators(stream, seeds, device), device)
+
     def failures(self) -> Mapping[int, str]:
         """Return the replicas whose training never had a finite validation error."""
         return {
@@ -80,7 +96,7 @@ class NeuralStackedMethod(StackedMethod):
             if not math.isfinite(error)
         }
 
-    def _per_replica(self, replicas: int) -> dict[str, Any]:
+    def parameters_per_replica(self, replicas: int) -> dict[str, Any]:
         """Return the parameters, each tunable one that is a list as a tensor [R, 1]; raises ValueError on its length.
 
         A learning rate of None is the budget's.
@@ -102,13 +118,13 @@ class NeuralStackedMethod(StackedMethod):
         held_out = validation.held_out
         if held_out is None:
             raise ValueError("a validation view needs held-out entries")
-        selection = Selection(held_out, self._encoder, self.context.device)
-        floor = selection.floor_errors()
+        rule = HeldOutError(held_out, self.encoder, self.context.device)
+        floor = rule.floor_errors()
         view, draws = validation.tensors(self.context.device), self.context.budget.validation_draws
 
         def validate() -> Tensor:
             # The same noise each time: epochs differ by what was learned, not by luck.
-            return selection.relative_error(self._imputed(view, selection.chunks, draws, "validation", {}), floor)
+            return rule.relative_error(self._imputed(view, rule.chunks, draws, "validation", {}), floor)
 
         return validate
 
@@ -123,9 +139,9 @@ class NeuralStackedMethod(StackedMethod):
         report: bool = False,
     ) -> Iterator[Imputed]:
         """Yield the imputations of the view's rows [R, chunk], a chunk at a time, and add its notes to ``notes``."""
-        generators = replica_generators(stream, self._seeds, self.context.device)
+        noise = self._noise(stream, self._seeds)
         for done, index in enumerate(chunks):
-            imputed, diagnostics = self._network.impute(self._encoder.encode(view.batch(index)), draws, generators)
+            imputed, diagnostics = self.model.impute(Rows(self.encoder.encode(view.batch(index))), draws, noise)
             for name, value in diagnostics.items():
                 notes.setdefault(name, []).append(value)
             yield imputed
@@ -138,8 +154,8 @@ class NeuralStackedMethod(StackedMethod):
         notes: dict[str, list[Tensor]] = {}
         device = self.context.device
         view, chunks = data.tensors(device), row_chunks(len(data), data.replicas, device)
-        values = self._encoder.to_values(self._imputed(view, chunks, draws, "evaluation", notes, report=True), data)
-        self._notes = {name: torch.cat(parts, dim=1) for name, parts in notes.items()}
+        values = self.encoder.to_values(self._imputed(view, chunks, draws, "evaluation", notes, report=True), data)
+        self.notes = {name: torch.cat(parts, dim=1) for name, parts in notes.items()}
         return values
 
     def diagnostics(self) -> list[dict[str, Any]]:
@@ -159,9 +175,9 @@ class NeuralStackedMethod(StackedMethod):
                 "loss_lowest": min(losses),
                 "validation_curve": thinned(history.validation_epochs, history.validation[replica]),
                 "training_seconds": history.seconds,
-                "parameters": parameter_count(self._network),
+                "parameters": parameter_count(self.model),
             }
-            for name, values in getattr(self, "_notes", {}).items():
+            for name, values in getattr(self, "notes", {}).items():
                 if values.dim() == 3:
                     entry.update(block_summary(values[replica].mean(0)))
                     continue
@@ -172,8 +188,36 @@ class NeuralStackedMethod(StackedMethod):
         return result
 
 
-class LatentStackedMethod(NeuralStackedMethod):
-    """A neural method whose network is a ``LatentNetwork`` with a prior: it also draws imputations and whole rows."""
+class VariationalMethod(NeuralStackedMethod):
+    """A neural method whose network is a ``LatentModel``; ``literal`` is the appendix of VSAE to the letter."""
+
+    tunable: ClassVar[Mapping[str, Sequence[Any]]] = {
+        "learning_rate": ("log", 3e-4, 1e-2),
+        "kl_weight": ("log", 0.03, 1.0),
+        "scale_floor": ("log", 1e-3, 0.3),
+    }
+    parameter_sets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "default": {
+            "learned_scale": True,
+            "scale_floor": 1e-3,
+            "decoder_literal": False,
+            "latent": None,
+            "kl_warm_up": True,
+            "kl_weight": 1.0,
+            "importance_weights": True,
+        },
+        "literal": {
+            "scaling": "minmax",
+            "learned_scale": False,
+            "decoder_literal": True,
+            "kl_warm_up": False,
+            "clip_norm": None,
+        },
+    }
+
+
+class LatentStackedMethod(VariationalMethod):
+    """A variational method whose model has a prior: it also draws imputations and whole rows."""
 
     @torch.no_grad()
     def sample(self, data: Incomplete, draws: int) -> list[Values]:
@@ -182,40 +226,38 @@ class LatentStackedMethod(NeuralStackedMethod):
         A draw picks one of as many proposals as the budget has imputation draws, so that in expectation it is the
         imputation.
         """
-        network, device = self._latent_network(), self.context.device
-        tensors = data.tensors(device)
-        generators = replica_generators("samples", self._seeds, device)
+        model, device = self._latent_model(), self.context.device
+        tensors, noise = data.tensors(device), self._noise("samples", self._seeds)
         positions = torch.arange(len(data), device=device).repeat(draws)
         parts = [
-            network.draw(
-                self._encoder.encode(tensors.batch(index.expand(data.replicas, -1))),
+            model.draw(
+                Rows(self.encoder.encode(tensors.batch(index.expand(data.replicas, -1)))),
                 self.context.budget.draws,
-                generators,
+                noise,
             )
             for index in positions.split(ROW_CHUNK)
         ]
         rows = len(data)
         return [
-            self._encoder.to_values(rows_between(parts, draw * rows, (draw + 1) * rows), data)[0]
+            self.encoder.to_values(rows_between(parts, draw * rows, (draw + 1) * rows), data)[0]
             for draw in range(draws)
         ]
 
     @torch.no_grad()
     def generate(self, rows: int, seed: int) -> Values:
-        """Return rows of the model, drawn from its prior."""
-        network, device = self._latent_network(), self.context.device
+        """Return rows sampled from the model, its latent variables from the prior."""
+        model, device = self._latent_model(), self.context.device
         replicas = len(self._seeds)
-        blank = nothing_observed(self._encoder.layout.schema, rows, replicas)
+        blank = nothing_observed(self.encoder.layout.schema, rows, replicas)
         positions = torch.arange(rows, device=device).expand(replicas, -1)
-        batch = self._encoder.encode(blank.tensors(device).batch(positions))
-        generators = replica_generators("generations", [seed] * replicas, device)
-        drawn = network.draw_values(network.generate(batch, generators), generators)
-        return self._encoder.to_values([drawn], blank)[0]
+        x = Rows(self.encoder.encode(blank.tensors(device).batch(positions)))
+        drawn = model.generate(x, self._noise("generations", [seed] * replicas))
+        return self.encoder.to_values([drawn], blank)[0]
 
-    def _latent_network(self) -> LatentNetwork:
-        if not isinstance(self._network, LatentNetwork):
-            raise TypeError(f"the network of '{self.name}' is no LatentNetwork")
-        return self._network
+    def _latent_model(self) -> LatentModel:
+        if not isinstance(self.model, LatentModel):
+            raise TypeError(f"the network of '{self.name}' is no LatentModel")
+        return self.model
 
 
 def rows_between(parts: Sequence[Imputed], first: int, last: int) -> list[Imputed]:

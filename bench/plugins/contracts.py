@@ -76,6 +76,24 @@ class Context:
     checkpoint: Path | None = None
 
 
+def joined_sets(written: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Return whole parameter sets from what a class and its bases write, nearest first.
+
+    What a nearer class says of a set counts before what its bases say of it, and that before ``default``.
+    """
+    sets: dict[str, dict[str, Any]] = {"default": {}}
+    for own in reversed(written):
+        for name, parameters in own.items():
+            sets.setdefault(name, {}).update(parameters)
+    return {name: {**sets["default"], **parameters} for name, parameters in sets.items()}
+
+
+def _written_sets(cls: type) -> Mapping[str, Mapping[str, Any]]:
+    """Return the parameter sets that a class itself writes."""
+    written: Mapping[str, Mapping[str, Any]] = vars(cls).get("_written_sets", vars(cls).get("parameter_sets", {}))
+    return written
+
+
 class Method:
     """A way to impute. Subclass it, give it a ``name``, write ``fit`` and ``impute``; nothing else is needed."""
 
@@ -92,11 +110,20 @@ class Method:
     extra: ClassVar[str] = ""
     #: The most attributes it takes in reasonable time: wider tables are skipped. None where width is no obstacle.
     max_attributes: ClassVar[int | None] = None
-    #: Named parameter sets; part of a row's identity. ``default`` is what tables print unless told otherwise.
+    #: Named parameter sets; part of a row's identity. ``default`` is what tables print unless told otherwise. A class
+    #: writes differences: its sets add to those of its bases, and a set has of ``default`` what it does not name. Read
+    #: from the class they are whole.
     parameter_sets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
+    _written_sets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     #: What ``tune`` draws, a parameter of the default set each: ``("log", low, high)``, ``("uniform", low, high)`` or
-    #: ``("choice", value, value, ...)``. A method that stacks is then given a list, one value a replica.
+    #: ``("choice", value, value, ...)``. A method that stacks is then given a list, one value per replica.
     tunable: ClassVar[Mapping[str, Sequence[Any]]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Complete the parameter sets that the class writes as differences."""
+        super().__init_subclass__(**options)
+        cls._written_sets = cls.__dict__.get("parameter_sets", {})
+        cls.parameter_sets = joined_sets([_written_sets(base) for base in cls.__mro__])
 
     def __init__(self, parameters: Mapping[str, Any] | None = None, context: Context | None = None) -> None:
         """Keep the resolved parameters (the default set where None) and the context."""
@@ -117,14 +144,14 @@ class Method:
     def sample(self, data: Incomplete, draws: int) -> list[Values]:
         """Return ``draws`` complete versions of ``data``, each drawn given what it shows; optional, after ``fit``.
 
-        Observed entries are unchanged. Raises BenchError where the method draws none.
+        Observed entries are unchanged. Raises BenchError if the method draws none.
         """
         raise BenchError(f"method '{self.name}' draws no samples: it gives one imputation of a row")
 
     def generate(self, rows: int, seed: int) -> Values:
-        """Return ``rows`` rows made up by the model, under a seed; optional, after ``fit``.
+        """Return ``rows`` rows sampled from the model under a seed; optional, after ``fit``.
 
-        Raises BenchError where the method cannot.
+        Raises BenchError if the method cannot.
         """
         raise BenchError(f"method '{self.name}' has no prior to generate rows from")
 
@@ -182,7 +209,7 @@ class Dataset:
     kinds: ClassVar[tuple[Kind, ...]] = ("numeric",)
     #: Column that is the prediction target: left out unless a spec says ``include_target = true``.
     target: ClassVar[str | None] = None
-    #: Data set in whose place this one, which is synthetic, is run where the user says ``--stand-in``.
+    #: Data set in whose place this one, which is synthetic, is run if the user says ``--stand-in``.
     stands_in_for: ClassVar[str | None] = None
     #: Files to fetch (see ``bench.data.source``); empty for a data set that needs none.
     files: ClassVar[tuple[File, ...]] = ()

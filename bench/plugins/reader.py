@@ -4,7 +4,7 @@ A plug-in is a class at the top level of a file, with a literal ``name = "..."``
 ``Method``, ``StackedMethod``, ``Dataset`` or ``Mechanism`` of ``bench.api``. The derivation is followed through classes
 of the same file and classes imported from ``bench``; any other base counts by the end of its name
 (``PatientStackedMethod`` as a stacked method). The attributes in ``PluginInfo`` are literals, of the class or of a base
-that was followed.
+that was followed; parameter sets are differences, which join along these.
 
 This module must not import NumPy, so never ``bench.api``: its defaults, too, are read from the source.
 """
@@ -23,6 +23,7 @@ from typing import Any, Literal
 from bench.data.kinds import KINDS, PROTOCOLS, Kind
 from bench.paths import PACKAGE
 from bench.plugins.code import code_hash
+from bench.plugins.contracts import joined_sets
 from bench.seeds import canonical_json
 
 Category = Literal["method", "dataset", "mechanism"]
@@ -48,7 +49,7 @@ class PluginInfo:
     class_name: str
     path: Path
     origin: Origin
-    #: SHA-256 of the file, empty where it could not be read.
+    #: SHA-256 of the file, empty if it could not be read.
     source_hash: str
     summary: str = ""
     version: int = 1
@@ -128,7 +129,7 @@ class SourceReader:
         return found
 
     def _read_file(self, path: Path, origin: Origin, usual: Category | None) -> list[PluginInfo]:
-        """Return the plug-ins of one file, or one entry with the error where it cannot be read."""
+        """Return the plug-ins of one file, or one entry with the error if it cannot be read."""
         content = b""
         try:
             content = path.read_bytes()
@@ -284,7 +285,7 @@ def _are_parameters(value: Any) -> bool:
 
 
 def _are_parameter_sets(value: Any) -> bool:
-    return isinstance(value, dict) and "default" in value and all(_are_parameters(item) for item in value.values())
+    return isinstance(value, dict) and all(isinstance(name, str) and _are_parameters(value[name]) for name in value)
 
 
 def _is_range(value: Any) -> bool:
@@ -319,7 +320,7 @@ _ATTRIBUTES: dict[Category, _Rules] = {
         "requires": (_are_texts, "a tuple of names of importable packages"),
         "extra": (_is_text, "text"),
         "max_attributes": (lambda value: value is None or _is_version(value), "a whole number from 1, or None"),
-        "parameter_sets": (_are_parameter_sets, "a dict of named dicts of JSON values, one of them 'default'"),
+        "parameter_sets": (_are_parameter_sets, "a dict of named dicts of JSON values"),
         "tunable": (
             _are_ranges,
             'a dict of ("log", low, high), ("uniform", low, high) or ("choice", value, value, ...)',
@@ -352,7 +353,10 @@ def _with_attributes(info: PluginInfo, ancestry: Sequence[_Ancestor]) -> PluginI
         errors.append(str(error))
     for attribute, (valid, words) in _ATTRIBUTES[info.category].items():
         try:
-            values[attribute] = _literal(ancestry, attribute, valid, words)
+            if attribute == "parameter_sets":
+                values[attribute] = joined_sets(list(_literals(ancestry, attribute, valid, words)))
+            else:
+                values[attribute] = _literal(ancestry, attribute, valid, words)
         except _NotLiteral as error:
             errors.append(str(error))
     unknown = sorted(set(values.get("tunable", ())) - set(values.get("parameter_sets", {}).get("default", ())))
@@ -366,6 +370,13 @@ def _with_attributes(info: PluginInfo, ancestry: Sequence[_Ancestor]) -> PluginI
 
 def _literal(ancestry: Sequence[_Ancestor], attribute: str, valid: Callable[[Any], bool], words: str) -> Any:
     """Return the value the nearest class gives to an attribute, a list as a tuple. Raises _NotLiteral."""
+    for value in _literals(ancestry, attribute, valid, words):
+        return value
+    raise _NotLiteral(f"{ancestry[0].source.path}: {ancestry[0].node.name} has no {attribute}")
+
+
+def _literals(ancestry: Sequence[_Ancestor], attribute: str, valid: Callable[[Any], bool], words: str) -> Iterator[Any]:
+    """Yield the values that classes give to an attribute, nearest first, a list as a tuple. Raises _NotLiteral."""
     for ancestor in ancestry:
         expression = _assigned(ancestor.node).get(attribute)
         if expression is None:
@@ -382,5 +393,4 @@ def _literal(ancestry: Sequence[_Ancestor], attribute: str, valid: Callable[[Any
             raise _NotLiteral(
                 f"{ancestor.source.path}:{expression.lineno}: {attribute} of {ancestor.node.name} must be {words}"
             )
-        return value
-    raise _NotLiteral(f"{ancestry[0].source.path}: {ancestry[0].node.name} has no {attribute}")
+        yield value

@@ -13,6 +13,7 @@ from bench.data.schema import BoolArray, IntArray
 from bench.data.table import Table, Values
 from bench.data.view import Incomplete
 from bench.errors import BenchError
+from bench.problem.held_out import hold_out
 from bench.problem.mechanisms import draw_observed, realised_ratio
 from bench.seeds import canonical_json, generator
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.2
-HELD_OUT_SHARE = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,19 +100,6 @@ def _in_proportion(total: int, available: IntArray) -> IntArray:
     largest = np.argsort(taken - share, kind="stable")[: total - int(taken.sum())]
     taken[largest] += 1
     return taken
-
-
-def hold_out(observed: BoolArray, rng: np.random.Generator) -> BoolArray:
-    """Choose the observed validation entries [n, M] to hide for model selection.
-
-    Each observed entry is chosen with probability 0.2, in rows that keep another observed attribute: if all would
-    go, the one with the highest draw stays.
-    """
-    draw = np.where(observed, rng.random(observed.shape), -1.0)
-    chosen = observed & (draw < HELD_OUT_SHARE)
-    kept = np.zeros_like(observed)
-    kept[np.arange(len(observed)), draw.argmax(axis=1)] = True
-    return chosen & ~kept
 
 
 def build_problem(table: Table, scenarios: Sequence[Scenario], mechanisms: Sequence[Mechanism]) -> Problem:

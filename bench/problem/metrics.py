@@ -43,7 +43,7 @@ METRICS: tuple[Metric, ...] = (
 
 
 def find_metric(name: str) -> Metric:
-    """Return the metric of this name; raises BenchError, with the closest name, where there is none."""
+    """Return the metric of this name; raises BenchError, with the closest name, if there is none."""
     known = {metric.name: metric for metric in METRICS}
     if name not in known:
         raise BenchError(f"unknown metric '{name}'.{closest(name, known)}")
@@ -66,7 +66,7 @@ class Reference:
 
 
 def reference_of(table: Table) -> Reference:
-    """Return the reference statistics over the present cells of the complete table, 0 where a column has none."""
+    """Return the reference statistics over the present cells of the complete table, 0 if a column has none."""
     columns = table.schema.scalar_columns("numeric")
     present = table.present[:, table.schema.of_kind("numeric")]
     numbers = np.where(present, table.scalars[:, columns], 0.0)
@@ -187,7 +187,7 @@ class _NumericErrors:
         return found
 
     def relative(self, entries: BoolArray) -> float | None:
-        """Return the pooled norm of the error over that of the truth, None where the truth has no length."""
+        """Return the pooled norm of the error over that of the truth, None if the truth has no length."""
         length = float(np.sqrt(np.square(self.scaled_truth).sum(where=entries)))
         return float(np.sqrt(np.square(self.scaled).sum(where=entries))) / length if length > 0 else None
 

@@ -11,7 +11,7 @@ from bench.errors import BenchError, closest
 from bench.experiment.cell import Cell, Job
 from bench.experiment.expand import (
     cells_of,
-    chosen_entries,
+    chosen_cells,
     jobs_of,
     require_known_filters,
     require_parameter_set,
@@ -48,7 +48,7 @@ def run_scope(
     retry_failed: bool = False,
     rerun: bool = False,
 ) -> int:
-    """Run a scope and return the exit code: 0, 1 (a row failed), 75 (stopped early; run again to go on).
+    """Run a scope and return the exit code: 0, 1 (a row failed), 75 (stopped early; run again to continue).
 
     ``dry_run`` only shows what would run, ``retry_failed`` runs failed cells again, ``rerun`` runs everything again and
     says what changed. Raises BenchError, before anything is computed, on whatever the user can mend.
@@ -89,7 +89,7 @@ def run_scope(
     stopped = _run_shown(waiting, machine, costs, store, put, console)
     took = duration_text(time.time() - began)
     how = "finished in" if stopped is None else "stopped after"
-    why = "" if stopped is None else f": {stopped}. Run the same command again to go on."
+    why = "" if stopped is None else f": {stopped}. Run the same command again to continue."
     print_line(console, f"{how} {took}{why}")
     for line in _compared(before, fresh) if rerun else ():
         print_line(console, line)
@@ -156,21 +156,21 @@ def plan_jobs(
     ``store`` is the folder that keeps tuned parameters. Raises BenchError if nothing is left.
     """
     require_known_filters(specs, scope, registry)
-    chosen = [(spec, chosen_entries(spec, scope)) for spec in specs]
-    wanted = {(entry.dataset, entry.include_target) for _, entries in chosen for entry in entries}
+    chosen = [(spec, chosen_cells(spec, scope)) for spec in specs]
+    wanted = {(cell.dataset, cell.include_target) for _, asked in chosen for cell in asked}
     contents, unusable = contents_of(wanted, registry)
     problems = list(unusable.values())
     for name, problem in unusable.items():
-        ids = [spec.id for spec, entries in chosen if any(entry.dataset == name for entry in entries)]
+        ids = [spec.id for spec, asked in chosen if any(cell.dataset == name for cell in asked)]
         print_line(console, f"left out of {' and '.join(ids)}: {problem}")
-    unknown = sorted({entry.method for _, entries in chosen for entry in entries} - set(registry.methods))
+    unknown = sorted({cell.method for _, asked in chosen for cell in asked} - set(registry.methods))
     if unknown:
         problems.append(f"not in this suite: {', '.join(unknown)}")
         print_line(console, f"left out: {problems[-1]}")
     cells: dict[str, Cell] = {}
     jobs: list[Job] = []
-    for spec, entries in chosen:
-        own = cells_of(entries, spec, scope, registry, contents, TunedParameters.of_store(store))
+    for spec, asked in chosen:
+        own = cells_of(asked, spec, scope, registry, contents, TunedParameters.of_store(store))
         jobs.extend(jobs_of([cell for cell in own if cell.key not in cells], registry))
         cells.update((cell.key, cell) for cell in own)
     if not jobs:

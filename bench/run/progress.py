@@ -117,24 +117,24 @@ class RunProgress:
         self._begun: dict[str, float] = {}
         self._ended = 0
         self._tasks: dict[str, TaskID] = {}
-        self._bars = _bars(console)
-        self._all = self._bars.add_task(self._counted(), total=1.0, note="")
+        self.bars = _bars(console)
+        self._all = self.bars.add_task(self._counted(), total=1.0, note="")
 
     def __enter__(self) -> RunProgress:
         """Start showing."""
-        self._bars.start()
+        self.bars.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop showing."""
-        self._bars.stop()
+        self.bars.stop()
 
     def started(self, job: Job) -> None:
         """Show that a job has begun; until it says how far it is, its bar only moves."""
         self._begun[job.key] = time.monotonic()
-        self._tasks[job.key] = self._bars.add_task(f"  {job.label}", total=None, note="running")
+        self._tasks[job.key] = self.bars.add_task(f"  {job.label}", total=None, note="running")
 
     def progressed(self, job_key: str, done: int, total: int, stage: str) -> None:
         """Show how far a job has come."""
@@ -145,7 +145,7 @@ class RunProgress:
         self._shares[job_key] = max(self._shares.get(job_key, 0.0), overall)
         note = f"{stage} {done}/{total}"
         if job_key in self._tasks:
-            self._bars.update(self._tasks[job_key], completed=share, total=1.0, note=note)
+            self.bars.update(self._tasks[job_key], completed=share, total=1.0, note=note)
         self._refresh()
         if not self._console.is_terminal and time.monotonic() - self._last_line > LINE_SECONDS:
             self._print(f"{self._labels[job_key]}: {note}{self._ahead()}")
@@ -162,7 +162,7 @@ class RunProgress:
         self._shares[job.key] = 1.0
         self._ended += 1
         if job.key in self._tasks:
-            self._bars.remove_task(self._tasks.pop(job.key))
+            self.bars.remove_task(self._tasks.pop(job.key))
         seconds = time.monotonic() - self._begun.get(job.key, self._began)
         count = f"[{self._ended:>{len(str(len(self._weights)))}}/{len(self._weights)}]"
         self._print(f"{count} {job.label}: {outcome} in {duration_text(seconds)}{self._ahead()}")
@@ -197,7 +197,7 @@ class RunProgress:
     def _refresh(self) -> None:
         share = self._done_weight() / sum(self._weights.values())
         note = self._ahead().removeprefix(", ")
-        self._bars.update(self._all, description=self._counted(), completed=share, note=note)
+        self.bars.update(self._all, description=self._counted(), completed=share, note=note)
 
 
 class TrialProgress:
@@ -208,7 +208,7 @@ class TrialProgress:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._console, self._label = console, label
-        self._bars = Progress(
+        self.bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             TimeRemainingColumn(),
@@ -216,23 +216,23 @@ class TrialProgress:
             transient=True,
             disable=not console.is_terminal,
         )
-        self._task = self._bars.add_task(f"tuning {label}", total=None)
+        self._task = self.bars.add_task(f"tuning {label}", total=None)
         self._began = self._last_line = time.monotonic()
         #: What an earlier call had done: it says nothing about this one's speed.
         self._brought: int | None = None
 
     def __enter__(self) -> TrialProgress:
         """Start showing."""
-        self._bars.start()
+        self.bars.start()
         return self
 
     def __exit__(self, *ended: object) -> None:
         """Stop showing."""
-        self._bars.stop()
+        self.bars.stop()
 
     def __call__(self, done: int, total: int, stage: str) -> None:
         """Show that ``done`` of ``total`` parts of a stage are behind."""
-        self._bars.update(self._task, completed=done, total=total)
+        self.bars.update(self._task, completed=done, total=total)
         if self._brought is None or done <= self._brought:
             self._brought = done - 1
         now = time.monotonic()

@@ -31,7 +31,7 @@ from bench.seeds import digest, generator
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bench.data.table import Table, Values
+    from bench.data.table import Table
     from bench.problem.build import Problem
 
 #: Trials of every method, the defaults among them.
@@ -54,8 +54,8 @@ class Tunable:
 def tune_scope(scope: Scope, place: Place, console: Console, again: bool = False) -> int:
     """Tune every method of a scope on every data set of it, one after the other, and return the exit code.
 
-    0, or 75 if the time budget or Ctrl-C stopped it: the same command goes on from there. ``again`` also tunes what was
-    tuned before. Raises BenchError, before anything is computed, on whatever the user can mend.
+    0, or 75 if the time budget or Ctrl-C stopped it: the same command continues from there. ``again`` also tunes what
+    was tuned before. Raises BenchError, before anything is computed, on whatever the user can mend.
     """
     place.require_valid()
     scope.require_valid()
@@ -83,7 +83,7 @@ def tune_scope(scope: Scope, place: Place, console: Console, again: bool = False
                 try:
                     record = tune(tunable, table, watched, scope.preset, seeds)
                 except Stopped as stopped:
-                    print_line(console, f"stopped: {stopped}. Run the same command again to go on.")
+                    print_line(console, f"stopped: {stopped}. Run the same command again to continue.")
                     return NOT_FINISHED
             path = record.write(tuned_folder(place.store))
             _show(record, console)
@@ -225,6 +225,8 @@ def _single_error(
     method: PluginInfo, problem: Problem, context: Context, seed: int, trial: Mapping[str, Any]
 ) -> float | None:
     """Return the validation error of one trial of a method that does not stack, None if it failed."""
+    from bench.problem.held_out import validation_error
+
     instance = load(method)({**method.parameter_sets["default"], **trial}, context)
     # A transductive method fits on what it imputes: here the validation rows, what is held out being hidden.
     train = problem.train if "inductive" in method.protocols else problem.validation
@@ -233,39 +235,7 @@ def _single_error(
         imputed = instance.impute(problem.validation, context.budget.draws)
     except (BenchError, ArithmeticError, ValueError):
         return None
-    return validation_error(imputed, problem)
-
-
-def validation_error(imputed: Any, problem: Problem) -> float | None:
-    """Return the selection rule's error of imputed validation rows of a problem with one replica.
-
-    ``imputed`` is Values or a DataFrame. None if it is not finite.
-    """
-    import numpy as np
-
-    from bench.data.table import Table as DataTable
-    from bench.data.table import Values
-    from bench.data.view import Incomplete
-    from bench.neural.blocks import Encoder, Imputed, Layout
-    from bench.neural.selection import Selection
-
-    validation = problem.validation
-    schema, rows = validation.schema, len(validation)
-    values: Values = imputed if isinstance(imputed, Values) else Values.from_frame(imputed, schema)
-    if not np.isfinite(values.scalars).all() or not all(np.isfinite(block).all() for block in values.blocks.values()):
-        return None
-    everything = np.ones((1, rows, len(schema)), dtype=bool)
-    complete = DataTable(schema, values.scalars, values.blocks, everything[0])
-    shown = Incomplete(complete, np.arange(rows)[None], everything).tensors("cpu")
-    assert validation.held_out is not None, "a problem's validation view has held-out entries"
-    encoder = Encoder(problem.train, Layout(schema), "standard", "cpu")
-    selection = Selection(validation.held_out, encoder, "cpu")
-    parts = []
-    for index in selection.chunks:
-        encoded = encoder.encode(shown.batch(index))
-        parts.append(Imputed(encoded.numeric, encoded.categorical, encoded.blocks))
-    error = float(selection.relative_error(parts, selection.floor_errors())[0])
-    return error if math.isfinite(error) else None
+    return validation_error(imputed, problem.train, problem.validation)
 
 
 def _table(dataset: PluginInfo) -> Table:

@@ -37,11 +37,11 @@ RESERVE_SECONDS = 2.0
 #: How long workers may take to reach a place where they can stop before they are ended.
 GRACE_SECONDS = 60.0
 STOPPING = "stopping as soon as the running jobs have kept their state; Ctrl-C again ends them at once"
-AT_ONCE = "interrupted at once; running jobs go on from their last checkpoint"
+AT_ONCE = "interrupted at once; running jobs continue from their last checkpoint"
 
 
 class StopRule:
-    """Decides at safe places whether to go on: not past the deadline, and not after a request to stop.
+    """Decides at safe places whether to continue: not past the deadline, and not after a request to stop.
 
     It looks ahead by the longest time between two such places so far, so that a job ends before the limit. The time
     before the first one (loading) does not count, because it does not come again.

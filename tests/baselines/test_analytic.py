@@ -22,6 +22,7 @@ from tests.analytic import (
     distinct_patterns,
     linear_gaussian,
 )
+from tests.truth import rows_behind
 
 #: Every model that has to come close; one that is no longer found fails.
 METHODS = ("vsae", "vae", "cvae", "miwae", "hivae", "vaeac")
@@ -166,7 +167,7 @@ def test_expected_errors_are_what_draws_of_the_truth_give(
 def test_holes_hide_the_same_from_everyone_and_only_shown_entries_decide() -> None:
     holes = holes_of("numbers")
     assert (len(holes.train), len(holes.validation), len(holes.test)) == (1200, 400, 400)
-    rows = np.concatenate([view._rows[0] for view in (holes.train, holes.validation, holes.test)])
+    rows = np.concatenate([rows_behind(view)[0] for view in (holes.train, holes.validation, holes.test)])
     assert np.array_equal(rows, np.arange(2000))
     assert holes.train.observed.mean() == pytest.approx(0.5, abs=0.02)
     held_out = holes.validation.held_out

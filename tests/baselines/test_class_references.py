@@ -19,10 +19,12 @@ from bench.conformance.require import difference
 from bench.conformance.tables import example_of
 from bench.conformance.trial import Trial
 from bench.data.statistics import fill_hidden, observed_statistics
-from bench.neural.blocks import Encoder, Layout
-from bench.neural.layers import reset_parameters
-from bench.neural.training import replica_generators
-from tests.neural_views import dependent_table, split_views, trained
+from bench.neural.engine.bank import reset_parameters
+from bench.neural.engine.encoder import Encoder
+from bench.neural.engine.noise import replica_generators
+from bench.neural.rows import Layout, Rows
+from tests.neural_views import dependent_table, loss_of, split_views, trained
+from tests.truth import rows_behind
 
 BASELINES = Path(__file__).resolve().parents[2] / "baselines"
 
@@ -149,8 +151,7 @@ def untrained(classifier: type[Any], view: Incomplete, seeds: Sequence[int] = (5
 def losses_of(network: Any, encoder: Encoder, view: Incomplete) -> Tensor:
     """Return the loss of all rows of a view as one batch."""
     batch = encoder.encode(view.tensors("cpu").batch(torch.arange(len(view))[None]))
-    result: Tensor = network.losses(batch, {}, 1.0, False)
-    return result
+    return loss_of(network, batch, {})
 
 
 def test_only_rows_that_show_an_attribute_and_another_are_trained_on(classifier: type[Any]) -> None:
@@ -180,7 +181,7 @@ def test_no_attribute_is_predicted_from_itself(classifier: type[Any]) -> None:
     batch = encoder.encode(everything(table, observed).tensors("cpu").batch(torch.arange(12)[None]))
     for which in range(2):
         batch.blocks[0].requires_grad_(True)
-        prediction = network.predict(batch, training=False)
+        prediction = network.predict(Rows(batch))
         (gradient,) = torch.autograd.grad(prediction.blocks[0][..., which, :].sum(), batch.blocks[0])
         assert (gradient[..., which, :] == 0).all()
         assert (gradient[..., 1 - which, :] != 0).any()
@@ -191,8 +192,8 @@ def test_the_loss_is_the_cross_entropy_and_the_squared_error(classifier: type[An
     view = everything(table, np.ones((32, 2), dtype=bool))
     network, encoder = untrained(classifier, view)
     batch = encoder.encode(view.tensors("cpu").batch(torch.arange(32)[None]))
-    loss = network.losses(batch, {}, 1.0, False).item()
-    prediction = network.predict(batch, training=True)
+    loss = loss_of(network, batch, {}).item()
+    prediction = network.predict(Rows(batch))
     codes = torch.as_tensor(table.scalars[:, 0]).long()
     entropy = torch.nn.functional.cross_entropy(prediction.categorical[0, :, :, 0], codes)
     squared = ((prediction.blocks[0] - batch.blocks[0]) ** 2).mean()
@@ -216,7 +217,7 @@ def test_it_learns_the_label_and_the_mean_image_and_falls_to_the_floor(
     mean = class_mean(None, Context(budget))
     mean.fit(views[0], views[1], 0)
     means: Values = mean.impute(views[2], 1)
-    observed, truth = views[2].observed[0], table.take(views[2]._rows[0])
+    observed, truth = views[2].observed[0], table.take(rows_behind(views[2])[0])
     label_only, image_only, nothing = (
         (observed == shown).all(axis=1) for shown in ([False, True], [True, False], [False, False])
     )

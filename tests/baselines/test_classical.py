@@ -7,6 +7,7 @@ import pytest
 
 from bench.api import Attribute, Context, Incomplete, Schema, Stopped, Table
 from tests.classical import NEEDS_MISSINGPY, SMALL, Load, imputed, nonlinear_table, run, split, views
+from tests.truth import rows_behind, some_rows_of, truth_behind
 
 NAMES = ("mean_mode", "mice", "missforest_inductive", "missforest")
 
@@ -53,7 +54,7 @@ def test_hidden_truth_changes_nothing(load: Load, name: str, tiny_table: Table) 
     for poison in (np.nan, 1e6):
         hidden = np.zeros((len(tiny_table), 4), dtype=bool)
         for view in (train, test):
-            hidden[view._rows[0]] = ~view.observed[0]
+            hidden[rows_behind(view)[0]] = ~view.observed[0]
         poisoned = Table(tiny_table.schema, np.where(hidden, poison, tiny_table.scalars), {}, tiny_table.present)
         again = run(load(name)(None, Context(SMALL)), *split(poisoned, ~hidden))
         assert again.tobytes() == clean.tobytes()
@@ -64,7 +65,7 @@ def test_observed_entries_come_back_and_a_seed_decides_the_rest(load: Load, name
     train, test = views(tiny_table, 0.3)
     method = load(name)(None, Context(SMALL))
     first = run(method, train, test, seed=2**62 + 5)
-    observed, truth = test.observed[0], test._table.scalars[test._rows[0]]
+    observed, truth = test.observed[0], truth_behind(test)
     assert first[observed].tobytes() == truth[observed].tobytes()
     assert first.tobytes() == run(load(name)(None, Context(SMALL)), train, test, seed=2**62 + 5).tobytes()
     if "inductive" in method.protocols:
@@ -137,7 +138,7 @@ def test_an_inductive_method_imputes_a_row_the_same_alone_as_among_others(load: 
     method = load(name)(None, Context(SMALL))
     together = run(method, train, test)
     for row in range(3):
-        alone = Incomplete(test._table, test._rows[:, row : row + 1], test.observed[:, row : row + 1])
+        alone = some_rows_of(test, slice(row, row + 1))
         assert np.allclose(imputed(method, alone)[0], together[row], rtol=1e-9)
 
 

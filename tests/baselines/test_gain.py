@@ -14,10 +14,13 @@ import torch
 from torch import Tensor
 
 from bench.api import Budget, Context, Table
-from bench.neural.blocks import Encoded, Encoder, Layout
-from bench.neural.layers import reset_parameters
-from bench.neural.training import Trainer
-from tests.neural_views import BASELINES, dependent_table, generator, split_views, trained
+from bench.neural.engine.bank import reset_parameters
+from bench.neural.engine.encoder import Encoder
+from bench.neural.engine.trainer import Trainer
+from bench.neural.model import Warmup
+from bench.neural.rows import Encoded, Layout, Rows
+from tests.neural_views import BASELINES, Named, dependent_table, generator, split_views, step_noise, trained
+from tests.truth import rows_behind
 
 Plugin = type[Any]
 
@@ -80,11 +83,11 @@ def test_the_losses_are_those_worked_out_by_hand(module: Any, network: Any) -> N
     # D says 0.8 and 0.3 of every row; G says 0.25 and 0.5.
     constant(network.discriminator, 0.8, 0.3)
     constant(network.generator, 0.25, 0.5)
-    noise = {name: torch.randn(1, *shape) for name, shape in network.noise_shapes(2).items()}
-    of_discriminator = network.phase_losses("discriminator", batch, noise, 1.0, False)
+    noise = {name: torch.randn(1, *shape) for name, shape in step_noise(network, 2).items()}
+    of_discriminator = network.phase_loss("discriminator", Rows(batch), Named(noise), Warmup())
     expected = -(math.log(0.8) + math.log(0.7) + math.log(0.8) + math.log(0.3)) / 4
     assert of_discriminator.tolist() == pytest.approx([expected])
-    of_generator = network.phase_losses("generator", batch, noise, 1.0, False)
+    of_generator = network.phase_loss("generator", Rows(batch), Named(noise), Warmup())
     squared = ((0.5 - 0.25) ** 2 + (0.2 - 0.25) ** 2 + (1.0 - 0.5) ** 2) / 3
     assert of_generator.tolist() == pytest.approx([-math.log(0.3) / 4 + 100 * squared])
     # Nothing observed at all: no reconstruction, and no division by zero.
@@ -98,7 +101,7 @@ def test_each_network_is_given_what_the_paper_says(network: Any) -> None:
     for name in ("generator", "discriminator"):
         getattr(network, name).register_forward_hook(lambda _m, inputs, _o, name=name: given.update({name: inputs[0]}))
     noise = {"fill": torch.zeros(1, 2, 2), "hint": torch.tensor([[[1.0, 1.0], [1.0, 2.0]]])}
-    network.phase_losses("generator", batch, noise, 1.0, False)
+    network.phase_loss("generator", Rows(batch), Named(noise), Warmup())
     # Noise of the normal median is uniform noise of half its height, 0.01.
     torch.testing.assert_close(given["generator"], torch.tensor([[[0.5, 0.005, 1.0, 0.0], [0.2, 1.0, 1.0, 1.0]]]))
     drawn = torch.sigmoid(network.generator(given["generator"]))[0, 0, 1].item()
@@ -121,12 +124,13 @@ def test_a_step_is_one_of_the_discriminator_and_then_one_of_the_generator(gain: 
     optimisers = [torch.optim.Adam(part.parameters(), lr=1e-3) for part in (second.discriminator, second.generator)]
     draw = generator(5)
     for step in range(3):
-        noise = {name: torch.randn(1, *shape, generator=draw) for name, shape in first.noise_shapes(8).items()}
-        trainer._step(index, noise, 1.0, trainer._turn(step))
+        noise = {name: torch.randn(1, *shape, generator=draw) for name, shape in trainer.noise_shapes.items()}
+        numbers = torch.cat([part.flatten(1) for part in noise.values()], dim=1)
+        trainer.take_step(index, numbers, 1.0, trainer.kind_of(step))
         for phase, optimiser in zip(("discriminator", "generator"), optimisers, strict=True):
             for parameter in second.parameters():
                 parameter.grad = None
-            second.phase_losses(phase, batch, noise, 1.0, False).sum().backward()
+            second.phase_loss(phase, Rows(batch), Named(noise), Warmup()).sum().backward()
             optimiser.step()
     for (name, ours), expected in zip(first.named_parameters(), second.parameters(), strict=True):
         torch.testing.assert_close(ours, expected, msg=name)
@@ -199,7 +203,7 @@ def test_it_learns_what_depends_on_what(gain: Plugin) -> None:
     _, values = trained(gain, views, range(5), Budget(steps=900, batch=64, evaluations=15))
     relative = []
     for replica, imputed in enumerate(values):
-        truth, hidden = table.scalars[views[2]._rows[replica]], ~views[2].observed[replica]
+        truth, hidden = table.scalars[rows_behind(views[2])[replica]], ~views[2].observed[replica]
         mean = np.nanmean(views[0].values(replica).scalars, axis=0)
         ours, floor = (np.square(guess - truth)[hidden].mean() for guess in (imputed.scalars, mean))
         relative.append(math.sqrt(ours / floor))

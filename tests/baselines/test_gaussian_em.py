@@ -9,6 +9,7 @@ from scipy import stats
 from bench.api import Attribute, Budget, Context, Incomplete, Schema, Table
 from tests.analytic import Holes, linear_gaussian
 from tests.classical import QUICK, Load, module_of, run, split, table_for
+from tests.truth import rows_behind
 
 
 @pytest.mark.parametrize(("latent", "noise"), [(2, 0.5), (3, 0.3)])
@@ -67,7 +68,7 @@ def test_gaussian_em_does_not_care_for_units_and_survives_copied_columns(load: L
     unit, zero = np.array([1e-6, 1.0, 1e5, -3.0]), np.array([5.0, -2.0, 1e6, 0.0])
     table = holes.model.table
     scaled = Table(table.schema, table.scalars * unit + zero, {}, table.present)
-    train, test = (Incomplete(scaled, view._rows, view.observed) for view in (holes.train, holes.test))
+    train, test = (Incomplete(scaled, rows_behind(view), view.observed) for view in (holes.train, holes.test))
     found = run(load("gaussian_em")(None, Context(QUICK)), train, test)
     assert np.allclose((found - zero) / unit, plain, atol=1e-6)
 

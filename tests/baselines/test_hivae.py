@@ -18,12 +18,12 @@ from bench.api import Attribute, Budget, Context, Incomplete, Schema, Table
 from bench.conformance.method import hidden_values_change_nothing, stack_agrees_with_each_alone
 from bench.conformance.tables import example_of
 from bench.conformance.trial import Trial
-from bench.neural.backbone import Sizes, vsae_parameter_count
-from bench.neural.blocks import Encoded, Layout
-from bench.neural.layers import BankedMLP, parameter_count, reset_parameters
-from bench.neural.training import replica_generators, replica_noise
+from bench.neural.engine.bank import BankedMLP, parameter_count, reset_parameters
+from bench.neural.engine.noise import DrawnNoise, replica_generators, replica_noise
+from bench.neural.networks import Sizes, vsae_parameter_count
+from bench.neural.rows import Encoded, Layout, Rows
 from tests.analytic import Holes, categorical_mixture, linear_gaussian
-from tests.neural_views import linear_layer
+from tests.neural_views import linear_layer, loss_of, step_noise
 
 FILE = Path(__file__).resolve().parents[2] / "baselines" / "hivae.py"
 MIXED = Schema(
@@ -69,7 +69,7 @@ def rows_of(schema: Schema, rows: int, replicas: int = 1, observed: float = 0.6)
 def noise_of(network: Any, rows: int) -> dict[str, Tensor]:
     """Return the noise of a training step, other in each replica."""
     generators = replica_generators("test noise", list(range(network.replicas)))
-    return {name: replica_noise(shape, generators, "cpu") for name, shape in network.noise_shapes(rows).items()}
+    return {name: replica_noise(shape, generators, "cpu") for name, shape in step_noise(network, rows).items()}
 
 
 def through(network: BankedMLP, x: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ def test_bound_is_the_one_of_an_enumeration_of_components(hivae: type[Any]) -> N
     batch, rows = rows_of(MIXED, 6), 6
     noise = noise_of(network, rows)
     with torch.no_grad():
-        loss = network.losses(batch, noise, 1.0, False)
+        loss = loss_of(network, batch, noise)
         bounds = []
         for row in range(rows):
             features = torch.nn.functional.leaky_relu(through(network.trunk, batch.flat()[0, row]), 0.01)
@@ -136,7 +136,7 @@ def test_kl_is_that_of_samples(hivae: type[Any]) -> None:
     batch = rows_of(MIXED, 3)
     torch.manual_seed(1)
     with torch.no_grad():
-        features = network.features(batch, False)
+        features = network.features(Rows(batch))
         notes = network.notes(features)
         for row in range(3):
             component = Categorical(logits=network.log_component(features)[0, row])
@@ -178,7 +178,7 @@ def test_imputation_is_the_conditional_mean_of_the_mixture(hivae: type[Any], sum
     batch = rows_of(NUMBERS, rows)
     with torch.no_grad():
         draws = 3000 if summed else 12_000
-        imputed, notes = network.impute(batch, draws, replica_generators("draws", [3]))
+        imputed, notes = network.impute(Rows(batch), draws, DrawnNoise(replica_generators("draws", [3]), "cpu"))
         parts = exact_mixture(network)
         for row in range(rows):
             seen, hidden = (torch.nonzero(m).squeeze(1) for m in (batch.observed[0, row], ~batch.observed[0, row]))
@@ -201,7 +201,7 @@ def test_imputation_is_the_conditional_mean_of_the_mixture(hivae: type[Any], sum
 def test_effective_sample_size_counts_every_component(hivae: type[Any]) -> None:
     network = build(hivae, NUMBERS, components=4)
     with torch.no_grad():
-        _, notes = network.impute(rows_of(NUMBERS, 5), 50, replica_generators("draws", [3]))
+        _, notes = network.impute(Rows(rows_of(NUMBERS, 5)), 50, DrawnNoise(replica_generators("draws", [3]), "cpu"))
     size = notes["effective_sample_size"][0]
     assert float(size.max()) > 50 and float(size.max()) <= 200.001 and float(size.min()) >= 1
 
@@ -212,10 +212,10 @@ def test_taking_few_components_at_a_time_changes_nothing(
 ) -> None:
     network, batch = build(hivae, MIXED, components=4), rows_of(MIXED, 5)
     with torch.no_grad():
-        whole, notes = network.impute(batch, 1, replica_generators("draws", [3]))
+        whole, notes = network.impute(Rows(batch), 1, DrawnNoise(replica_generators("draws", [3]), "cpu"))
         floats = components_at_a_time * 5 * network.width_per_draw
         monkeypatch.setattr(sys.modules[hivae.__module__], "CHUNK_FLOATS", floats)
-        split, split_notes = network.impute(batch, 1, replica_generators("draws", [3]))
+        split, split_notes = network.impute(Rows(batch), 1, DrawnNoise(replica_generators("draws", [3]), "cpu"))
     torch.testing.assert_close(whole.numeric, split.numeric)
     torch.testing.assert_close(whole.categorical, split.categorical)
     for name in ("bound", "effective_sample_size"):
@@ -226,15 +226,13 @@ def test_drawing_the_component_has_the_same_bound_on_average(hivae: type[Any]) -
     summed = build(hivae, MIXED, components=3)
     drawn = build(hivae, MIXED, components=3, components_summed=False, lowest_temperature=0.02)
     one, many = rows_of(MIXED, 3), 20_000
-    numeric, categorical, observed = (
-        part[:, 2:].expand(-1, many, *part.shape[2:]) for part in (one.numeric, one.categorical, one.observed)
-    )
-    repeated = Encoded(numeric, categorical, (), observed)
+    numeric, categorical = (part[:, 2:].expand(-1, many, *part.shape[2:]) for part in (one.numeric, one.categorical))
+    repeated = Encoded(numeric, categorical, (), one.observed[:, 2:].expand(-1, many, -1))
     with torch.no_grad():
-        exact = summed.losses(repeated, noise_of(summed, many), 1.0, False)
-        sampled = drawn.losses(repeated, noise_of(drawn, many), 1.0, False)
+        exact = loss_of(summed, repeated, noise_of(summed, many))
+        sampled = loss_of(drawn, repeated, noise_of(drawn, many))
         warmer = build(hivae, MIXED, components=3, components_summed=False, lowest_temperature=1.0)
-        mixed = warmer.losses(repeated, noise_of(warmer, many), 1.0, False)
+        mixed = loss_of(warmer, repeated, noise_of(warmer, many))
     assert abs(float(exact - sampled)) < 0.02
     assert abs(float(exact - mixed)) > abs(float(exact - sampled))
 
@@ -246,19 +244,19 @@ def test_a_value_for_each_replica_is_that_value_alone(hivae: type[Any], name: st
     noise = noise_of(network, 4)
     with torch.no_grad():
         setattr(network, name, torch.tensor([[0.5], [1.1]]))
-        together = network.losses(batch, noise, 1.0, False)
+        together = loss_of(network, batch, noise)
         for replica, value in enumerate((0.5, 1.1)):
             setattr(network, name, value)
-            torch.testing.assert_close(network.losses(batch, noise, 1.0, False)[replica], together[replica])
-    assert not torch.allclose(network.losses(batch, noise, 1.0, False)[0], together[0])
+            torch.testing.assert_close(loss_of(network, batch, noise)[replica], together[replica])
+    assert not torch.allclose(loss_of(network, batch, noise)[0], together[0])
 
 
 def test_kl_warms_up(hivae: type[Any]) -> None:
     network, batch = build(hivae, MIXED, components=3), rows_of(MIXED, 4)
     noise = noise_of(network, 4)
     with torch.no_grad():
-        start, middle, end = (float(network.losses(batch, noise, share, True)) for share in (0.0, 0.5, 1.0))
-        kl = float(network.notes(network.features(batch, False))["kl"].mean())
+        start, middle, end = (float(loss_of(network, batch, noise, share, True)) for share in (0.0, 0.5, 1.0))
+        kl = float(network.notes(network.features(Rows(batch)))["kl"].mean())
     assert middle == pytest.approx((start + end) / 2, rel=1e-5)
     assert end - start == pytest.approx(kl, rel=1e-4)
 

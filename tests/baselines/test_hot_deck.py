@@ -9,6 +9,7 @@ from scipy import stats
 from bench.api import AnyArray, Attribute, Schema, Table, Values
 from tests.analytic import Holes, categorical_mixture, linear_gaussian
 from tests.classical import Load, run, split
+from tests.truth import rows_behind
 
 
 def test_hot_deck_draws_follow_the_observed_distribution(load: Load) -> None:
@@ -35,14 +36,14 @@ def test_hot_decks_error_is_the_closed_form(load: Load) -> None:
     gaussian = Holes.mcar(linear_gaussian(20000, 6, 2, 0.5, seed=3), 0.5, seed=3)
     _, found = gaussian.impute(load("hot_deck"))
     hidden = ~gaussian.test.observed[0]
-    truth = gaussian.model.table.scalars[gaussian.test._rows[0]]
+    truth = gaussian.model.table.scalars[rows_behind(gaussian.test)[0]]
     assert np.sqrt(np.mean((found - truth)[hidden] ** 2)) == pytest.approx(np.sqrt(2), rel=0.02)
     mixture = categorical_mixture(20000, 6, 4, 4, seed=3)
     categories = Holes.mcar(mixture, 0.5, seed=3)
     _, found = categories.impute(load("hot_deck"))
     share = np.einsum("c,mcl->ml", mixture.weights, mixture.probabilities)
     hidden = ~categories.test.observed[0]
-    wrong = (found != mixture.table.scalars[categories.test._rows[0]])[hidden]
+    wrong = (found != mixture.table.scalars[rows_behind(categories.test)[0]])[hidden]
     expected = np.broadcast_to(1 - np.sum(share**2, axis=1), hidden.shape)[hidden].mean()
     assert wrong.mean() == pytest.approx(expected, abs=0.015)
 

@@ -13,13 +13,13 @@ from torch import distributions
 
 from bench.api import Attribute, BenchError, Budget, Context, Incomplete, Schema, Table, Values
 from bench.data.schema import FloatArray
-from bench.neural.backbone import Sizes, vsae_parameter_count
-from bench.neural.blocks import Encoded, Layout
-from bench.neural.joint import JointNetwork
-from bench.neural.latent import Gaussian
-from bench.neural.layers import chosen_at_random, parameter_count, reset_parameters
-from bench.neural.training import replica_generators
-from bench.problem.build import hold_out
+from bench.neural.engine.bank import chosen_at_random, parameter_count, reset_parameters
+from bench.neural.engine.noise import replica_generators
+from bench.neural.gaussian import Gaussian, log_prior_ratio
+from bench.neural.networks import Sizes, beside, vsae_parameter_count
+from bench.neural.rows import Encoded, Layout, Rows
+from bench.problem.held_out import hold_out
+from tests.neural_views import Named, drawn, loss_of, proposal_noise, step_noise
 
 BASELINES = Path(__file__).parents[2] / "baselines"
 NAMES = ("ae", "vae", "cvae", "miwae", "not_miwae", "vaeac")
@@ -80,9 +80,10 @@ def noise_for(shapes: dict[str, tuple[int, ...]], replicas: int, seed: int = 1) 
     return {name: torch.randn(replicas, *shape, generator=generator) for name, shape in shapes.items()}
 
 
-def spreads(network: JointNetwork) -> torch.Tensor:
+def spreads(network: Any) -> torch.Tensor:
     """Return the spread of each Gaussian attribute, [R, 1, 1, attributes]."""
-    return network.decoder.heads.log_scales(4).exp()
+    scales: torch.Tensor = network.decoder.heads.log_scales(4).exp()
+    return scales
 
 
 def randomise(network: Any, seed: int = 3, size: float = 0.5) -> None:
@@ -181,7 +182,7 @@ def test_an_unknown_choice_is_named(name: str, parameter: str, method_class: Loa
 def test_ae_loss_is_the_plain_one(count: str, method_class: LoadMethod) -> None:
     network, batch = built(method_class("ae"), EVERYTHING, 2, reconstruct=count), random_batch(EVERYTHING, 2, 7)
     randomise(network)
-    prediction = network.decode(network.encode(batch, True)[:, None], batch.observed, True)
+    prediction = network.decoder(network.encoder(batch.flat())[:, None])
     log_probability = plain_log_probability(network, prediction, batch)
     if count == "observed":
         expected = -masked_sum(log_probability, batch.observed)[:, 0].mean(1)
@@ -191,7 +192,7 @@ def test_ae_loss_is_the_plain_one(count: str, method_class: LoadMethod) -> None:
         # A hidden category has no level to reconstruct.
         log_probability[..., categories] *= batch.observed[:, None, :, categories]
         expected = -log_probability.sum(-1)[:, 0].mean(1)
-    torch.testing.assert_close(network.losses(batch, {}, 1.0, False), expected)
+    torch.testing.assert_close(loss_of(network, batch, {}), expected)
 
 
 @pytest.mark.parametrize("name", ["vae", "cvae"])
@@ -199,54 +200,53 @@ def test_ae_loss_is_the_plain_one(count: str, method_class: LoadMethod) -> None:
 def test_elbo_is_the_plain_one(name: str, fill: str, method_class: LoadMethod) -> None:
     network, batch = built(method_class(name), EVERYTHING, 2, fill=fill, kl_weight=0.7), random_batch(EVERYTHING, 2, 7)
     randomise(network)
-    noise = noise_for(network.noise_shapes(7), 2)
+    noise = noise_for(step_noise(network, batch.observed.shape[1]), 2)
     layout = network.layout
     hidden_columns = ~batch.observed[..., layout.owner]
     flat = batch.flat()
     if fill == "noise":
         flat = flat + torch.where(hidden_columns, noise["fill"] * layout.used, 0.0)
     mask = batch.observed.to(torch.float32)
-    raw = network.encoder(torch.cat([flat, mask], -1) if name == "cvae" else flat, None, True)
+    raw = network.encoder(torch.cat([flat, mask], -1) if name == "cvae" else flat)
     mean, log_variance = raw.chunk(2, -1)
     proposal = distributions.Normal(mean, (log_variance / 2).exp())
     z = mean + proposal.stddev * noise["latent"][:, 0]
     seen = torch.cat([z, mask], -1) if name == "cvae" else z
-    prediction = network.decoder(seen, True)
+    prediction = network.decoder(seen)
     prediction = type(prediction)(
         prediction.numeric[:, None], prediction.categorical[:, None], tuple(b[:, None] for b in prediction.blocks)
     )
     log_observed = masked_sum(plain_log_probability(network, prediction, batch), batch.observed)[:, 0]
     kl = distributions.kl_divergence(proposal, STANDARD).sum(-1)
     half_warm = -(log_observed - 0.5 * 0.7 * kl).mean(1)
-    torch.testing.assert_close(network.losses(batch, noise, 0.5, True), half_warm)
+    torch.testing.assert_close(loss_of(network, batch, noise, 0.5, True), half_warm)
 
 
 def test_cvae_with_a_prior_of_the_mask_is_charged_the_kl_to_it(method_class: LoadMethod) -> None:
     network, batch = built(method_class("cvae"), EVERYTHING, 1, prior="mask"), random_batch(EVERYTHING, 1, 6)
     randomise(network)
-    noise = noise_for(network.noise_shapes(6), 1)
-    proposal, prior = network.proposal(batch, True), network.prior(batch, True)
-    prediction = network.decode(network.sample(proposal, noise["latent"]), batch.observed, True)
+    noise = noise_for(step_noise(network, batch.observed.shape[1]), 1)
+    x = Rows(batch)
+    proposal, prior = network.q(x), network.prior(x)
+    prediction = network.p_x(proposal.sample(noise["latent"]), x)
     log_observed = masked_sum(plain_log_probability(network, prediction, batch), batch.observed)[:, 0]
     kl = distributions.kl_divergence(normal(proposal), normal(prior)).sum(-1)
-    torch.testing.assert_close(network.losses(batch, noise, 1.0, False), -(log_observed - kl).mean(1))
+    torch.testing.assert_close(loss_of(network, batch, noise), -(log_observed - kl).mean(1))
     assert prior.mean[0].std(0).max() > 0.01  # it does depend on the mask
 
 
 def test_miwae_loss_is_the_plain_one(method_class: LoadMethod) -> None:
     network, batch = built(method_class("miwae"), EVERYTHING, 2, importance_samples=4), random_batch(EVERYTHING, 2, 7)
     randomise(network)
-    noise = noise_for(network.noise_shapes(7), 2)
+    noise = noise_for(step_noise(network, batch.observed.shape[1]), 2)
     assert noise["latent"].shape == (2, 4, 7, network.latent)
-    proposal = normal(network.proposal(batch, True))
+    proposal = normal(network.q(Rows(batch)))
     z = proposal.mean[:, None] + proposal.stddev[:, None] * noise["latent"]
-    prediction = network.decode(z, batch.observed, True)
+    prediction = network.p_x(z, Rows(batch))
     log_observed = masked_sum(plain_log_probability(network, prediction, batch), batch.observed)
     log_proposal = distributions.Normal(proposal.mean[:, None], proposal.stddev[:, None]).log_prob(z).sum(-1)
     weights = (log_observed + STANDARD.log_prob(z).sum(-1) - log_proposal).to(torch.float64).exp()
-    torch.testing.assert_close(
-        network.losses(batch, noise, 1.0, False), -weights.mean(1).log().mean(1).to(torch.float32)
-    )
+    torch.testing.assert_close(loss_of(network, batch, noise), -weights.mean(1).log().mean(1).to(torch.float32))
 
 
 @pytest.mark.parametrize("kind", ["selfmask", "selfmask_known", "linear"])
@@ -255,11 +255,13 @@ def test_not_miwae_weights_are_the_plain_ones(kind: str, method_class: LoadMetho
     network = built(method_class("not_miwae"), EVERYTHING, 2, missing_model=kind, importance_samples=draws)
     batch = random_batch(EVERYTHING, 2, rows)
     randomise(network)
-    layout, noise = network.layout, noise_for(network.noise_shapes(rows), 2)
-    z = network.sample(network.proposal(batch, True), noise["latent"])
-    prediction = network.decode(z, batch.observed, True)
+    layout, noise = network.layout, noise_for(step_noise(network, batch.observed.shape[1]), 2)
+    x = Rows(batch)
+    proposal = network.q(x)
+    z = proposal.sample(noise["latent"])
+    prediction = network.p_x(z, x)
     log_weight = masked_sum(plain_log_probability(network, prediction, batch), batch.observed)
-    log_weight = log_weight + network.log_prior_ratio(network.proposal(batch, True), z)
+    log_weight = log_weight + log_prior_ratio(z, proposal)
 
     spread, missing = spreads(network), network.missing
     numbers, first = [], layout.numeric
@@ -272,27 +274,27 @@ def test_not_miwae_weights_are_the_plain_ones(kind: str, method_class: LoadMetho
         draw = prediction.blocks[index][..., 0, :].mean(-1) + error
         known = batch.blocks[index][:, None, :, 0].mean(-1)
         numbers.append(torch.where(batch.observed[:, None, :, position], known, draw))
-    x = torch.stack(numbers, -1)
+    known_or_drawn = torch.stack(numbers, -1)
     probabilities = torch.softmax(prediction.categorical, -2)
     is_category = torch.zeros(layout.attributes, dtype=torch.bool)
     is_category[layout.numeric : layout.numeric + layout.categorical] = True
     if kind == "linear":
         seen = batch.observed[:, None, :, None, is_category]
         levels = torch.where(seen, batch.categorical[:, None], probabilities).flatten(-2)
-        inputs = torch.cat([x, levels], -1)
+        inputs = torch.cat([known_or_drawn, levels], -1)
         weight, bias = missing.score.weight[:, : inputs.shape[-1]], missing.score.bias
         logits = torch.einsum("rkbi,rio->rkbo", inputs, weight) + bias[:, None, None]
         log_mask = distributions.Bernoulli(logits=logits).log_prob(batch.observed[:, None].to(torch.float32)).sum(-1)
     else:
         slope = torch.nn.functional.softplus(missing.raw_slope) if kind == "selfmask_known" else missing.raw_slope
-        logits = missing.intercept[:, None, None] - slope[:, None, None] * x
+        logits = missing.intercept[:, None, None] - slope[:, None, None] * known_or_drawn
         mask = batch.observed[..., ~is_category].to(torch.float32)
         log_mask = distributions.Bernoulli(logits=logits).log_prob(mask[:, None]).sum(-1)
         shown_share = torch.sigmoid(missing.level_score)[:, None, None]
         of_seen = (batch.categorical[:, None] * shown_share).sum(-2).clamp(min=1e-30)
         of_hidden = (probabilities * (1 - shown_share)).sum(-2)
         log_mask = log_mask + torch.where(batch.observed[:, None, :, is_category], of_seen, of_hidden).log().sum(-1)
-    actual, given, _ = network.log_weights(batch, noise, True)
+    actual, given, _ = network.weigh(x, draws, Named(noise))
     torch.testing.assert_close(actual, log_weight + log_mask, rtol=1e-5, atol=1e-4)
     # What is imputed with these weights are the draws they belong to.
     torch.testing.assert_close(
@@ -302,7 +304,7 @@ def test_not_miwae_weights_are_the_plain_ones(kind: str, method_class: LoadMetho
         tilted = probabilities * (1 - torch.sigmoid(missing.level_score))[:, None, None]
         torch.testing.assert_close(given.probabilities(), tilted / tilted.sum(-2, keepdim=True))
     bound = torch.logsumexp(log_weight + log_mask, 1) - np.log(draws)
-    torch.testing.assert_close(network.losses(batch, noise, 1.0, False), -bound.mean(1), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(loss_of(network, batch, noise), -bound.mean(1), rtol=1e-5, atol=1e-4)
 
 
 def test_vaeac_scores_what_the_extra_mask_hides_and_is_charged_the_kl_between_its_two_networks(
@@ -310,23 +312,23 @@ def test_vaeac_scores_what_the_extra_mask_hides_and_is_charged_the_kl_between_it
 ) -> None:
     network, batch = built(method_class("vaeac"), EVERYTHING, 2, hidden_share=0.4), random_batch(EVERYTHING, 2, 9)
     randomise(network)
-    noise = noise_for(network.noise_shapes(9), 2)
+    noise = noise_for(step_noise(network, batch.observed.shape[1]), 2)
     hidden = batch.observed & (STANDARD.cdf(noise["extra"]) < 0.4)
     shown = batch.observed & ~hidden
     assert hidden.any() and shown.any()
     kept = shown[..., network.layout.owner]
-    raw = network.encoder(torch.cat([batch.flat() * kept, shown.to(torch.float32)], -1), None, True)
+    raw = network.encoder(torch.cat([batch.flat() * kept, shown.to(torch.float32)], -1))
     mean, log_variance, features = raw.split([network.latent, network.latent, raw.shape[-1] - 2 * network.latent], -1)
     prior = distributions.Normal(mean, (log_variance / 2).exp())
     masks = [batch.observed.to(torch.float32), shown.to(torch.float32)]
-    raw = network.proposal_network(torch.cat([batch.flat(), *masks], -1), None, True)
+    raw = network.proposal_network(torch.cat([batch.flat(), *masks], -1))
     proposal = distributions.Normal(raw.chunk(2, -1)[0], (raw.chunk(2, -1)[1] / 2).exp())
     z = proposal.mean + proposal.stddev * noise["latent"][:, 0]
-    prediction = network.decode_given(z[:, None], features, True)
+    prediction = network.decoder(beside(z[:, None], features))
     log_hidden = masked_sum(plain_log_probability(network, prediction, batch), hidden)[:, 0]
     kl = distributions.kl_divergence(proposal, prior).sum(-1)
     hyper = (-(prior.mean**2) / (2 * 1e8) + 1e-4 * (prior.stddev.log() - prior.stddev)).sum(-1)
-    torch.testing.assert_close(network.losses(batch, noise, 1.0, False), -(log_hidden - kl + hyper).mean(1))
+    torch.testing.assert_close(loss_of(network, batch, noise), -(log_hidden - kl + hyper).mean(1))
 
 
 def test_the_extra_mask_has_its_share_per_replica() -> None:
@@ -341,11 +343,11 @@ def test_kl_terms_equal_those_of_torch_and_monte_carlo() -> None:
     one, other = (Gaussian(*torch.randn(2, 1, 4, 3, generator=generator)) for _ in range(2))
     torch.testing.assert_close(one.kl_to(other), distributions.kl_divergence(normal(one), normal(other)).sum(-1))
     torch.testing.assert_close(one.kl_to_standard(), distributions.kl_divergence(normal(one), STANDARD).sum(-1))
-    z = JointNetwork.sample(one, torch.randn(1, 20000, 4, 3, generator=generator))
+    z = one.sample(torch.randn(1, 20000, 4, 3, generator=generator))
     for prior in (None, other):
-        ratio = JointNetwork.log_prior_ratio(one, z, prior)
+        ratio = log_prior_ratio(z, one, prior)
         error = ratio.std(1) / 20000**0.5
-        assert ((-ratio.mean(1) - JointNetwork.kl(one, prior)).abs() < 4 * error).all()
+        assert ((-ratio.mean(1) - one.kl(prior)).abs() < 4 * error).all()
 
 
 # Bounds
@@ -358,22 +360,30 @@ def test_miwae_bound_rises_with_samples_and_with_one_is_the_vae_estimate(method_
     with torch.no_grad():
         network.encoder.layers[-1].weight.mul_(4)
     vae.load_state_dict(network.state_dict())
-    batch = random_batch(schema, 1, rows)
+    x = Rows(random_batch(schema, 1, rows))
+    network.eval()
+    vae.eval()
+
+    def noise_of(samples: int) -> dict[str, torch.Tensor]:
+        return noise_for(proposal_noise(network, rows, samples), 1, seed=samples)
+
+    def bound(samples: int) -> torch.Tensor:
+        network.samples = samples
+        value: torch.Tensor = network.bound(x, Named(noise_of(samples)), 1.0)
+        return value
+
     with torch.no_grad():
-        bounds = {
-            samples: network.bound(batch, noise_for(network.proposal_noise(rows, samples), 1, seed=samples), False)[0]
-            for samples in (1, 5, 20)
-        }
+        bounds = {samples: bound(samples)[0] for samples in (1, 5, 20)}
         for fewer, more in ((1, 5), (5, 20)):
             rise = bounds[more] - bounds[fewer]
             assert rise.mean() > 5 * rise.std() / rows**0.5
 
-        noise = noise_for(network.proposal_noise(rows, 1), 1)
-        log_weight, _, _ = vae.propose(batch, 1, noise)
-        assert torch.equal(network.bound(batch, noise, False), log_weight[:, 0])
+        log_weight, _, _ = vae.propose(x, 1, Named(noise_of(1)))
+        assert torch.equal(bounds[1], log_weight[0, 0])
         # The VAE's loss has the KL in closed form: the same in expectation.
-        prediction = vae.decode(vae.sample(vae.proposal(batch, False), noise["latent"]), batch.observed, False)
-        elbo = vae.log_observed(prediction, batch)[:, 0] - vae.proposal(batch, False).kl_to_standard()
+        proposal = vae.q(x)
+        prediction = vae.p_x(proposal.sample(noise_of(1)["latent"]), x)
+        elbo = vae.log_observed(prediction, x)[:, 0] - proposal.kl_to_standard()
         difference = (elbo - bounds[1])[0]
         assert difference.mean().abs() < 4 * difference.std() / rows**0.5
 
@@ -385,8 +395,7 @@ def test_kl_weight_and_scale_floor_may_differ_by_replica(name: str, method_class
     def losses(**parameters: Any) -> torch.Tensor:
         network = built(cls, EVERYTHING, 2, **parameters)
         randomise(network, size=1.0)
-        result: torch.Tensor = network.losses(batch, noise_for(network.noise_shapes(5), 2), 1.0, False)
-        return result
+        return loss_of(network, batch, noise_for(step_noise(network, batch.observed.shape[1]), 2))
 
     together = losses(kl_weight=torch.tensor([[0.5], [2.0]]), scale_floor=torch.tensor([[1.0], [0.1]]))
     low, high = losses(kl_weight=0.5, scale_floor=1.0), losses(kl_weight=2.0, scale_floor=0.1)
@@ -409,12 +418,14 @@ def test_only_the_cvae_sees_the_mask_beyond_the_values(method_class: LoadMethod)
     for name in ("ae", "vae", "cvae"):
         extra: dict[str, Any] = {} if name == "ae" else {"importance_weights": False}
         network = built(method_class(name), EVERYTHING, **extra)
-        outputs = [network.impute(row, 3, replica_generators("evaluation", [0]))[0] for row in rows]
+        network.eval()
+        with torch.no_grad():
+            outputs = [network.impute(Rows(row), 3, drawn())[0] for row in rows]
         imputed[name] = [torch.cat([o.numeric, o.categorical[..., 0]], -1) for o in outputs]
         if name == "cvae":
-            assert not torch.equal(network.proposal(rows[0], False).mean, network.proposal(rows[1], False).mean)
+            assert not torch.equal(*(network.q(Rows(row)).mean for row in rows))
             z = torch.zeros(1, 1, 4, network.latent)
-            decoded = [network.decode(z, row.observed, False).numeric for row in rows]
+            decoded = [network.p_x(z, Rows(row)).numeric for row in rows]
             assert not torch.equal(*decoded)
     assert torch.equal(*imputed["ae"])
     assert torch.equal(*imputed["vae"])
@@ -425,7 +436,8 @@ def test_ae_imputes_in_one_pass_unless_hidden_entries_are_noise(method_class: Lo
     batch = random_batch(EVERYTHING, 1, 4)
     for fill, alike in (("zero", True), ("noise", False)):
         network = built(method_class("ae"), EVERYTHING, fill=fill)
-        (once, notes), (often, _) = (network.impute(batch, n, replica_generators("evaluation", [0])) for n in (1, 9))
+        network.eval()
+        (once, notes), (often, _) = (network.impute(Rows(batch), n, drawn()) for n in (1, 9))
         assert torch.equal(once.numeric, often.numeric) is alike
         torch.testing.assert_close(often.categorical.sum(-2), torch.ones(1, 4, 2))
         assert notes == {}
@@ -436,25 +448,25 @@ def test_input_dropout_hides_from_the_encoder_only(method_class: LoadMethod) -> 
     dropped = chosen_at_random(torch.randn(1, 8, len(EVERYTHING), generator=torch.Generator().manual_seed(4)), 0.5)
     shown = batch.observed & ~dropped
     assert 0 < shown.sum() < batch.observed.sum()
-    raw = network.encoder(batch.flat() * shown[..., network.layout.owner], None, True)
-    prediction = network.decode(raw[:, None], batch.observed, True)
+    raw = network.encoder(batch.flat() * shown[..., network.layout.owner])
+    prediction = network.decoder(raw[:, None])
     expected = -masked_sum(plain_log_probability(network, prediction, batch), batch.observed)[:, 0].mean(1)
-    given = batch.without(dropped, network.layout)
-    torch.testing.assert_close(network.losses(given, {}, 1.0, False), expected)
+    x = Rows(batch, batch.without(dropped, network.layout))
+    torch.testing.assert_close(loss_of(network, x, {}), expected)
 
 
 @pytest.mark.parametrize("name", ["vae", "cvae", "miwae", "not_miwae", "hivae", "vsae"])
 def test_what_is_dropped_from_the_input_is_still_a_target(method_class: LoadMethod, name: str) -> None:
     network, batch = built(method_class(name), EVERYTHING), random_batch(EVERYTHING, 1, 8)
     dropped = chosen_at_random(torch.randn(1, 8, len(EVERYTHING), generator=torch.Generator().manual_seed(4)), 0.5)
-    given = batch.without(dropped, network.layout)
-    noise = noise_for(network.noise_shapes(8), 1)
-    loss = network.losses(given, noise, 1.0, False)
-    assert not torch.allclose(loss, network.losses(batch, noise, 1.0, False))
+    x = Rows(batch, batch.without(dropped, network.layout))
+    noise = noise_for(step_noise(network, batch.observed.shape[1]), 1)
+    loss = loss_of(network, x, noise)
+    assert not torch.allclose(loss, loss_of(network, batch, noise))
     # The targets still count what was dropped.
-    assert not torch.allclose(loss, network.losses(given.shown, noise, 1.0, False))
-    assert not (given.shown.observed & dropped).any()
-    assert (given.shown.flat()[dropped[..., network.layout.owner]] == 0).all()
+    assert not torch.allclose(loss, loss_of(network, x.input, noise))
+    assert not (x.input.observed & dropped).any()
+    assert (x.input.flat()[dropped[..., network.layout.owner]] == 0).all()
 
 
 # Trainings
@@ -617,7 +629,7 @@ def test_a_replica_is_the_same_alone_and_in_a_stack(
 
 
 def self_masked(replicas: int, rows: int, slope: float, threshold: float) -> tuple[Table, Any]:
-    """Return linear-Gaussian rows of two attributes, one set a replica, and masks that hide mostly large numbers."""
+    """Return linear-Gaussian rows of two attributes, one set per replica, and masks that hide mostly large numbers."""
     values, masks = [], []
     for replica in range(replicas):
         rng = np.random.default_rng([8, replica])
@@ -667,7 +679,7 @@ def test_a_known_missing_model_is_taken_in_the_unit_of_the_data(method_class: Lo
     cls = method_class("not_miwae")
     method = cls(with_defaults(cls, missing_parameters=known), budget(3, batch=20))
     method.fit_many(train, validation, [0, 1])
-    missing, encoder = method._network.missing, method._encoder
+    missing, encoder = method.model.missing, method.encoder
     x = 61.0
     score = missing.intercept[:, 0] - missing.raw_slope[:, 0] * (x - encoder.location[:, 0]) / encoder.scale[:, 0]
     torch.testing.assert_close(score, torch.full((2,), -0.3 * (x - 55.0)))

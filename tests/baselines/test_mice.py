@@ -11,6 +11,7 @@ import pytest
 
 from bench.api import Attribute, BenchError, Budget, Context, Schema, Table, observed_statistics
 from tests.classical import SMALL, Load, categorical_table, error, gaussian_table, module_of, run, split, views
+from tests.truth import table_behind
 
 
 @pytest.mark.filterwarnings("ignore:.*Early stopping criterion")
@@ -85,7 +86,7 @@ def test_the_classifier_chain_beats_the_mode_and_regressed_codes(load: Load) -> 
     found = run(load("mice")(None, Context(SMALL)), train, test)
     floor = run(load("mean_mode")(), train, test)
     as_numbers = Schema(tuple(Attribute(a.name, "numeric") for a in train.schema.attributes))
-    table = Table(as_numbers, train._table.scalars, {}, train._table.present)
+    table = Table(as_numbers, table_behind(train).scalars, {}, table_behind(train).present)
     rounded = np.round(run(load("mice")(None, Context(SMALL)), *views(table)))
     for column in range(3):
         assert error(test, found, column) < 0.6 * error(test, floor, column)

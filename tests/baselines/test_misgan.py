@@ -15,9 +15,21 @@ from torch import Tensor
 
 from bench.api import Budget, Table
 from bench.neural.adversarial import ReluNetwork
-from bench.neural.blocks import Encoded, Layout
-from bench.neural.layers import reset_parameters
-from tests.neural_views import BASELINES, dependent_table, generator, linear_layer, split_views, trained
+from bench.neural.engine.bank import reset_parameters
+from bench.neural.engine.noise import DrawnNoise
+from bench.neural.model import Warmup
+from bench.neural.rows import Encoded, Layout, Rows
+from tests.neural_views import (
+    BASELINES,
+    Named,
+    dependent_table,
+    generator,
+    linear_layer,
+    split_views,
+    step_noise,
+    trained,
+)
+from tests.truth import rows_behind
 
 Plugin = type[Any]
 
@@ -122,7 +134,7 @@ def two_by_two() -> Encoded:
 def some_noise(network: Any, rows: int) -> dict[str, Tensor]:
     """Return noise for a batch of ``rows`` rows."""
     draw = generator(3)
-    return {name: torch.randn(1, *shape, generator=draw) for name, shape in network.noise_shapes(rows).items()}
+    return {name: torch.randn(1, *shape, generator=draw) for name, shape in step_noise(network, rows).items()}
 
 
 def test_fakes_are_made_of_the_generators_outputs(network: Any) -> None:
@@ -140,17 +152,17 @@ def test_fakes_are_made_of_the_generators_outputs(network: Any) -> None:
 
 def test_the_losses_are_those_worked_out_by_hand(network: Any) -> None:
     batch, noise = two_by_two(), some_noise(network, 2)
-    of_mask, of_data, of_imputer = network.critic_losses(batch, noise)
+    of_mask, of_data, of_imputer = network.critic_losses(Rows(batch), Named(noise))
     # Scores of the fake less those of the real, and the penalty of the slope.
     assert of_mask.item() == pytest.approx(0.8 - (1.0 + 3.0) / 2 + 10 * (math.sqrt(5) - 1) ** 2)
     assert of_data.item() == pytest.approx(1.44 - (1.5 - 0.4) / 2 + 10 * (math.sqrt(10) - 1) ** 2)
     completed = (0.25 + 0.4 + 0.1 + 4.0) / 2
     assert of_imputer.item() == pytest.approx(completed - (0.3 + 1.2) + 10 * (math.sqrt(16.25) - 1) ** 2, rel=1e-5)
-    mask, data, imputer = network.generator_losses(batch, noise)
+    mask, data, imputer = network.generator_losses(Rows(batch), Named(noise))
     assert mask.item() == pytest.approx(-0.8 - 0.1 * 1.44)
     assert data.item() == pytest.approx(-1.44 + 0.1 * 1.5)
     assert imputer.item() == pytest.approx(-completed)
-    whole = network.phase_losses("generators", batch, noise, 1.0, False)
+    whole = network.phase_loss("generators", Rows(batch), Named(noise), Warmup())
     assert whole.tolist() == pytest.approx([(mask + data + imputer).item()])
 
 
@@ -171,8 +183,8 @@ def test_each_loss_moves_its_own_network_alone(misgan: Plugin) -> None:
             ("mask_generator", "data_generator", "imputer"),
         )
         for losses, own, others in (
-            (network.critic_losses(batch, noise), critics, generators),
-            (network.generator_losses(batch, noise), generators, ()),
+            (network.critic_losses(Rows(batch), Named(noise)), critics, generators),
+            (network.generator_losses(Rows(batch), Named(noise)), generators, ()),
         ):
             for loss, name in zip(losses, own, strict=True):
                 network.zero_grad()
@@ -243,7 +255,7 @@ def test_an_imputation_is_the_mean_of_at_least_ten_draws(misgan: Plugin) -> None
     batch = Encoded(torch.rand(2, 4, 2), torch.zeros(2, 4, 3, 1), (), torch.zeros(2, 4, 3, dtype=torch.bool))
     for draws, expected in ((1, 10), (10, 10), (23, 23)):
         seen.clear()
-        imputed, _ = network.impute(batch, draws, [generator(5), generator(6)])
+        imputed, _ = network.impute(Rows(batch), draws, DrawnNoise([generator(5), generator(6)], "cpu"))
         each = torch.cat([part.unflatten(1, (-1, 4)) for part in seen], dim=1)
         assert each.shape[1] == expected
         torch.testing.assert_close(imputed.numeric, each.mean(1)[..., :2])
@@ -266,7 +278,7 @@ def test_it_learns_what_depends_on_what(misgan: Plugin) -> None:
     method, values = trained(misgan, views, range(3), budget, {"learning_rate": 1e-3, "imputer_learning_rate": 1e-3})
     wrong, floor = [], []
     for replica, imputed in enumerate(values):
-        truth, hidden = table.scalars[views[2]._rows[replica]], ~views[2].observed[replica]
+        truth, hidden = table.scalars[rows_behind(views[2])[replica]], ~views[2].observed[replica]
         shown = views[0].values(replica).scalars
         mode = [np.bincount(column[~np.isnan(column)].astype(int)).argmax() for column in shown.T]
         wrong.append((imputed.scalars != truth)[hidden].mean())
@@ -278,7 +290,7 @@ def test_it_learns_what_depends_on_what(misgan: Plugin) -> None:
     losses = np.array(method.history.loss)
     assert (losses[:, 0] > 15).all() and (losses[:, -1] < 1).all()
     assert (losses[:, -1] > losses.min(axis=1) / 2).all()
-    network = method._network
+    network = method.model
     rows = network.fake_rows(torch.randn(3, 2000, network.latent, generator=generator(1))).detach()
     masks = network.fake_masks(torch.randn(3, 2000, network.latent, generator=generator(2))).detach()
     assert (masks.mean(1) - 0.7).abs().max() < 0.2

@@ -15,7 +15,7 @@ from tests.classical import NEEDS_MISSINGPY, Load, error, imputed, missing_table
 
 
 def restated(numbers: FloatArray, categorical: list[int], trees: int, iterations: int, seed: int) -> list[FloatArray]:
-    """Return the table before each iteration of missingpy's algorithm and after the last, written anew."""
+    """Return the table before each iteration of missingpy's algorithm and after the last, written here again."""
     hidden = np.isnan(numbers)
     current = numbers.copy()
     columns = numbers.shape[1]

@@ -20,12 +20,13 @@ from bench.api import Attribute, Budget, Context, Incomplete, Schema, Table
 from bench.conformance.method import hidden_values_change_nothing, stack_agrees_with_each_alone
 from bench.conformance.tables import example_of
 from bench.conformance.trial import Trial
-from bench.neural.backbone import Sizes, vsae_parameter_count
-from bench.neural.blocks import Encoded, Layout
-from bench.neural.latent import Gaussian
-from bench.neural.layers import parameter_count, reset_parameters
-from bench.neural.training import replica_generators, replica_noise
+from bench.neural.engine.bank import parameter_count, reset_parameters
+from bench.neural.engine.noise import DrawnNoise, replica_generators, replica_noise
+from bench.neural.gaussian import Gaussian
+from bench.neural.networks import Sizes, vsae_parameter_count
+from bench.neural.rows import Encoded, Layout, Rows
 from tests.analytic import Holes, categorical_mixture, linear_gaussian
+from tests.neural_views import Named, loss_of, step_noise
 
 FILE = Path(__file__).resolve().parents[2] / "baselines" / "mvae.py"
 
@@ -88,7 +89,7 @@ def some_rows(batch: Encoded, keep: Tensor) -> Encoded:
 def noise_of(network: Any, rows: int) -> dict[str, Tensor]:
     """Return the noise of a training step, other in each replica."""
     generators = replica_generators("test noise", list(range(network.replicas)))
-    return {name: replica_noise(shape, generators, "cpu") for name, shape in network.noise_shapes(rows).items()}
+    return {name: replica_noise(shape, generators, "cpu") for name, shape in step_noise(network, rows).items()}
 
 
 def test_product_of_experts_is_the_product_of_densities(module: ModuleType) -> None:
@@ -180,9 +181,9 @@ def test_loss_is_a_plain_sum_of_bounds(mvae: type[Any]) -> None:
     batch, rows, layout = rows_of(MIXED, 7), 7, network.layout
     noise = noise_of(network, rows)
     with torch.no_grad():
-        loss = network.losses(batch, noise, 1.0, False)
-        chosen, term_weights = network.loss_terms(batch.observed, noise)
-        experts = network.experts(batch, training=True)
+        loss = loss_of(network, batch, noise)
+        chosen, term_weights = network.terms_of(batch.observed, Named(noise))
+        experts = network.experts(batch)
         proposals: dict[tuple[int, int], Normal] = {}
         z = torch.zeros(network.terms, rows, network.latent)
         for term in range(network.terms):
@@ -195,7 +196,7 @@ def test_loss_is_a_plain_sum_of_bounds(mvae: type[Any]) -> None:
                 proposals[term, row] = proposal
                 z[term, row] = proposal.mean + proposal.stddev * noise["latent"][0, term, row]
         counted = (term_weights > 0).float().flatten(1, 2)
-        prediction = network.decoder(z.flatten(0, 1)[None], True, counted)
+        prediction = network.decoder(z.flatten(0, 1)[None], counted)
         total = torch.zeros(())
         scale = network.decoder.heads.log_scale[0].exp()
         for (term, row), proposal in proposals.items():
@@ -220,7 +221,7 @@ def test_loss_is_a_plain_sum_of_bounds(mvae: type[Any]) -> None:
 
 def test_first_term_is_given_all_that_is_observed(mvae: type[Any]) -> None:
     network, batch = build(mvae, MIXED), rows_of(MIXED, 30)
-    chosen, weights = network.loss_terms(batch.observed, noise_of(network, 30))
+    chosen, weights = network.terms_of(batch.observed, Named(noise_of(network, 30)))
     assert torch.equal(chosen[:, 0], batch.observed)
     assert not (chosen & ~batch.observed[:, None]).any()
     assert torch.equal(weights > 0, chosen.any(-1))
@@ -237,7 +238,7 @@ def test_rows_with_nothing_observed_contribute_nothing(mvae: type[Any], kinds: t
         network = build(mvae, schema)
         noise = noise_of(network, rows)
         own = {name: part[:, keep] if name == "single" else part[:, :, keep] for name, part in noise.items()}
-        loss = network.losses(some_rows(batch, keep), own, 1.0, False).sum() * keep.sum()
+        loss = loss_of(network, some_rows(batch, keep), own).sum() * keep.sum()
         loss.backward()
         results.append([loss.detach(), *(p.grad for p in network.parameters()), *network.buffers()])
     for whole, alone in zip(*results, strict=True):
@@ -247,9 +248,9 @@ def test_rows_with_nothing_observed_contribute_nothing(mvae: type[Any], kinds: t
 def test_rows_with_nothing_observed_are_imputed_from_the_prior(mvae: type[Any]) -> None:
     network, batch = build(mvae, MIXED), rows_of(MIXED, 4)
     with torch.no_grad():
-        imputed, notes = network.impute(batch, 40, replica_generators("draws", [3]))
+        imputed, notes = network.impute(Rows(batch), 40, DrawnNoise(replica_generators("draws", [3]), "cpu"))
         noise = torch.randn(1, 1, 20_000, network.latent, generator=torch.Generator().manual_seed(1))
-        prior = network.decode(noise, None, training=False)
+        prior = network.decoder(noise)
     assert float(notes["effective_sample_size"][0, 0]) == pytest.approx(40)
     assert float(notes["kl"][0, 0]) == 0 and float(notes["bound"][0, 0]) == pytest.approx(0, abs=1e-5)
     torch.testing.assert_close(imputed.numeric[0, 0], prior.numeric.mean((0, 1, 2)), rtol=0, atol=0.1)
@@ -260,8 +261,8 @@ def test_kl_is_that_of_samples(mvae: type[Any]) -> None:
     network, batch = build(mvae, MIXED, latent=4), rows_of(MIXED, 4)
     torch.manual_seed(1)
     with torch.no_grad():
-        _, notes = network.impute(batch, 2, replica_generators("draws", [3]))
-        experts = network.experts(batch, training=False)
+        _, notes = network.impute(Rows(batch), 2, DrawnNoise(replica_generators("draws", [3]), "cpu"))
+        experts = network.experts(batch)
         for row in range(1, 4):
             shown = batch.observed[0, row]
             precision = 1 + torch.exp(-experts.log_variance[0, row, shown]).sum(0)
@@ -276,11 +277,11 @@ def test_a_kl_weight_for_each_replica_is_that_weight_alone(mvae: type[Any]) -> N
     batch, noise = rows_of(MIXED, 4, replicas=2), noise_of(network, 4)
     with torch.no_grad():
         network.kl_weight = torch.tensor([[0.5], [2.0]])
-        together = network.losses(batch, noise, 1.0, False)
+        together = loss_of(network, batch, noise)
         for replica, weight in enumerate((0.5, 2.0)):
             network.kl_weight = weight
-            torch.testing.assert_close(network.losses(batch, noise, 1.0, False)[replica], together[replica])
-    assert not torch.allclose(network.losses(batch, noise, 1.0, False)[0], together[0])
+            torch.testing.assert_close(loss_of(network, batch, noise)[replica], together[replica])
+    assert not torch.allclose(loss_of(network, batch, noise)[0], together[0])
 
 
 def test_kl_takes_its_own_share_of_the_training_to_warm_up(mvae: type[Any]) -> None:
@@ -288,10 +289,10 @@ def test_kl_takes_its_own_share_of_the_training_to_warm_up(mvae: type[Any]) -> N
     network, batch = build(mvae, MIXED, kl_warm_up=False), rows_of(MIXED, 4)
     assert network.training_budget(Budget(warm_fraction=0.1)).warm_fraction == 0.1
     noise = noise_of(network, 4)
-    assert torch.equal(network.losses(batch, noise, 0.0, True), network.losses(batch, noise, 1.0, False))
+    assert torch.equal(loss_of(network, batch, noise, 0.0, True), loss_of(network, batch, noise))
     warming = build(mvae, MIXED)
     with torch.no_grad():
-        start, middle, end = (float(warming.losses(batch, noise, share, True)) for share in (0.0, 0.5, 1.0))
+        start, middle, end = (float(loss_of(warming, batch, noise, share, True)) for share in (0.0, 0.5, 1.0))
     assert start < middle == pytest.approx((start + end) / 2, rel=1e-5)
 
 

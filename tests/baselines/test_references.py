@@ -9,6 +9,7 @@ import pytest
 
 from bench.api import BenchError, Budget, Context, Incomplete, Stopped, Table
 from tests.classical import Load, imputed, module_of, run, split, table_for
+from tests.truth import some_rows_of, truth_behind
 
 NAMES = ("gaussian_em", "latent_class", "knn", "hot_deck")
 
@@ -34,7 +35,7 @@ def test_observed_entries_come_back_and_a_seed_decides_the_rest(load: Load, name
     train, test = split(*table_for(name))
     method = load(name)(None, Context(SMALL))
     first = run(method, train, test, seed=2**62 + 5)
-    observed, truth = test.observed[0], test._table.scalars[test._rows[0]]
+    observed, truth = test.observed[0], truth_behind(test)
     assert first[observed].tobytes() == truth[observed].tobytes()
     assert np.isfinite(first).all()
     assert first.tobytes() == run(load(name)(None, Context(SMALL)), train, test, seed=2**62 + 5).tobytes()
@@ -121,7 +122,7 @@ def test_a_row_is_imputed_the_same_alone_as_among_others(load: Load, name: str) 
     method = load(name)(None, Context(SMALL))
     together = run(method, train, test)
     for row in range(len(test)):
-        alone = Incomplete(test._table, test._rows[:, [row]], test.observed[:, [row]])
+        alone = some_rows_of(test, slice(row, row + 1))
         assert np.allclose(imputed(method, alone)[0], together[row], rtol=1e-9)
 
 

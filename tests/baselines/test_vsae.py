@@ -15,20 +15,29 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Independent, Normal, kl_divergence
 
 from bench.api import Attribute, Batch, BoolArray, Budget, FloatArray, Incomplete, Schema, Table, TensorView
-from bench.neural.blocks import Encoded, Encoder, Layout
-from bench.neural.layers import parameter_count, reset_parameters
+from bench.neural.engine.bank import parameter_count, reset_parameters
+from bench.neural.engine.encoder import Encoder
+from bench.neural.networks import BankedMLP, frozen
+from bench.neural.rows import Encoded, Layout, Rows
 from tests.neural_views import (
     BASELINES,
+    Named,
     assert_same_values,
     dependent_table,
     generator,
+    gradient_of,
+    linear_layer,
+    loss_of,
     on_table,
     poisoned,
+    proposal_noise,
     revealed_by,
     split_views,
     state_of,
+    step_noise,
     trained,
 )
+from tests.truth import rows_behind
 
 VSAE = type[Any]
 BUDGET = Budget(steps=15, batch=21, warm_fraction=0.3, evaluations=3, draws=13, target_draws=3, validation_draws=3)
@@ -46,8 +55,8 @@ def vsae(load_plugin: Callable[..., VSAE]) -> VSAE:
 
 def assert_same_training(first: tuple[Any, list[Any]], second: tuple[Any, list[Any]]) -> None:
     """Assert that two trained methods and their imputations are the same to the bit, diagnostics too."""
-    states = state_of(second[0]._network)
-    for name, tensor in state_of(first[0]._network).items():
+    states = state_of(second[0].model)
+    for name, tensor in state_of(first[0].model).items():
         assert torch.equal(tensor, states[name]), name
     for ours, theirs in zip(first[1], second[1], strict=True):
         assert_same_values(ours, theirs)
@@ -114,23 +123,24 @@ def test_the_network_itself_looks_at_no_hidden_number_or_block(
 
     def unguarded(self: Any, layout: Layout, replicas: int) -> Any:
         network = build(self, layout, replicas)
-        losses, propose = network.losses, network.propose
-        network.losses = lambda batch, *rest: losses(with_filler(batch, layout), *rest)
-        network.propose = lambda batch, *rest: propose(with_filler(batch, layout), *rest)
+        loss, propose = network.loss, network.propose
+        network.loss = lambda x, *rest: loss(with_filler(x, layout), *rest)
+        network.propose = lambda x, *rest: propose(with_filler(x, layout), *rest)
         return network
 
     monkeypatch.setattr(vsae, "build", unguarded)
     assert_same_training(trained(vsae, views, [3], BUDGET, {"latent": 3}), clean)
 
 
-def with_filler(batch: Encoded, layout: Layout) -> Encoded:
+def with_filler(x: Rows, layout: Layout) -> Rows:
     """Return the batch with 123 in its hidden numbers, images and features."""
+    batch = x.target
     numeric = torch.where(batch.observed[..., : layout.numeric], batch.numeric, 123.0)
     blocks = tuple(
         torch.where(batch.observed[..., layout.group_positions(index), None], block, 123.0)
         for index, block in enumerate(batch.blocks)
     )
-    return replace(batch, numeric=numeric, blocks=blocks)
+    return replace(x, target=replace(batch, numeric=numeric, blocks=blocks))
 
 
 def network_and_batch(
@@ -156,7 +166,7 @@ def network_and_batch(
     )
     noise = {
         name: torch.randn(replicas, *shape, generator=draw, dtype=torch.float64)
-        for name, shape in network.noise_shapes(rows).items()
+        for name, shape in step_noise(network, rows).items()
     }
     return network, double, noise
 
@@ -184,11 +194,16 @@ def test_an_observed_attribute_proposes_from_itself_alone_and_a_hidden_one_from_
 ) -> None:
     network, batch, noise = network_and_batch(vsae, TABLES[kind](), 2, 12)
     layout, observed = network.layout, batch.observed
-    before = network.proposal(batch, noise["fill"], training=False)
+    network.eval()
+
+    def proposal(other: Encoded, fill: Tensor) -> Any:
+        return network.q(network.given(Rows(other), Named({"fill": fill})))
+
+    before = proposal(batch, noise["fill"])
 
     def changed(other: Encoded, fill: Tensor) -> Tensor:
         """Return which attributes' proposals changed, [R, b, M]."""
-        after = network.proposal(other, fill, training=False)
+        after = proposal(other, fill)
         different: Tensor = (after.mean != before.mean).any(-1)
         assert torch.equal(different, (after.log_variance != before.log_variance).any(-1))
         return different
@@ -214,27 +229,32 @@ def test_an_observed_attribute_proposes_from_itself_alone_and_a_hidden_one_from_
 
 def test_while_training_an_attribute_still_proposes_from_its_own_column_alone(vsae: VSAE) -> None:
     network, batch, noise = network_and_batch(vsae, TABLES["mixed"](), 1, 12)
-    before = copy.deepcopy(network).proposal(batch, noise["fill"], training=True)
+    before = copy.deepcopy(network).q(network.given(Rows(batch), Named(noise)))
     row = int(batch.observed[0, :, 0].nonzero()[0])
     other = altered(batch, network.layout, 0, row, 0)
-    after = copy.deepcopy(network).proposal(other, noise["fill"], training=True)
+    after = copy.deepcopy(network).q(network.given(Rows(other), Named(noise)))
     different = (after.mean != before.mean).any(-1) & batch.observed
     # Batch statistics carry the change to the other rows of the column, where it is observed, and nowhere else.
     assert different[0, :, 0].sum() > 1 and not different[0, :, 1:].any()
 
 
+def decode(network: Any, z: Tensor) -> tuple[Tensor, Any]:
+    """Return the mask's logits [R, b, M] and the data for one draw z [R, b, M, latent]."""
+    logits, decoded = network.p(z.flatten(2))
+    return logits, decoded
+
+
 def restated_bound(network: Any, batch: Encoded, noise: Mapping[str, Tensor], progress: float, warm: bool) -> Tensor:
     """Return the bound [R] written out, one replica, row, attribute and sample at a time."""
     layout, heads = network.layout, network.decoder.heads
-    proposal = network.proposal(batch, noise["fill"], training=True)
+    proposal = network.q(network.given(Rows(batch), Named(noise)))
     q = Normal(proposal.mean, torch.exp(0.5 * proposal.log_variance))
     z = q.loc + q.scale * noise["latent"]
-    logits, decoded = network.decode(z.flatten(2), training=True)
+    logits, decoded = decode(network, z)
     imagined = []
     for s in range(noise["target"].shape[1]):
-        with torch.no_grad():
-            sample = (q.loc + q.scale * noise["target"][:, s]).flatten(2)
-            imagined.append(network.decode(sample, training=False)[1])
+        with torch.no_grad(), frozen(network):
+            imagined.append(decode(network, q.loc + q.scale * noise["target"][:, s])[1])
     gaussians = layout.numeric + sum(len(group.names) for group in layout.block_groups)
     scales = torch.ones(network.replicas, gaussians).double()
     if heads.log_scale is not None:
@@ -322,7 +342,7 @@ def test_the_bound_is_the_plain_one_and_so_is_its_gradient(
     network, batch, noise = network_and_batch(vsae, TABLES[kind](), 2, 4, parameter_set, **changes)
     assert (~batch.observed).any() and batch.observed.any()
     plain = copy.deepcopy(network)
-    losses = network.losses(batch, noise, 0.37, warm)
+    losses = loss_of(network, batch, noise, 0.37, warm)
     expected = restated_bound(plain, batch, noise, 0.37, warm)
     torch.testing.assert_close(-losses, expected)
     losses.sum().backward()
@@ -337,7 +357,7 @@ def test_without_the_term_of_the_unobserved_the_main_phase_is_the_warm_one(vsae:
     network, batch, noise = network_and_batch(vsae, TABLES["mixed"](), 2, 6, unobserved_term=False)
     assert "target" not in noise
     twin = copy.deepcopy(network)
-    assert torch.equal(network.losses(batch, noise, 1.0, True), twin.losses(batch, noise, 1.0, False))
+    assert torch.equal(loss_of(network, batch, noise, 1.0, True), loss_of(twin, batch, noise))
 
 
 def test_log_weights_are_those_of_the_definition_with_the_masks_likelihood(vsae: VSAE) -> None:
@@ -345,10 +365,12 @@ def test_log_weights_are_those_of_the_definition_with_the_masks_likelihood(vsae:
     draws, layout = 3, network.layout
     noise = {
         name: torch.randn(2, *shape, generator=generator(4), dtype=torch.float64)
-        for name, shape in network.proposal_noise(5, draws).items()
+        for name, shape in proposal_noise(network, 5, draws).items()
     }
-    log_weight, prediction, notes = network.propose(batch, draws, noise)
-    proposal = network.proposal(batch, noise["fill"], training=False)
+    network.eval()
+    x = network.given(Rows(batch), Named(noise))
+    log_weight, prediction, notes = network.propose(x, draws, Named(noise))
+    proposal = network.q(x)
     q = Normal(proposal.mean, torch.exp(0.5 * proposal.log_variance))
     torch.testing.assert_close(
         notes["kl"], kl_divergence(q, Normal(torch.zeros_like(q.loc), torch.ones_like(q.scale))).sum((-1, -2))
@@ -356,7 +378,7 @@ def test_log_weights_are_those_of_the_definition_with_the_masks_likelihood(vsae:
     scale = network.decoder.heads.log_scale.exp()[:, None]
     for k in range(draws):
         z = q.loc + q.scale * noise["latent"][:, k]
-        logits, decoded = network.decode(z.flatten(2), training=False)
+        logits, decoded = decode(network, z)
         torch.testing.assert_close(prediction.numeric[:, k], decoded.numeric)
         torch.testing.assert_close(prediction.categorical[:, k], decoded.categorical)
         shown = batch.observed
@@ -391,15 +413,14 @@ def test_the_parameters_are_those_of_the_appendix(vsae: VSAE) -> None:
 def test_the_decoder_taken_literally_is_linear_behind_its_first_layer(vsae: VSAE) -> None:
     for parameter_set, linear in (("default", False), ("literal", True)):
         network, _, _ = network_and_batch(vsae, TABLES["mixed"](), 1, 4, parameter_set)
-        layers = network.decoder.scalars
+        layers: BankedMLP = network.decoder.scalars
         x = torch.randn(1, 6, 64, generator=generator(2), dtype=torch.float64)
 
-        def behind(x: Tensor, mlp: Any = layers) -> Tensor:
+        def behind(x: Tensor, mlp: BankedMLP = layers) -> Tensor:
             for level in (1, 2):
-                x = mlp.layers[level](x)
+                x = linear_layer(mlp, level)(x)
                 x = torch.nn.functional.leaky_relu(x, 0.01) if mlp.activate[level] else x
-            output: Tensor = mlp.layers[3](x)
-            return output
+            return linear_layer(mlp, 3)(x)
 
         middle = 0.5 * (behind(x) + behind(-x))
         assert torch.allclose(middle, behind(torch.zeros_like(x))) is linear
@@ -407,16 +428,17 @@ def test_the_decoder_taken_literally_is_linear_behind_its_first_layer(vsae: VSAE
 
 def test_the_mask_reaches_the_data_decoder_as_the_mask_decoders_probabilities(vsae: VSAE) -> None:
     network, batch, _ = network_and_batch(vsae, TABLES["mixed"](), 2, 5)
-    z = torch.randn(2, 7, 10, generator=generator(3), dtype=torch.float64)
-    logits, prediction = network.decode(z, training=False)
-    torch.testing.assert_close(logits, network.mask_decoder(z, None, False))
-    expected = network.decoder(torch.cat([z, torch.sigmoid(logits)], -1), False)
+    network.eval()
+    z = torch.randn(2, 1, 7, 10, generator=generator(3), dtype=torch.float64)
+    logits, prediction = network.p(z)
+    torch.testing.assert_close(logits[:, 0], network.mask_decoder(z[:, 0]))
+    expected = network.decoder(torch.cat([z, torch.sigmoid(logits)], -1))
     torch.testing.assert_close(prediction.numeric, expected.numeric)
-    shown = batch.observed[:, :1].expand_as(logits)
-    bernoulli = Bernoulli(logits=logits).log_prob(shown.double()).sum(-1)
-    torch.testing.assert_close(network.log_mask(logits, shown), bernoulli)
-    far = network.log_mask(torch.tensor([[[1e4, -1e4]]]), torch.tensor([[[False, True]]]))
-    assert far.tolist() == [[-2e4]]
+    shown = batch.observed[:, :1].expand_as(logits[:, 0])
+    bernoulli = Bernoulli(logits=logits[:, 0]).log_prob(shown.double()).sum(-1)
+    torch.testing.assert_close(network.log_p_m(logits, shown)[:, 0], bernoulli)
+    far = network.log_p_m(torch.tensor([[[[1e4, -1e4]]]]), torch.tensor([[[False, True]]]))
+    assert far.tolist() == [[[-2e4]]]
 
 
 def test_the_masks_gradient_has_the_same_bits_alone_and_in_a_stack(vsae: VSAE) -> None:
@@ -426,9 +448,8 @@ def test_the_masks_gradient_has_the_same_bits_alone_and_in_a_stack(vsae: VSAE) -
     gradients = []
     for own, shown in [(logits, observed), *((logits[k : k + 1], observed[k : k + 1]) for k in range(3))]:
         own = own.clone().requires_grad_()
-        network.log_mask(own, shown).sum().backward()
-        assert own.grad is not None
-        gradients.append(own.grad)
+        network.log_p_m(own, shown).sum().backward()
+        gradients.append(gradient_of(own))
     assert torch.equal(gradients[0], torch.cat(gradients[1:]))
 
 
@@ -441,7 +462,7 @@ def test_empty_views_single_rows_and_rows_that_show_nothing_are_imputed(vsae: VS
     method, _ = trained(vsae, (train, validation, test), [3], BUDGET)
     for count in (0, 1, 5):
         shown = np.zeros((1, count, 5), dtype=bool)
-        view = Incomplete(constant, test._rows[:, :count], shown)
+        view = Incomplete(constant, rows_behind(test)[:, :count], shown)
         values = method.impute_many(view, 4)[0]
         assert values.scalars.shape == (count, 5) and np.isfinite(values.scalars).all()
         codes = values.scalars[:, [0, 1]]
@@ -456,10 +477,10 @@ def test_importance_weights_can_be_left_out_and_are_reported(vsae: VSAE) -> None
     for method in (weighted, plain):
         facts = method.diagnostics()[0]
         assert 1 <= facts["effective_sample_size"] <= BUDGET.draws and facts["kl"] > 0
-        assert facts["parameters"] == parameter_count(method._network)
+        assert facts["parameters"] == parameter_count(method.model)
         assert facts["epochs"] == 5 and facts["steps"] == 15 and facts["best_epoch"] == 5
-    states = state_of(plain._network)
-    assert all(torch.equal(tensor, states[name]) for name, tensor in state_of(weighted._network).items())
+    states = state_of(plain.model)
+    assert all(torch.equal(tensor, states[name]) for name, tensor in state_of(weighted.model).items())
 
 
 def test_seeds_give_different_networks_and_the_same_seed_the_same(vsae: VSAE) -> None:
@@ -489,7 +510,7 @@ def three_views(x: FloatArray, observed: BoolArray, rng: np.random.Generator) ->
 def test_numbers_are_imputed_nearly_as_well_as_can_be(vsae: VSAE) -> None:
     x, covariance = numbers_of(2600, [1.0, 0.9, -0.8, 0.7], seed=0)
     rng = np.random.default_rng(1)
-    observed = rng.random((2600, 4)) > 0.4
+    observed: BoolArray = np.greater(rng.random(x.shape), 0.4)
     views = three_views(x, observed, rng)
     budget = Budget(steps=150, batch=128, learning_rate=1e-2, evaluations=10, draws=50, target_draws=5)
     _, values = trained(vsae, views, [0], budget)
@@ -536,7 +557,7 @@ def linear_gaussian() -> dict[str, FloatArray]:
         quadratic = test[row, o] @ np.linalg.solve(part, test[row, o])
         density[row] = -0.5 * (quadratic + np.linalg.slogdet(part)[1] + o.sum() * math.log(2 * math.pi))
     # VSAE's density is that of scaled numbers.
-    density += (shown * np.log(method._encoder.scale[0].double().numpy())).sum(1)
+    density += (shown * np.log(method.encoder.scale[0].double().numpy())).sum(1)
 
     def log_mask(propensity: FloatArray) -> FloatArray:
         with np.errstate(divide="ignore"):
@@ -545,7 +566,7 @@ def linear_gaussian() -> dict[str, FloatArray]:
 
     constant = np.broadcast_to((~observed[:2000]).mean(0), shown.shape)
     return {
-        "bound": method._notes["bound"][0].double().numpy(),
+        "bound": method.notes["bound"][0].double().numpy(),
         "exact": density + log_mask(hiding[2200:]),
         "constant": density + log_mask(constant),
     }
@@ -574,9 +595,9 @@ def test_categories_are_imputed_better_than_by_the_mode(vsae: VSAE) -> None:
     budget = Budget(steps=300, batch=64, learning_rate=1e-2, evaluations=10, draws=30, target_draws=5)
     _, values = trained(vsae, views, [0], budget)
     hidden = ~views[2].observed[0]
-    truth = codes[views[2]._rows[0]]
+    truth = codes[rows_behind(views[2])[0]]
     wrong = (values[0].scalars != truth)[hidden].mean()
-    modes = [np.bincount(codes[views[0]._rows[0]][views[0].observed[0][:, j], j]).argmax() for j in range(5)]
+    modes = [np.bincount(codes[rows_behind(views[0])[0]][views[0].observed[0][:, j], j]).argmax() for j in range(5)]
     assert wrong < 0.5 * (truth != np.array(modes))[hidden].mean()
     # The best guess is wrong in some 18 % of cases.
     assert wrong < 0.3

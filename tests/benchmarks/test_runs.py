@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from bench.neural.blocks import Layout
-from bench.neural.layers import BankedLinear, reset_parameters
+from bench.neural.engine.bank import BankedLinear, reset_parameters
+from bench.neural.rows import Layout
 from bench.plugins.registry import Registry
 from bench.run.store import Store
 from tests.toys import DATA, jobs_for, make_cell, make_result, write_plugins
+from tests.truth import rows_behind, truth_behind
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -172,7 +173,7 @@ def test_the_other_environment_imputes_on_demand(benchmarks: Any, tmp_path: Path
         assert peer.version == "0.1.17"
         assert 0 < seconds < 5
         assert np.array_equal(imputed[:2], [[1.0, 4002.0], [4002.0, 4.0]])
-        # Two batches of 256 rows an epoch, and the last epoch is left out: 21 epochs are 40 steps.
+        # Two batches of 256 rows per epoch, and the last epoch is left out: 21 epochs are 40 steps.
         assert peer.impute("miwae", values, 40, 0)[0][0, 1] == 100 * 1000 + 21
         assert peer.impute("miwae", values, 40, 0, (5, 7))[0][0, 1] == 100 * 1000 + 21 + 1 + 3
         with pytest.raises(BenchError, match="gain in the other environment: RuntimeError: thirteen$"):
@@ -246,9 +247,9 @@ def test_all_rows_are_imputed_and_only_hidden_entries_scored(benchmarks: Any) ->
     peers, stacks = benchmarks("peers"), benchmarks("stacks")
     views = stacks.Views.of(stacks.synthetic_table(100, 3, (), ()), 1)
     data, parts = peers.everything(views), peers.learning(views)
-    assert sorted(data._rows[0]) == list(range(100))
-    assert sorted([*parts.train._rows[0], *parts.validation._rows[0]]) == list(range(100))
-    truth = data._table.scalars[data._rows[0]]
+    assert sorted(rows_behind(data)[0]) == list(range(100))
+    assert sorted([*rows_behind(parts.train)[0], *rows_behind(parts.validation)[0]]) == list(range(100))
+    truth = truth_behind(data)
     hidden = ~data.observed[0]
     assert peers.error_of(np.where(hidden, truth, 1e9), views) == 0.0
     wrong = np.where(hidden, truth + 2 * truth.std(axis=0), truth)

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from bench.api import Budget
-from bench.neural.training import replica_generators
-from tests.neural_views import dependent_table
+from bench.neural.engine.noise import replica_generators
+from tests.neural_views import dependent_table, loss_of, proposal_noise, step_noise
+from tests.truth import rows_behind
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,7 +58,7 @@ def test_the_plain_loop_has_the_loss_curve_of_each_replica(benchmarks: Any, shap
     # Batch normalisation of few levels leaves gradients that are all rounding, and Adam takes full steps by them.
     tolerance = 2e-3 if "levels" in TABLES[shape] else 2e-5
     for replica, training in enumerate(trainings):
-        losses = plain.plain_losses(training, replica, 2, stack.network.noise_shapes(BUDGET.batch))
+        losses = plain.plain_losses(training, replica, 2, stack.trainer(BUDGET).noise_shapes)
         assert losses == pytest.approx(history.loss[replica], rel=tolerance)
         assert losses[1] < losses[0]
 
@@ -68,16 +69,16 @@ def test_the_plain_loop_has_the_gradients_of_each_replica(benchmarks: Any, shape
     plain, stack = benchmarks("plain_vsae"), stack_of(benchmarks, shape)
     if trained:
         stack.train(BUDGET)
-    network = stack.network
+    network = stack.network.train()
     trainings = [plain.of_replica(stack, replica, BUDGET) for replica in range(2)]
     index = torch.arange(10, 74).expand(2, -1)
     noise = {
         name: torch.randn(2, *size, generator=torch.Generator().manual_seed(3))
-        for name, size in network.noise_shapes(64).items()
+        for name, size in step_noise(network, 64).items()
     }
     batch = stack.encoder.encode(stack.views.train.tensors("cpu").batch(index))
     network.zero_grad()
-    losses = network.losses(batch, noise, 1.0, False)
+    losses = loss_of(network, batch, noise)
     losses.sum().backward()
     gradients = copy.deepcopy(network)
     for parameter, own in zip(gradients.parameters(), network.parameters(), strict=True):
@@ -107,7 +108,7 @@ def test_other_data_has_another_loss_curve(benchmarks: Any) -> None:
     other = plain.of_replica(stack, 0, BUDGET)
     other.data = plain.of_replica(stack, 1, BUDGET).data
     history = stack.train(BUDGET)
-    losses = plain.plain_losses(other, 0, 2, stack.network.noise_shapes(BUDGET.batch))
+    losses = plain.plain_losses(other, 0, 2, stack.trainer(BUDGET).noise_shapes)
     assert losses != pytest.approx(history.loss[0], rel=2e-3)
 
 
@@ -147,7 +148,7 @@ def test_the_first_replicas_of_views_hide_what_they_hid(benchmarks: Any) -> None
     for part in ("train", "validation", "test"):
         whole, some = getattr(views, part), getattr(first, part)
         assert (whole.observed[:2] == some.observed).all()
-        assert (whole._rows[:2] == some._rows).all()
+        assert (rows_behind(whole)[:2] == rows_behind(some)).all()
     assert (first.validation.held_out.observed == views.validation.held_out.observed[:2]).all()
 
 
@@ -159,7 +160,7 @@ def test_the_plain_loop_over_draws_imputes_the_same_from_the_same_noise(benchmar
     model, data = plain.first_test_rows(stack, rows)
 
     def noise() -> Any:
-        shapes = stack.network.proposal_noise(rows, 10)
+        shapes = proposal_noise(stack.network, rows, 10)
         drawn = {name: torch.empty(shape).normal_(generator=generator) for name, shape in shapes.items()}
         return [drawn["fill"][:, list(attribute.columns)] for attribute in model.attributes], drawn["latent"]
 

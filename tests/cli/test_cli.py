@@ -318,21 +318,21 @@ def test_a_failure_is_told_kept_and_tried_again_when_asked_or_with_other_code(pl
 
 
 def test_stopping_early_counts_more_than_a_failed_row(place: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loop that goes on while the code is 75 must not end because a row failed."""
+    """A loop that continues while the code is 75 must not end because a row failed."""
     write_plugins(place / "plugins", bad=method_source("bad", fit="raise ValueError('no')"))
     words = ("run", "toy.toml", "--plugins", "plugins", "--preset", "smoke", "--workers", 1, "--store", "store")
     assert call(*words, "--methods", "bad")[0] == 1
     monkeypatch.setattr("bench.run.plan.run_jobs", lambda *arguments: "interrupted")
     code, out, _ = call(*words)
     assert code == 75
-    assert "Run the same command again to go on." in out
+    assert "Run the same command again to continue." in out
 
 
 def test_a_time_budget_that_is_over_before_anything_runs(place: Path, call: Call) -> None:
     words = ("run", "toy.toml", "--plugins", "plugins", "--preset", "smoke", "--workers", 1, "--store", "store")
     code, out, _ = call(*words, "--time-budget", "1s")
     assert code == 75
-    assert "the time budget is used up. Run the same command again to go on." in out
+    assert "the time budget is used up. Run the same command again to continue." in out
     assert call(*words, "--time-budget", "10m")[0] == 0
 
 

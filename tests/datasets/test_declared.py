@@ -43,9 +43,9 @@ def test_declared_sources(registry: Registry, dataset: Callable[[str], Dataset],
 @pytest.mark.parametrize("number", range(7, 12))
 def test_attributes_of_the_tables_exist(number: int) -> None:
     """The attribute names of the table specs are those that the tests above find in the data sets."""
-    entries = load_spec(f"table{number:02d}").cells()
+    cells = load_spec(f"table{number:02d}").cells()
     scopes = {"all", "something_observed", "nothing_observed"}
-    named = {(entry.dataset, entry.attribute) for entry in entries if entry.attribute not in scopes}
+    named = {(cell.dataset, cell.attribute) for cell in cells if cell.attribute not in scopes}
     known = {
         "mnist_svhn": {"mnist", "svhn"},
         "fashion_label": {"image", "label"},

@@ -19,7 +19,7 @@ def test_stand_in_says_that_it_is_synthetic(registry: Registry) -> None:
     assert info.summary.startswith("SYNTHETIC") and "not SVHN" in info.summary
     assert "stand_in" in info.name
     for number in range(7, 12):
-        assert "stand_in" not in {entry.dataset for entry in load_spec(f"table{number:02d}").cells()}
+        assert "stand_in" not in {cell.dataset for cell in load_spec(f"table{number:02d}").cells()}
 
 
 def test_stand_in_on_tiny_files(dataset: Callable[[str], Dataset], tmp_path: Path) -> None:

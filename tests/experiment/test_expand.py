@@ -20,7 +20,7 @@ from bench.errors import BenchError
 from bench.experiment.cell import STACKED_OVER, Cell
 from bench.experiment.expand import (
     cells_of,
-    chosen_entries,
+    chosen_cells,
     jobs_of,
     require_known_filters,
     stand_ins,
@@ -79,7 +79,7 @@ def cells_from(text: str, registry: Registry, **scope: Any) -> list[Cell]:
     spec = parse_spec(text, "toy.toml")
     chosen = Scope(**{"preset": "smoke", **scope})
     contents = contents_for(registry, "toy_mixed", "toy_numbers")
-    return cells_of(chosen_entries(spec, chosen), spec, chosen, registry, contents)
+    return cells_of(chosen_cells(spec, chosen), spec, chosen, registry, contents)
 
 
 # Identity
@@ -370,7 +370,7 @@ def test_a_filter_holds_for_all_tables_together(registry: Registry) -> None:
     scope = Scope(preset="smoke", methods=("mean_mode", "column_median"), datasets=("toy_numbers",), seeds=(6,))
     require_known_filters(specs, scope, registry)
     contents = contents_for(registry, "toy_mixed", "toy_numbers")
-    found = [cells_of(chosen_entries(s, scope), s, scope, registry, contents) for s in specs]
+    found = [cells_of(chosen_cells(s, scope), s, scope, registry, contents) for s in specs]
     assert [[(cell.method, cell.seed) for cell in cells] for cells in found] == [[], [("column_median", 6)]]
 
 
@@ -380,8 +380,8 @@ def test_a_row_of_other_presets_runs_only_where_it_is_named(registry: Registry) 
     spec = spec.model_copy(update={"rows": (spec.rows[0], large)})
 
     def methods(preset: str, *named: str) -> list[str]:
-        chosen = chosen_entries(spec, Scope(preset=preset, methods=named))
-        return list(dict.fromkeys(entry.method for entry in chosen))
+        chosen = chosen_cells(spec, Scope(preset=preset, methods=named))
+        return list(dict.fromkeys(cell.method for cell in chosen))
 
     assert methods("quick") == methods("smoke") == ["mean_mode"]
     assert methods("paper") == ["mean_mode", "column_median"]
@@ -406,14 +406,14 @@ def test_a_stand_in_takes_the_place_of_a_data_set_and_compares_with_no_paper() -
     for name in ("8", "9"):
         spec = load_spec(name)
         (changed,) = with_stand_ins([spec], suite)
-        assert {entry.dataset for entry in spec.cells()} == {"mnist_svhn"}
-        assert any(entry.published for entry in spec.cells())
-        assert not any(entry.stands_in_for for entry in spec.cells())
-        for before, entry in zip(spec.cells(), changed.cells(), strict=True):
-            assert (entry.dataset, entry.stands_in_for) == ("mnist_svhn_stand_in", "mnist_svhn")
-            assert entry.published is None
+        assert {cell.dataset for cell in spec.cells()} == {"mnist_svhn"}
+        assert any(cell.published for cell in spec.cells())
+        assert not any(cell.stands_in_for for cell in spec.cells())
+        for before, cell in zip(spec.cells(), changed.cells(), strict=True):
+            assert (cell.dataset, cell.stands_in_for) == ("mnist_svhn_stand_in", "mnist_svhn")
+            assert cell.published is None
             assert dataclasses.replace(before, dataset="", published=None) == dataclasses.replace(
-                entry, dataset="", stands_in_for=""
+                cell, dataset="", stands_in_for=""
             )
         assert changed.id == f"{spec.id}_stand_in" and "SYNTHETIC" in changed.title
     others = with_stand_ins([load_spec("7"), load_spec("8")], suite)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bench.api import AnyArray, Attribute, Dataset, Fetched, File, Incomplete, Schema, Source, Table
-from bench.data.view import _device_store
+from bench.data.view import device_store
 from bench.files import arrays
 from bench.files.fetch import load_table
 
@@ -128,6 +128,6 @@ def test_replicas_share_the_mapped_images(cache: Path, use_mirror: Path) -> None
         warnings.simplefilter("error")
         view.tensors("cpu")
         view.replica(3).tensors("cpu")
-    _, blocks = _device_store(table, "cpu")
+    _, blocks = device_store(table, "cpu")
     for name, tensor in blocks.items():
         assert tensor.data_ptr() == table.blocks[name].ctypes.data

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from bench.api import Attribute, Budget, Context, Incomplete, Schema, Stopped, Table
 from bench.neural.adversarial import ReluNetwork, expand_mask, generated_row, rounded_width, split_row, uniform
-from bench.neural.blocks import Encoded, Encoder, Layout
-from bench.neural.training import Network, Phase, Trainer
+from bench.neural.engine.encoder import Encoder
+from bench.neural.engine.trainer import Trainer
+from bench.neural.model import Network, Noise, Phase, Warmup
+from bench.neural.rows import Encoded, Layout, Rows
 from tests.neural_views import (
     BASELINES,
     assert_same_values,
@@ -30,6 +32,7 @@ from tests.neural_views import (
     state_of,
     trained,
 )
+from tests.truth import rows_behind, table_behind
 
 Plugin = type[Any]
 EVERY_METHOD = pytest.mark.parametrize("name", ["gain", "misgan"])
@@ -124,8 +127,7 @@ class Rivals(Network):
     """Two vectors per replica: the first moves away from the second, which chases it every third step."""
 
     def __init__(self, layout: Layout, replicas: int) -> None:
-        super().__init__()
-        self.layout, self.replicas = layout, replicas
+        super().__init__(layout, replicas, {})
         self.hare = nn.Parameter(torch.zeros(replicas, 2))
         self.hound = nn.Parameter(torch.full((replicas, 2), 1.0))
 
@@ -136,14 +138,12 @@ class Rivals(Network):
     def training_budget(self, budget: Budget) -> Budget:
         return replace(budget, steps=7)
 
-    def phase_losses(
-        self, phase: str, batch: Encoded, noise: Mapping[str, Tensor], progress: float | Tensor, warm: bool
-    ) -> Tensor:
+    def phase_loss(self, phase: str, x: Rows, noise: Noise, warmup: Warmup) -> Tensor:
         distance = ((self.hare - self.hound) ** 2).sum(1)
         return -distance if phase == "hare" else distance
 
 
-def test_phases_take_turns_and_each_moves_its_own_parameters_alone() -> None:
+def test_phases_take_turns_and_each_moves_its_own_parameters_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     views = split_views(dependent_table(50, numbers=2), replicas=2)
     layout = Layout(views[0].schema)
     network = Rivals(layout, 2)
@@ -158,7 +158,7 @@ def test_phases_take_turns_and_each_moves_its_own_parameters_alone() -> None:
         0.1,
     )
     # The last state is kept, to compare it.
-    trainer._restore_best = lambda: None  # type: ignore[method-assign]
+    monkeypatch.setattr(trainer, "restore_best", lambda: None)
     history = trainer.run()
     assert history.steps == 7
     hare, hound = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.ones(2))
@@ -187,10 +187,10 @@ def test_a_whole_training_is_bit_identical_alone_and_in_a_stack(
 ) -> None:
     views, seeds = split_views(TABLES[kind](), replicas=3), [5, 6, 7]
     stacked, together = trained(load(name), views, seeds, SHORT, {"clip_norm": 0.5})
-    states = state_of(stacked._network)
+    states = state_of(stacked.model)
     for index, seed in enumerate(seeds):
         alone, own = trained(load(name), one_replica(views, index), [seed], SHORT, {"clip_norm": 0.5})
-        for key, tensor in state_of(alone._network).items():
+        for key, tensor in state_of(alone.model).items():
             assert torch.equal(tensor[0], states[key][index]), f"{key} of replica {index}"
         assert_same_values(own[0], together[index])
         assert alone.history.loss[0] == stacked.history.loss[index]
@@ -203,7 +203,7 @@ def test_a_whole_training_is_bit_identical_alone_and_in_a_stack(
 def test_a_stopped_training_resumes_to_the_same_bits(load: Callable[[str], Plugin], name: str, tmp_path: Path) -> None:
     views, seeds = split_views(TABLES["mixed"](), replicas=2), [5, 6]
     whole, expected = trained(load(name), views, seeds, SHORT)
-    states = state_of(whole._network)
+    states = state_of(whole.model)
     checkpoint = tmp_path / "job.pt"
     asked = 0
 
@@ -219,7 +219,7 @@ def test_a_stopped_training_resumes_to_the_same_bits(load: Callable[[str], Plugi
             trained(load(name), views, seeds, SHORT, checkpoint=checkpoint, stop=stop_now_and_then)
         torch.load(checkpoint, weights_only=True)
     resumed, values = trained(load(name), views, seeds, SHORT, checkpoint=checkpoint)
-    for key, tensor in state_of(resumed._network).items():
+    for key, tensor in state_of(resumed.model).items():
         assert torch.equal(tensor, states[key]), key
     for first, second in zip(expected, values, strict=True):
         assert_same_values(first, second)
@@ -235,8 +235,8 @@ def test_hidden_truth_is_never_seen(load: Callable[[str], Plugin], name: str, ki
     method, expected = trained(load(name), views, [3], SHORT)
     other = poisoned(table, revealed_by(views, table), seed=9)
     same, values = trained(load(name), [on_table(view, other) for view in views], [3], SHORT)
-    states = state_of(method._network)
-    for key, tensor in state_of(same._network).items():
+    states = state_of(method.model)
+    for key, tensor in state_of(same.model).items():
         assert torch.equal(tensor, states[key]), key
     assert same.history.validation == method.history.validation
     assert_same_values(expected[0], values[0])
@@ -285,7 +285,7 @@ def blinded(view: Incomplete, column: int) -> Incomplete:
             mask[..., column] = mask[:, :3] = False
     if held_out is not None:
         observed = observed | held_out
-    return Incomplete(view._table, view._rows, observed, held_out)
+    return Incomplete(table_behind(view), rows_behind(view), observed, held_out)
 
 
 @EVERY_METHOD

@@ -11,9 +11,11 @@ from torch import Tensor
 from torch.distributions import Categorical, Independent, Normal
 
 from bench.api import Attribute, Schema
-from bench.neural.blocks import Encoded, Encoder, Layout
+from bench.neural.engine.encoder import Encoder
 from bench.neural.heads import Heads, Prediction, Target, image_mean
+from bench.neural.rows import Encoded, Layout
 from tests.neural_views import dependent_table, generator, split_views
+from tests.truth import rows_behind
 
 REPLICAS, ROWS = 2, 5
 SCHEMA = Schema(
@@ -270,7 +272,7 @@ def test_spreads_start_at_those_about_the_floor() -> None:
     train, validation, _ = split_views(table, replicas=2)
     encoder = Encoder(train, Layout(table.schema), "standard", "cpu")
     for replica in range(2):
-        rows, shown = train._rows[replica], train.observed[replica]
+        rows, shown = rows_behind(train)[replica], train.observed[replica]
         seen = table.blocks["image0"][rows][shown[:, table.schema.names.index("image0")]] / 255
         expected = [1.0, 1.0, float(np.sqrt(np.mean((seen - seen.mean(0)) ** 2))), 1.0]
         torch.testing.assert_close(encoder.floor_spread[replica], torch.tensor(expected), rtol=1e-5, atol=0)

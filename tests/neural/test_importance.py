@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -12,10 +12,12 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from bench.api import Attribute, Schema
-from bench.neural.blocks import Encoded, Imputed, Layout
+from bench.neural.engine.noise import DrawnNoise
+from bench.neural.gaussian import Gaussian, standard_log_density
 from bench.neural.heads import Prediction
-from bench.neural.importance import DRAWS_AT_A_TIME, ImportanceAverage, LatentNetwork
-from bench.neural.latent import Gaussian, standard_log_density
+from bench.neural.importance import DRAWS_AT_A_TIME, ImportanceAverage
+from bench.neural.model import LatentModel, Noise, Notes
+from bench.neural.rows import Encoded, Imputed, Layout, Rows
 from tests.neural_views import generator
 
 REPLICAS, SAMPLES, ROWS = 2, 23, 4
@@ -99,14 +101,14 @@ def test_the_divergence_and_densities_of_latent_gaussians_are_those_of_torch_dis
     proposal, same = Gaussian(mean, log_variance), Normal(mean, torch.exp(0.5 * log_variance))
     standard = Normal(torch.zeros_like(mean), torch.ones_like(mean))
     torch.testing.assert_close(proposal.kl_to_standard(), kl_divergence(same, standard).sum(-1))
-    noise = torch.randn(50_000, 3, 5, generator=draw, dtype=torch.float64)
+    noise = torch.randn(3, 50_000, 5, generator=draw, dtype=torch.float64)
     z = proposal.sample(noise)
-    torch.testing.assert_close(z, mean + same.scale * noise)
-    torch.testing.assert_close(proposal.log_density(z), same.log_prob(z).sum(-1))
-    torch.testing.assert_close(standard_log_density(z), standard.log_prob(z).sum(-1))
+    torch.testing.assert_close(z, mean[:, None] + same.scale[:, None] * noise)
+    torch.testing.assert_close(proposal.log_density(z), same.log_prob(z.transpose(0, 1)).sum(-1).T)
+    torch.testing.assert_close(standard_log_density(z), standard.log_prob(z.transpose(0, 1)).sum(-1).T)
     differences = proposal.log_density(z) - standard_log_density(z)
-    error = differences.mean(0) - proposal.kl_to_standard()
-    assert (error.abs() < 5 * differences.std(0) / math.sqrt(len(z))).all()
+    error = differences.mean(1) - proposal.kl_to_standard()
+    assert (error.abs() < 5 * differences.std(1) / math.sqrt(z.shape[1])).all()
     torch.testing.assert_close(Gaussian(0 * mean, 0 * mean).kl_to_standard(), torch.zeros(3, dtype=torch.float64))
 
 
@@ -121,29 +123,24 @@ WEIGHTS = torch.tensor([[1.0, 0.2], [-0.7, 0.5], [0.4, 0.9]])
 NOISE = 0.6
 
 
-class LinearGaussian(LatentNetwork):
+class LinearGaussian(LatentModel):
     """A network whose decoder is x = W z + e; its proposal is the exact posterior, widened by ``widen``."""
 
     def __init__(self, widen: float) -> None:
-        super().__init__()
         schema = Schema(tuple(Attribute(f"x{j}", "numeric") for j in range(3)))
-        self.layout, self.replicas, self.widen = Layout(schema), 1, widen
+        super().__init__(Layout(schema), 1, {})
+        self.widen, self.width_per_draw = widen, 1
         self.asked: list[int] = []
 
-    def proposal_noise(self, rows: int, draws: int) -> dict[str, tuple[int, ...]]:
+    def propose(self, x: Rows, draws: int, noise: Noise) -> tuple[Tensor, Prediction, Notes]:
         self.asked.append(draws)
-        return {"latent": (draws, rows, 2)}
-
-    def propose(
-        self, batch: Encoded, draws: int, noise: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Prediction, dict[str, Tensor]]:
-        observed = batch.observed[0]
+        e, batch, observed = noise.normal("latent", draws, x.size, 2), x.target, x.observed[0]
         shown = WEIGHTS * observed[..., None] / NOISE
         precision = torch.eye(2) + shown.transpose(1, 2) @ shown
         covariance = torch.linalg.inv(precision)
         mean = (covariance @ shown.transpose(1, 2) @ batch.numeric[0, ..., None] / NOISE).squeeze(-1)
         root = torch.linalg.cholesky(covariance * self.widen**2)
-        z = mean + (root @ noise["latent"][0, ..., None]).squeeze(-1)
+        z = mean + (root @ e[0, ..., None]).squeeze(-1)
         decoded = z @ WEIGHTS.T
         log_data = torch.where(observed, Normal(decoded, NOISE).log_prob(batch.numeric), 0.0).sum(-1)
         log_proposal = MultivariateNormal(mean, scale_tril=root).log_prob(z)
@@ -172,7 +169,7 @@ def linear_gaussian_rows() -> tuple[Encoded, np.ndarray, np.ndarray]:
 
 def test_with_the_exact_posterior_every_draw_has_the_likelihood_as_its_weight() -> None:
     batch, likelihood, _ = linear_gaussian_rows()
-    _, notes = LinearGaussian(1.0).impute(batch, 7, [generator(6)])
+    _, notes = LinearGaussian(1.0).impute(Rows(batch), 7, DrawnNoise([generator(6)], "cpu"))
     np.testing.assert_allclose(notes["bound"][0], likelihood, atol=1e-5)
     np.testing.assert_allclose(notes["effective_sample_size"][0], 7, rtol=1e-5)
 
@@ -181,28 +178,31 @@ def test_the_bound_converges_to_the_log_likelihood_and_the_average_to_the_expect
     batch, likelihood, expected = linear_gaussian_rows()
     hidden = ~batch.observed[0].numpy()
     network = LinearGaussian(1.5)
-    many, notes = network.impute(batch, 20_000, [generator(7)])
+    many, notes = network.impute(Rows(batch), 20_000, DrawnNoise([generator(7)], "cpu"))
     np.testing.assert_allclose(notes["bound"][0], likelihood, atol=0.03)
     np.testing.assert_allclose(many.numeric[0].numpy()[hidden], expected[hidden], atol=0.03)
     # From below: the bound of few draws is lower on average, and its distance shrinks with their number.
     gaps = []
     for draws in (1, 5, 50):
-        repeats = [LinearGaussian(1.5).impute(batch, draws, [generator(100 + k)])[1]["bound"] for k in range(100)]
+        repeats = [
+            LinearGaussian(1.5).impute(Rows(batch), draws, DrawnNoise([generator(100 + k)], "cpu"))[1]["bound"]
+            for k in range(100)
+        ]
         gaps.append(float((torch.as_tensor(likelihood) - torch.cat(repeats).mean(0)).mean()))
     assert gaps[0] > 3 * gaps[1] > 9 * gaps[2] > 0
     # A wide proposal without its weights is no posterior.
     ignoring = LinearGaussian(1.5)
     ignoring.importance_weights = False
-    _, uniform_notes = ignoring.impute(batch, 20_000, [generator(7)])
+    _, uniform_notes = ignoring.impute(Rows(batch), 20_000, DrawnNoise([generator(7)], "cpu"))
     assert torch.equal(uniform_notes["bound"], notes["bound"])
 
 
 def test_draws_come_in_bounded_chunks_that_add_up() -> None:
     batch, _, _ = linear_gaussian_rows()
     network = LinearGaussian(1.0)
-    network.impute(batch, 2 * DRAWS_AT_A_TIME + 3, [generator(0)])
+    network.impute(Rows(batch), 2 * DRAWS_AT_A_TIME + 3, DrawnNoise([generator(0)], "cpu"))
     assert network.asked == [DRAWS_AT_A_TIME, DRAWS_AT_A_TIME, 3]
     wide = LinearGaussian(1.0)
     wide.width_per_draw = 2**18
-    wide.impute(batch, 4, [generator(0)])
+    wide.impute(Rows(batch), 4, DrawnNoise([generator(0)], "cpu"))
     assert wide.asked == [1, 1, 1, 1]

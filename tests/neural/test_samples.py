@@ -1,9 +1,9 @@
-"""Draws from a model: the right distribution, the imputation as their mean, observed entries kept, rows made up."""
+"""Draws from a model: their distribution and mean, observed entries kept, and rows sampled from the prior."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from bench.api import Attribute, BenchError, Budget, Incomplete, Method, Schema, Table, Values
-from bench.neural.blocks import Encoded, Layout
+from bench.neural.engine.noise import DrawnNoise, replica_generators
 from bench.neural.heads import Heads, Prediction
-from bench.neural.importance import LatentNetwork
-from bench.neural.training import replica_generators
+from bench.neural.model import LatentModel, Noise, Notes
+from bench.neural.rows import Encoded, Layout, Rows
 from tests.analytic import linear_gaussian
 from tests.neural_views import BASELINES, assert_same_values, dependent_table, split_views, trained
+from tests.truth import rows_behind
 
 NAMES = ("vsae", "vae", "cvae", "miwae", "mvae", "hivae")
 SILENT = ("ae", "gain", "misgan", "mean_mode")
@@ -32,27 +33,21 @@ def method_class(load_plugin: Callable[..., type[Any]]) -> LoadMethod:
     return lambda name: load_plugin(BASELINES / f"{name}.py", name)
 
 
-class Tilted(LatentNetwork):
+class Tilted(LatentModel):
     """Proposes z ~ N(0, 1) with log-weight z, so that the posterior is N(1, 1); its mean is z and its spread 1/2."""
 
-    width_per_draw = 2**10
-
     def __init__(self) -> None:
-        super().__init__()
         layout = Layout(Schema((Attribute("x", "numeric"), Attribute("c", "categorical", levels=("a", "b", "c")))))
+        super().__init__(layout, 2, {})
+        self.width_per_draw = 2**10
         self.decoder = nn.Module()
         heads = Heads(layout, 2, learned_scale=True)
         assert heads.log_scale is not None
         heads.log_scale.data.fill_(math.log(0.5))
         self.decoder.heads = heads
 
-    def proposal_noise(self, rows: int, draws: int) -> dict[str, tuple[int, ...]]:
-        return {"latent": (draws, rows)}
-
-    def propose(
-        self, batch: Encoded, draws: int, noise: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Prediction, dict[str, Tensor]]:
-        z = noise["latent"]
+    def propose(self, x: Rows, draws: int, noise: Noise) -> tuple[Tensor, Prediction, Notes]:
+        z = noise.normal("latent", draws, x.size)
         # The level "a" for z below 0, else "b" and "c" alike.
         logits = torch.stack([torch.where(z < 0, 0.0, -math.inf)] + 2 * [torch.where(z < 0, -math.inf, 0.0)], dim=-1)
         return z, Prediction(z[..., None], logits[..., None], ()), {}
@@ -66,7 +61,7 @@ def test_a_draw_picks_a_proposal_by_its_weight_and_then_draws_from_its_heads(
     network.importance_weights = weighted
     hidden = torch.zeros(2, rows, 2, dtype=torch.bool)
     batch = Encoded(torch.zeros(2, rows, 1), torch.zeros(2, rows, 3, 1), (), hidden)
-    drawn = network.draw(batch, 120, replica_generators("test", [2, 3]))
+    drawn = network.draw(Rows(batch), 120, DrawnNoise(replica_generators("test", [2, 3]), "cpu"))
     for numbers, levels in zip(drawn.numeric[..., 0], drawn.categorical[..., 0], strict=True):
         assert numbers.mean().item() == pytest.approx(mean, abs=0.06)
         assert numbers.var().item() == pytest.approx(1.25, rel=0.08)
@@ -81,7 +76,7 @@ def test_draws_have_the_moments_of_the_model_and_keep_what_is_observed(method_cl
     views = split_views(table)
     budget = Budget(steps=40, batch=30, draws=PROPOSALS, evaluations=2)
     method, _ = trained(method_class(name), views, [3], budget, {"latent": 3})
-    few = Incomplete(table, views[2]._rows[:, :6], views[2].observed[:, :6])
+    few = Incomplete(table, rows_behind(views[2])[:, :6], views[2].observed[:, :6])
     draws = method.sample(few, DRAWS)
     shown, observed = few.values(), few.observed[0]
     assert len(draws) == DRAWS
@@ -100,7 +95,7 @@ def test_draws_have_the_moments_of_the_model_and_keep_what_is_observed(method_cl
     mean, variance = expected_moments(method, few)
     numeric = table.schema.of_kind("numeric")
     columns = table.schema.scalar_columns("numeric")
-    location, scale = method._encoder._location64[0], method._encoder._scale64[0]
+    location, scale = method.encoder.location[0].numpy(), method.encoder.scale[0].numpy()
     drawn = (np.stack([one.scalars[:, columns] for one in draws]) - location) / scale
     hidden = ~observed[:, numeric]
     assert hidden.any()
@@ -119,14 +114,12 @@ def test_draws_have_the_moments_of_the_model_and_keep_what_is_observed(method_cl
 
 def expected_moments(method: Any, view: Incomplete) -> tuple[Any, Tensor]:
     """Return the imputation with as many draws, averaged over repetitions, and the variance of the numbers [b, A]."""
-    network, encoder, rows = method._network, method._encoder, len(view)
+    network, encoder, rows = method.model, method.encoder, len(view)
     many = np.tile(np.arange(rows), DRAWS)[None]
     batch = encoder.encode(view.tensors("cpu").batch(torch.as_tensor(many)))
-    generators = replica_generators("moments", [0])
-    shapes = network.proposal_noise(DRAWS * rows, PROPOSALS)
-    noise = {name: torch.randn(1, *shape, generator=generators[0]) for name, shape in shapes.items()}
+    x, noise = Rows(batch), DrawnNoise(replica_generators("moments", [0]), "cpu")
     with torch.no_grad():
-        log_weight, prediction, _ = network.propose(batch, PROPOSALS, noise)
+        log_weight, prediction, _ = network.propose(network.given(x, noise), PROPOSALS, noise)
         weight = torch.softmax(log_weight, dim=1)
         scales = prediction.log_scales
         if scales is None:

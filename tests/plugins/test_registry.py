@@ -164,7 +164,7 @@ def test_underscored_files_and_sub_folders_are_left_out(tmp_path: Path) -> None:
         ("kinds = ('numerical',)", "kinds of Mine must be a tuple of some of numeric"),
         ("version = 1.5", "version of Mine must be a whole number"),
         ("protocols = ()", "protocols of Mine must be a tuple"),
-        ("parameter_sets = {'tuned': {}}", "one of them 'default'"),
+        ("parameter_sets = {'default': 3}", "a dict of named dicts"),
         ("parameter_sets = {'default': {'a': {1, 2}}}", "JSON values"),
         ("name = 'a, b'", "name of Mine must be text without blanks"),
         ("tunable = {'a': ('log', 0.0, 1.0)}", "tunable of Mine must be a dict"),

@@ -11,7 +11,8 @@ import pytest
 
 from bench.api import Attribute, BoolArray, FloatArray, Mechanism, Schema, Table, Values
 from bench.experiment.cell import Cell
-from bench.problem.build import Problem, build_problem, hold_out, split_rows
+from bench.problem.build import Problem, build_problem, split_rows
+from bench.problem.held_out import hold_out
 from bench.problem.mechanisms import Mar, Mcar
 from bench.seeds import generator
 from tests.toys import make_cell

@@ -20,5 +20,5 @@ def test_the_terminal_shows_every_number_at_any_width(golden: ReportTable, width
     assert max(len(line) for line in text.splitlines()) <= width
     for number in ("0.400 ± 0.010", "0.424 ± Δ", "0.4190 ± <0.01", "0.390 ± 0.014 b", "0.850 ± Δ", "0.410 ± 0.010"):
         assert number in text
-    # One label column a part: the narrow console needs three parts, the wide one a single one.
+    # One label column per part: the narrow console needs three parts, the wide one a single one.
     assert text.count("VSAE_x ") == {40: 3, 80: 1, 200: 1}[width]

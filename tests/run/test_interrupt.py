@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the run ends cleanly, keeps what it has, and goes on next time."""
+"""Ctrl-C and SIGTERM: the run ends cleanly, keeps what it has, and continues next time."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_ctrl_c_keeps_everything_and_the_next_run_goes_on(tmp_path: Path, worker
     assert running.returncode == NOT_FINISHED == 75
     assert "Traceback" not in out + err
     assert "stopping as soon as the running jobs have kept their state" in out
-    assert "interrupted. Run the same command again to go on." in out
+    assert "interrupted. Run the same command again to continue." in out
     finished_before = stored_rows(tmp_path / "store")
     assert "failed" not in {row["status"] for row in finished_before.values()}
     assert list(checkpoints.glob("*.pt"))

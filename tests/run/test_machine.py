@@ -38,7 +38,7 @@ def test_freed_memory_is_kept_for_the_next_arrays(tmp_path: Path) -> None:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         return int(done.stdout)
 
-    # Without it at least the largest array is mapped anew each turn: twenty huge pages.
+    # Without it at least the largest array is mapped again each time: twenty huge pages.
     assert page_faults("keep_freed_memory()") < 20 < 100 < page_faults("")
 
 

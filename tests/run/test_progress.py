@@ -27,7 +27,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def shown(progress: RunProgress, width: int = 100) -> list[str]:
     """Return the bars as a terminal of this width shows them now."""
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
-    console.print(progress._bars.get_renderable())
+    console.print(progress.bars.get_renderable())
     text = console.file.getvalue()  # type: ignore[attr-defined]
     return [line.rstrip() for line in text.splitlines()]
 

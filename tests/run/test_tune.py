@@ -16,15 +16,15 @@ from rich.console import Console
 
 from bench.api import Context, Incomplete, Table, Values
 from bench.errors import BenchError
-from bench.experiment.expand import cells_of, chosen_entries, jobs_of
+from bench.experiment.expand import cells_of, chosen_cells, jobs_of
 from bench.experiment.presets import budget_for
 from bench.experiment.reader import parse_spec
 from bench.experiment.scope import Scope
 from bench.experiment.tuned import Tuned, TunedParameters, best_trial, tuned_folder
-from bench.neural.training import replica_rates, stacked_adam, step_at_own_rates
+from bench.neural.engine.optimiser import replica_rates, stacked_adam, step_at_own_rates
 from bench.plugins.contracts import Budget
 from bench.plugins.registry import Registry, load
-from bench.problem.build import hold_out
+from bench.problem.held_out import hold_out, validation_error
 from bench.run.job import run_job
 from bench.run.machine import Machine
 from bench.run.progress import TrialProgress
@@ -39,7 +39,6 @@ from bench.run.tune import (
     tune,
     tune_scope,
     tuning_problem,
-    validation_error,
 )
 from tests.neural_views import BASELINES, dependent_table, split_views
 from tests.toys import contents_for, method_source, run_command, stored_rows, table_text, write_plugins
@@ -161,9 +160,9 @@ def test_imputing_with_the_floor_scores_one(registry: Registry) -> None:
     problem = tuning_problem(toy(registry), toy_table(registry), None, [0])
     means = np.nanmean(problem.train.values().scalars, axis=0)
     scalars = problem.validation.values().scalars
-    error = validation_error(Values(np.where(np.isnan(scalars), means, scalars), {}), problem)
+    error = validation_error(Values(np.where(np.isnan(scalars), means, scalars), {}), problem.train, problem.validation)
     assert error is not None and math.isclose(error, 1.0, rel_tol=1e-5)
-    assert validation_error(Values(np.full(scalars.shape, np.nan), {}), problem) is None
+    assert validation_error(Values(np.full(scalars.shape, np.nan), {}), problem.train, problem.validation) is None
 
 
 # Trials in one stack
@@ -231,32 +230,44 @@ import importlib.util, sys
 from pathlib import Path
 from bench.paths import plugin_folder
 import torch
-from bench.neural.method import NeuralStackedMethod
-from bench.neural.joint import JointNetwork
+from bench.neural.gaussian import Gaussian
+from bench.neural.method import LatentStackedMethod
+from bench.neural.model import LatentModel
+from bench.neural.networks import data_decoder, row_encoder
 
 
-class Explodes(JointNetwork):
-    def decode(self, z, observed, training):
-        prediction = super().decode(z, observed, training)
+class Explodes(LatentModel):
+    def __init__(self, layout, replicas, settings):
+        super().__init__(layout, replicas, settings)
+        self.decoder = data_decoder(layout, replicas, self.latent, settings)
+        self.encoder = row_encoder(layout, replicas, 2 * self.latent, settings, self.decoder)
+
+    def q(self, x):
+        return Gaussian.from_raw(self.encoder(x.input.flat()))
+
+    def p_x(self, z, x):
+        prediction = self.decoder(z)
         broken = torch.full_like(prediction.numeric[1:2], float("nan"))
         numeric = torch.cat([prediction.numeric[:1], broken, prediction.numeric[2:]])
         return type(prediction)(numeric, prediction.categorical, prediction.blocks)
 
+    def bound(self, x, noise, beta):
+        q = self.q(x)
+        z = q.sample(noise.normal("latent", 1, x.size, self.latent))
+        return self.log_observed(self.p_x(z, x), x).mean(1) - beta * q.kl()
 
-class Shaky(NeuralStackedMethod):
+
+class Shaky(LatentStackedMethod):
     """Its second replica diverges."""
 
     name = "shaky"
-    parameter_sets = {"default": {"learned_scale": True, "scale_floor": 1e-3, "decoder_literal": False}}
-
-    def build(self, layout, replicas):
-        return Explodes(layout, replicas, self.parameters)
+    parameter_sets = {"default": {"clip_norm": None}}
+    network = Explodes
 '''
     registry = Registry.scan([write_plugins(tmp_path / "plugins", data=NUMBERS, shaky=source)])
     spec = parse_spec(table_text(("shaky",), ("numbers",), "seeds = [0, 1, 2]\n"), "toy.toml")
     scope = Scope(preset="smoke")
-    entries = chosen_entries(spec, scope)
-    cells = cells_of(entries, spec, scope, registry, contents_for(registry, "numbers"))
+    cells = cells_of(chosen_cells(spec, scope), spec, scope, registry, contents_for(registry, "numbers"))
     results = run_job(jobs_of(cells, registry)[0], Machine())
     assert [result.status for result in results] == ["ok", "failed", "ok"], [result.reason for result in results]
     assert results[1].reason == "training of 'shaky' diverged: no finite validation error"

@@ -37,13 +37,13 @@ from tests.toys import (
 #: A training of VSAE that keeps its state at each epoch, and whose epochs take a while.
 SLOW_TRAINING = """
 import time
-import bench.neural.training as training
+import bench.neural.engine.trainer as training
 training.CHECKPOINT_SECONDS, training.CHECKPOINT_SHARE = 0.0, float("inf")
-run_epoch = training.Trainer._run_epoch
+run_epoch = training.Trainer.run_epoch
 def slowly(self):
     time.sleep(0.05)
     run_epoch(self)
-training.Trainer._run_epoch = slowly
+training.Trainer.run_epoch = slowly
 """
 
 unix_only = pytest.mark.skipif(sys.platform == "win32", reason="needs the signals of Unix")
@@ -167,6 +167,8 @@ def test_a_training_killed_in_the_middle_goes_on_to_the_very_same_rows(tmp_path:
         "plugins",
         "--workers",
         1,
+        "--device",
+        "cpu",
         "--store",
     )
     running = start_command(*words, "store", folder=tmp_path, prelude=SLOW_TRAINING)
@@ -265,7 +267,7 @@ def test_the_stop_rule_looks_ahead_by_the_longest_step(monkeypatch: pytest.Monke
     for at in (105.0, 106.0, 111.0):
         now[0] = at
         rule()
-    # The longest step was 5 s, after 5 s of loading, and 2 s are kept free: 113 is the last time to go on.
+    # The longest step was 5 s, after 5 s of loading, and 2 s are kept free: 113 is the last time to continue.
     now[0] = 113.1
     with pytest.raises(Stopped, match="time budget"):
         rule()

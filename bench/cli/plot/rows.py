@@ -162,14 +162,14 @@ def _lacking(table: ReportTable, scope: Scope, place: Place, methods: Sequence[s
     lacking = [point for point, cell in points.items() if "not run" in cell.reason or cell.status == "missing"]
     if not lacking:
         return ""
-    entry = cells[0].spec
+    asked = cells[0].spec
     names = [*dict.fromkeys(method for method, _ in lacking)]
     words = [
         "vsae-bench run",
-        f"--datasets {entry.dataset}",
+        f"--datasets {asked.dataset}",
         f"--methods {','.join([*names, FLOOR])}",
         f"--ratios {','.join(f'{ratio:g}' for ratio in sorted({ratio for _, ratio in lacking}))}",
-        f"--mechanisms {entry.mechanism}" if entry.mechanism != "mcar" else "",
+        f"--mechanisms {asked.mechanism}" if asked.mechanism != "mcar" else "",
         f"--seeds {','.join(map(str, scope.seeds))}" if scope.seeds else "",
         f"--preset {scope.preset or table.preset or 'quick'}",
         f"--parameters {scope.parameter_set}" if scope.parameter_set != "default" else "",

@@ -10,10 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.neural.backbone import AttributiveEncoders, Sizes
-from bench.neural.blocks import Encoder, Layout, PackedRows
-from bench.neural.heads import Heads
-from bench.neural.layers import (
+from bench.neural.engine.bank import (
     LEAKY_SLOPE,
     BankedBatchNorm,
     BankedLinear,
@@ -22,7 +19,12 @@ from bench.neural.layers import (
     reset_parameters,
     sigmoid,
 )
-from tests.neural_views import dependent_table, generator, linear_layer, split_views
+from bench.neural.engine.encoder import Encoder
+from bench.neural.engine.packed import PackedRows
+from bench.neural.heads import Heads
+from bench.neural.networks import AttributiveEncoders, Sizes
+from bench.neural.rows import Layout
+from tests.neural_views import dependent_table, generator, gradient_of, linear_layer, split_views
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -47,12 +49,6 @@ def drawn(module: Module, replicas: int = 2) -> Module:
             part.running_mean.copy_(normal(*shape, seed=3))
             part.running_variance.copy_(0.5 + normal(*shape, seed=4) ** 2)
     return module
-
-
-def slope(tensor: Tensor | None) -> Tensor:
-    """Return the gradient that a backward pass left in a tensor."""
-    assert tensor is not None and tensor.grad is not None
-    return tensor.grad
 
 
 def torch_linear(layer: BankedLinear, place: tuple[int, ...]) -> nn.Linear:
@@ -108,9 +104,9 @@ def test_a_bank_of_linear_layers_is_a_loop_of_them(rows: int, outputs: int) -> N
         expected = single(own)
         expected.backward(weigh[place])
         torch.testing.assert_close(output[place], expected)
-        torch.testing.assert_close(slope(x)[place], own.grad)
-        torch.testing.assert_close(slope(layer.weight)[place], slope(single.weight).T)
-        torch.testing.assert_close(slope(layer.bias)[place], single.bias.grad)
+        torch.testing.assert_close(gradient_of(x)[place], own.grad)
+        torch.testing.assert_close(gradient_of(layer.weight)[place], gradient_of(single.weight).T)
+        torch.testing.assert_close(gradient_of(layer.bias)[place], single.bias.grad)
 
 
 def test_no_rows_give_no_rows() -> None:
@@ -144,8 +140,8 @@ def test_the_bits_of_a_product_and_of_its_gradients_do_not_depend_on_the_stack(
         own = alone(x[replica : replica + 1])
         own.backward(weigh[replica : replica + 1])
         assert torch.equal(own[0], output[replica])
-        assert torch.equal(slope(alone.weight)[0], slope(stack.weight)[replica])
-        assert torch.equal(slope(alone.bias)[0], slope(stack.bias)[replica])
+        assert torch.equal(gradient_of(alone.weight)[0], gradient_of(stack.weight)[replica])
+        assert torch.equal(gradient_of(alone.bias)[0], gradient_of(stack.bias)[replica])
 
 
 def test_a_replica_is_drawn_from_its_own_generator_within_one_over_the_root_of_its_inputs() -> None:
@@ -169,17 +165,17 @@ def test_a_bank_of_mlps_is_a_loop_of_them(batch_norm: str, activate: Sequence[bo
     mlp = drawn(BankedMLP(BANK, 4, [6, 6, 6], 3, batch_norm=batch_norm, activate=activate))
     singles = {place: torch_mlp(mlp, place).train(training) for place in BANKS}
     x = normal(*BANK, 11, 4, seed=5).requires_grad_()
-    output = mlp(x, None, training)
+    output = mlp.train(training)(x)
     output.square().sum().backward()
     for place, single in singles.items():
         own = x.detach()[place].clone().requires_grad_()
         expected = single(own)
         expected.square().sum().backward()
         torch.testing.assert_close(output[place], expected)
-        torch.testing.assert_close(slope(x)[place], own.grad)
+        torch.testing.assert_close(gradient_of(x)[place], own.grad)
         linears = [part for part in single if isinstance(part, nn.Linear)]
-        torch.testing.assert_close(slope(linear_layer(mlp, 0).weight)[place], slope(linears[0].weight).T)
-        torch.testing.assert_close(slope(linear_layer(mlp, -1).bias)[place], linears[-1].bias.grad)
+        torch.testing.assert_close(gradient_of(linear_layer(mlp, 0).weight)[place], gradient_of(linears[0].weight).T)
+        torch.testing.assert_close(gradient_of(linear_layer(mlp, -1).bias)[place], linears[-1].bias.grad)
         norms = [norm_layer(mlp, level) for level in range(len(mlp.norms))]
         for norm, norm1d in zip(norms, [p for p in single if isinstance(p, nn.BatchNorm1d)], strict=True):
             torch.testing.assert_close(norm.running_mean[place], norm1d.running_mean)
@@ -190,11 +186,11 @@ def test_an_mlp_given_no_input_maps_every_level_and_its_dead_layers_are_linear()
     mlp = drawn(BankedMLP((2, 3), 4, [6, 6, 6], 3, batch_norm="all"))
     identity = torch.eye(4, dtype=torch.float64).expand(2, 3, 4, 4)
     counts = torch.tensor([3.0, 0.0, 1.0, 2.0], dtype=torch.float64).expand(2, 3, 4)
-    torch.testing.assert_close(mlp(None, counts, False), mlp(identity, counts, False))
+    torch.testing.assert_close(mlp(None, counts), mlp(identity, counts))
     literal = drawn(BankedMLP((2,), 4, [6, 6, 6], 3, activate=(False,) * 3))
     x, y = normal(2, 5, 4, seed=1), normal(2, 5, 4, seed=2)
-    zero = literal(torch.zeros_like(x), None, True)
-    torch.testing.assert_close(literal(x + y, None, True) + zero, literal(x, None, True) + literal(y, None, True))
+    zero = literal(torch.zeros_like(x))
+    torch.testing.assert_close(literal(x + y) + zero, literal(x) + literal(y))
 
 
 def test_masked_batch_norm_is_torchs_on_the_observed_rows_over_several_steps() -> None:
@@ -205,7 +201,7 @@ def test_masked_batch_norm_is_torchs_on_the_observed_rows_over_several_steps() -
         observed = normal(*BANK, 9, seed=30 + step) > -0.3
         weigh = normal(*BANK, 9, 4, seed=40 + step) * observed[..., None]
         norm.zero_grad()
-        output = norm(x, observed.double(), training=True)
+        output = norm(x, observed.double())
         output.backward(weigh)
         for place, single in singles.items():
             rows = observed[place]
@@ -215,14 +211,14 @@ def test_masked_batch_norm_is_torchs_on_the_observed_rows_over_several_steps() -
             expected = single(own)
             expected.backward(weigh[place][rows])
             torch.testing.assert_close(output[place][rows], expected)
-            torch.testing.assert_close(slope(x)[place][rows], own.grad)
-            assert torch.equal(slope(x)[place][~rows], torch.zeros_like(slope(x)[place][~rows]))
-            torch.testing.assert_close(slope(norm.gain)[place], single.weight.grad)
-            torch.testing.assert_close(slope(norm.shift)[place], single.bias.grad)
+            torch.testing.assert_close(gradient_of(x)[place][rows], own.grad)
+            assert torch.equal(gradient_of(x)[place][~rows], torch.zeros_like(gradient_of(x)[place][~rows]))
+            torch.testing.assert_close(gradient_of(norm.gain)[place], single.weight.grad)
+            torch.testing.assert_close(gradient_of(norm.shift)[place], single.bias.grad)
             # torch keeps the unbiased variance: so must this.
             torch.testing.assert_close(norm.running_mean[place], single.running_mean)
             torch.testing.assert_close(norm.running_variance[place], single.running_var)
-    evaluated = norm(x, None, training=False)
+    evaluated = norm.eval()(x)
     for place, single in singles.items():
         torch.testing.assert_close(evaluated[place], single.eval()(x[place]))
 
@@ -237,11 +233,13 @@ def test_whole_weights_are_repeated_rows() -> None:
     owner = torch.arange(4).repeat_interleave(counts)
     expected = single(repeated)
     expected.backward(weigh)
-    output = norm(x, counts.double()[None], training=True)
+    output = norm(x, counts.double()[None])
     output[0, owner].backward(weigh)
     torch.testing.assert_close(output[0, owner], expected)
-    torch.testing.assert_close(slope(x)[0], torch.zeros(4, 3).double().index_add_(0, owner, slope(repeated)))
-    torch.testing.assert_close(slope(norm.gain)[0], single.weight.grad)
+    torch.testing.assert_close(
+        gradient_of(x)[0], torch.zeros(4, 3).double().index_add_(0, owner, gradient_of(repeated))
+    )
+    torch.testing.assert_close(gradient_of(norm.gain)[0], single.weight.grad)
     torch.testing.assert_close(norm.running_mean[0], single.running_mean)
     torch.testing.assert_close(norm.running_variance[0], single.running_var)
 
@@ -261,7 +259,7 @@ def test_the_gradient_of_batch_norm_is_the_numerical_one(weight: list[list[float
     parameters = (normal(3, 6, 2).requires_grad_(), norm.gain.detach().requires_grad_(), normal(3, 2).requires_grad_())
 
     def normalise(x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
-        normalised: Tensor = torch.func.functional_call(norm, {"gain": gain, "shift": shift}, (x, weights, True))
+        normalised: Tensor = torch.func.functional_call(norm, {"gain": gain, "shift": shift}, (x, weights))
         return normalised
 
     assert torch.autograd.gradcheck(normalise, parameters)
@@ -274,12 +272,12 @@ def test_running_statistics_serve_and_stay_where_fewer_than_two_are_observed(sho
     x, weight = normal(2, 5, 3), torch.zeros(2, 5, dtype=torch.float64)
     weight[0, :shown] = 1
     weight[1] = 1
-    output = norm(x, weight, training=True)
+    output = norm(x, weight)
     torch.testing.assert_close(output[0], torch_norm(norm, (0,)).eval()(x[0]))
     assert torch.equal(norm.running_mean[0], before[0][0]) and torch.equal(norm.running_variance[0], before[1][0])
     assert not torch.equal(norm.running_mean[1], before[0][1])
     # One row in the batch, all of it: the same.
-    torch.testing.assert_close(norm(x[:, :1], None, True)[0], torch_norm(norm, (0,)).eval()(x[0, :1]))
+    torch.testing.assert_close(norm(x[:, :1])[0], torch_norm(norm, (0,)).eval()(x[0, :1]))
 
 
 def test_what_hidden_rows_hold_changes_no_bit() -> None:
@@ -293,7 +291,7 @@ def test_what_hidden_rows_hold_changes_no_bit() -> None:
         norm.running_variance.fill_(1)
         norm.zero_grad()
         values = values.clone().requires_grad_()
-        output = norm(values, observed.float(), True)
+        output = norm(values, observed.float())
         (output * observed[..., None]).square().sum().backward()
         results.append(
             (output[observed], norm.running_mean.clone(), norm.running_variance.clone(), norm.gain.grad, values.grad)
@@ -315,8 +313,8 @@ def test_encoding_a_category_per_level_is_encoding_it_per_row() -> None:
     one_hot = batch.categorical.permute(0, 3, 1, 2).contiguous()
     observed = batch.observed.transpose(1, 2)
     for step in range(2):
-        got = by_level(batch, training=True)
-        raw = by_row.categorical(one_hot, observed.double(), True).transpose(1, 2)
+        got = by_level(batch)
+        raw = by_row.categorical(one_hot, observed.double()).transpose(1, 2)
         mean, log_variance = raw.chunk(2, -1)
         shown = batch.observed
         torch.testing.assert_close(got.mean[shown], mean[shown])
@@ -329,8 +327,9 @@ def test_encoding_a_category_per_level_is_encoding_it_per_row() -> None:
             torch.testing.assert_close(ours.grad, theirs.grad, msg=f"{name} in step {step}")
         for (name, buffer), other in zip(by_level.named_buffers(), by_row.buffers(), strict=True):
             torch.testing.assert_close(buffer, other, msg=f"{name} in step {step}")
-    raw = by_row.categorical(one_hot, None, False).transpose(1, 2)
-    torch.testing.assert_close(by_level(batch, training=False).mean[shown], raw[..., :2][shown])
+    by_row.eval()
+    raw = by_row.categorical(one_hot).transpose(1, 2)
+    torch.testing.assert_close(by_level.eval()(batch).mean[shown], raw[..., :2][shown])
 
 
 def test_parameters_are_counted_for_one_replica_and_without_padding() -> None:

@@ -15,11 +15,14 @@ from torch import Tensor, nn
 
 from bench.api import Context, Incomplete, Table
 from bench.experiment.presets import budget_for
-from bench.neural import importance, joint, training
-from bench.neural.blocks import Encoder, Layout
-from bench.neural.importance import LatentNetwork
-from bench.neural.selection import Selection
-from bench.neural.training import Network, Trainer
+from bench.neural.engine import noise as noises
+from bench.neural.engine import trainer as training
+from bench.neural.engine.encoder import Encoder
+from bench.neural.engine.noise import DrawnNoise
+from bench.neural.engine.selection import HeldOutError
+from bench.neural.engine.trainer import Trainer
+from bench.neural.model import LatentModel, Network
+from bench.neural.rows import Layout, Rows
 from bench.plugins.registry import Registry, load
 from tests.neural_views import dependent_table, split_views
 
@@ -31,7 +34,7 @@ TABLES: dict[str, Callable[[], Table]] = {
 }
 DEVICE, SEEDS = "meta", (3, 4)
 #: What nothing is drawn from here.
-GENERATORS = [torch.Generator(), torch.Generator()]
+NOISE = DrawnNoise([torch.Generator(), torch.Generator()], DEVICE)
 
 
 def blank_noise(shape: tuple[int, ...], generators: Sequence[Any], device: str) -> Tensor:
@@ -50,9 +53,9 @@ def device(monkeypatch: pytest.MonkeyPatch) -> str:
     for name in METHODS:
         # Loaded now, or a plug-in would import what is replaced here, and keep it.
         load(Registry.scan().method(name))
-    for module in (training, importance, joint):
+    for module in (training, noises):
         monkeypatch.setattr(module, "replica_noise", blank_noise)
-    generators = training.replica_generators
+    generators = noises.replica_generators
     monkeypatch.setattr(training, "replica_generators", lambda stream, seeds, device="cpu": generators(stream, seeds))
     monkeypatch.setattr(training, "stacked_adam", plain_adam)
     return DEVICE
@@ -63,11 +66,10 @@ def on_device(
 ) -> tuple[Network, Trainer]:
     """Return a method's network and its trainer, which chooses the epoch by imputing."""
     made = load(Registry.scan().method(name))
-    monkeypatch.setitem(made.build.__globals__, "replica_noise", blank_noise)
     train, validation, _ = views
     budget = replace(budget_for("smoke", train.schema.kinds), steps=6, batch=32)
     method = made({**made.parameter_sets["default"], **changes}, Context(budget, device=device))
-    method.parameters = method._per_replica(train.replicas)
+    method.parameters = method.parameters_per_replica(train.replicas)
     layout = Layout(train.schema)
     network = method.build(layout, train.replicas)
     for parameter in network.parameters():
@@ -81,12 +83,12 @@ def on_device(
             if isinstance(value, Tensor):
                 setattr(module, attribute, value.to(device))
     assert validation.held_out is not None
-    selection, tensors = Selection(validation.held_out, encoder, device), validation.tensors(device)
+    selection, tensors = HeldOutError(validation.held_out, encoder, device), validation.tensors(device)
     floor = selection.floor_errors()
 
     def validate() -> Tensor:
-        chunks = (encoder.encode(tensors.batch(index)) for index in selection.chunks)
-        return selection.relative_error((network.impute(chunk, 3, GENERATORS)[0] for chunk in chunks), floor)
+        chunks = (Rows(encoder.encode(tensors.batch(index))) for index in selection.chunks)
+        return selection.relative_error((network.impute(chunk, 3, NOISE)[0] for chunk in chunks), floor)
 
     parameters, train_rows = method.parameters, train.tensors(device)
     clip_norm = parameters.get("clip_norm")
@@ -104,14 +106,14 @@ def test_an_epoch_and_its_choice_stay_on_the_device_and_never_wait_for_it(
         pytest.skip(f"{name} takes {', '.join(takes)}")
     network, trainer = on_device(name, views, device, monkeypatch)
     for epoch in (1, 2):
-        trainer._run_epoch()
-        trainer._epoch = epoch
-        trainer._keep_best()
+        trainer.run_epoch()
+        trainer.epoch = epoch
+        trainer.keep_best()
     # The second epoch is after the warm phase.
-    assert trainer._next_step == 2 * trainer.schedule.steps_per_epoch > trainer.schedule.warm_steps
-    for tensor in (*network.parameters(), *network.buffers(), *trainer._losses, *trainer._validation, *trainer.best):
+    assert trainer.next_step == 2 * trainer.schedule.steps_per_epoch > trainer.schedule.warm_steps
+    for tensor in (*network.parameters(), *network.buffers(), *trainer.losses, *trainer.validation, *trainer.best):
         assert tensor.device.type == device
-    assert trainer._losses[0].shape == trainer._validation[0].shape == trainer.best_error.shape == (2,)
+    assert trainer.losses[0].shape == trainer.validation[0].shape == trainer.best_error.shape == (2,)
 
 
 TUNED = {"input_dropout": 0.3, "kl_weight": 0.5}
@@ -123,9 +125,10 @@ def test_tuned_parameters_of_all_and_of_each_replica_do_neither(
     name: str, changes: dict[str, Any], device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     views = split_views(TABLES["blocks"](), replicas=2)
-    _, trainer = on_device(name, views, device, monkeypatch, **changes)
-    trainer._run_epoch()
-    assert trainer._losses[0].device.type == device
+    known = load(Registry.scan().method(name)).parameter_sets["default"]
+    _, trainer = on_device(name, views, device, monkeypatch, **{k: changes[k] for k in changes if k in known})
+    trainer.run_epoch()
+    assert trainer.losses[0].device.type == device
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -135,10 +138,10 @@ def test_draws_and_generations_stay_on_the_device(
 ) -> None:
     views = split_views(TABLES[kind](), replicas=2)
     network, trainer = on_device(name, views, device, monkeypatch)
-    assert isinstance(network, LatentNetwork)
-    batch = trainer.encoder.encode(trainer.train.batch(torch.zeros(2, 7, dtype=torch.int64, device=device)))
-    drawn = network.draw(batch, 12, GENERATORS)
-    made = network.draw_values(network.generate(batch, GENERATORS), GENERATORS)
+    assert isinstance(network, LatentModel)
+    x = Rows(trainer.encoder.encode(trainer.train.batch(torch.zeros(2, 7, dtype=torch.int64, device=device))))
+    network.eval()
+    drawn, made = network.draw(x, 12, NOISE), network.generate(x, NOISE)
     for values in (drawn, made):
         for tensor in (values.numeric, values.categorical, *values.blocks):
             assert tensor.device.type == device and tensor.shape[:2] == (2, 7)
@@ -151,7 +154,7 @@ def test_a_step_that_waits_or_mixes_devices_is_seen(
     fault: Callable[[Tensor], Tensor], device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network, trainer = on_device("vae", split_views(TABLES["scalars"](), replicas=2), device, monkeypatch)
-    losses = network.losses
-    monkeypatch.setattr(network, "losses", lambda *given: fault(losses(*given)))
+    loss = network.loss
+    monkeypatch.setattr(network, "loss", lambda *given: fault(loss(*given)))
     with pytest.raises(RuntimeError, match=r"meta|device"):
-        trainer._run_epoch()
+        trainer.run_epoch()

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
+import random
 import warnings
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from bench.api import Context, Table
+from bench.api import Budget, Context, Table
 from bench.experiment.presets import budget_for
-from bench.neural import training
-from bench.neural.blocks import Layout, PackedRows
+from bench.neural.engine import trainer as training
+from bench.neural.engine.bank import reset_parameters
+from bench.neural.engine.optimiser import largest_rate
+from bench.neural.engine.packed import PackedRows
+from bench.neural.engine.probe import dry_run
+from bench.neural.engine.replay import REPLAY_VARIABLE, CudaGraphs, Recorder, Replays, Tensors, Traces, Work, recorders
 from bench.neural.method import NeuralStackedMethod
-from bench.neural.replay import CudaGraphs, Recorder, Replays, Tensors, Traces, Work
+from bench.neural.model import Network
+from bench.neural.rows import Layout, Rows
 from bench.plugins.registry import Registry, load
-from tests.neural_views import dependent_table, split_views
+from tests.neural_views import blank_rows, dependent_table, generator, split_views, step_noise
 from tests.recorded import RecordedOperations
 
 METHODS = ("ae", "vae", "cvae", "miwae", "mvae", "hivae", "not_miwae", "vaeac", "gain", "misgan", "vsae", "classifier")
@@ -34,7 +42,7 @@ SEEDS = (3, 4)
 
 def fused_adam(groups: Any, learning_rate: Any) -> torch.optim.Adam:
     """Return Adam as a GPU has it: all parameters fused, the number of steps a tensor."""
-    rated = [{**group, "lr": training.largest_rate(group.get("lr", learning_rate))} for group in groups]
+    rated = [{**group, "lr": largest_rate(group.get("lr", learning_rate))} for group in groups]
     return torch.optim.Adam(rated, fused=True)
 
 
@@ -60,7 +68,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Imagine all rows: how many a CPU packs depends on the batch, and so would the operations; Adam is fused."""
     monkeypatch.setattr(PackedRows, "hidden", classmethod(lambda cls, observed, width: cls(None, observed.shape[1])))
     monkeypatch.setattr(training, "stacked_adam", fused_adam)
-    monkeypatch.setattr(training, "STEPS_A_REPLAY", 3)
+    monkeypatch.setattr(training, "STEPS_PER_REPLAY", 3)
 
 
 def trained(
@@ -73,7 +81,7 @@ def trained(
 ) -> Any:
     """Return a method after 32 steps in eight epochs, each of three steps and one; the warm phase ends amid three."""
     views = split_views(TABLES[kind](), replicas=2)
-    patch.setattr(training, "recorders", lambda network, device: (steps, gradients))
+    patch.setattr(training, "recorders", lambda device, same_operations: (steps, gradients))
     patch.setattr(training, "STEPS_WORTH_RECORDING", 1)
     made = load(Registry.scan().method(name))
     budget = replace(budget_for("smoke", views[0].schema.kinds), steps=32, batch=16, warm_fraction=0.4, evaluations=4)
@@ -87,13 +95,13 @@ def trained(
 
 
 def require_kinds(name: str, kind: str) -> None:
-    """Skip where a method does not take a table."""
+    """Skip if a method does not take a table."""
     takes = Registry.scan().method(name).kinds
     if not set(TABLES[kind]().schema.kinds) <= set(takes):
         pytest.skip(f"{name} takes {', '.join(takes)}")
 
 
-def network_of(name: str, kind: str) -> training.Network:
+def network_of(name: str, kind: str) -> Network:
     """Return the untrained network of a method for a table."""
     made = load(Registry.scan().method(name))
     table = TABLES[kind]()
@@ -104,7 +112,7 @@ def network_of(name: str, kind: str) -> training.Network:
 
 def state_of(method: Any) -> list[Tensor]:
     """Return what a method learned."""
-    return [*method._network.parameters(), *method._network.buffers()]
+    return [*method.model.parameters(), *method.model.buffers()]
 
 
 def same_bits(plain: Any, replayed: Any) -> None:
@@ -153,7 +161,7 @@ def test_so_has_one_whose_noise_comes_in_blocks_of_different_lengths(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An epoch has blocks of three steps and of one; after the warm phase, the latter is the first to be recorded."""
-    sizes = network_of(name, "scalars").noise_shapes(16).values()
+    sizes = step_noise(network_of(name, "scalars"), 16).values()
     monkeypatch.setattr(training, "NOISE_FLOATS", 3 * sum(math.prod(shape) for shape in sizes))
     recorder = Counted()
     same_bits(trained(name, "scalars", monkeypatch), trained(name, "scalars", monkeypatch, gradients=recorder))
@@ -161,37 +169,119 @@ def test_so_has_one_whose_noise_comes_in_blocks_of_different_lengths(
 
 
 def test_what_is_recorded_where() -> None:
-    made = {kind: network_of("vsae", kind) for kind in TABLES}
-    for kind, network in made.items():
-        steps, gradients = training.recorders(network, "cuda")
+    for same_operations in (True, False):
+        steps, gradients = recorders("cuda", same_operations)
         assert isinstance(steps, CudaGraphs) and gradients is None
-        assert training.recorders(network, "meta") == (None, None)
-        steps, gradients = training.recorders(network, "cpu")
-        assert steps is None and isinstance(gradients, Traces) is (kind == "scalars")
+        assert recorders("meta", same_operations) == (None, None)
+        steps, gradients = recorders("cpu", same_operations)
+        assert steps is None and isinstance(gradients, Traces) is same_operations
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_images_and_features_are_not_recorded_on_a_cpu(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def noted(device: str, same_operations: bool) -> tuple[None, None]:
+        asked.append(same_operations)
+        return None, None
+
+    views = split_views(TABLES[kind](), replicas=2)
+    monkeypatch.setattr(training, "recorders", noted)
+    load(Registry.scan().method("vae"))(None, Context(Budget(steps=1, batch=8))).fit_many(views[0], views[1], SEEDS)
+    assert asked == [kind == "scalars"]
 
 
 def test_recording_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = network_of("vae", "scalars")
     for value, off in (("off", True), ("OFF", True), ("", False), ("on", False)):
-        monkeypatch.setenv(training.REPLAY_VARIABLE, value)
+        monkeypatch.setenv(REPLAY_VARIABLE, value)
         for device in ("cpu", "cuda"):
-            assert (training.recorders(network, device) == (None, None)) is off
+            assert (recorders(device) == (None, None)) is off
 
 
-def test_a_network_that_does_not_say_it_can_be_replayed_is_not() -> None:
+@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "classifier"])
+def test_the_steps_of_every_method_are_found_to_be_steady(name: str, kind: str) -> None:
+    require_kinds(name, kind)
+    network = network_of(name, kind)
+    reset_parameters(network, [generator(1)])
+    before, state = [tensor.clone() for tensor in network.state_dict().values()], torch.get_rng_state()
+    assert dry_run(network, lambda: Rows(blank_rows(network, 16))).steady
+    assert all(torch.equal(one, other) for one, other in zip(network.state_dict().values(), before, strict=True))
+    assert torch.equal(torch.get_rng_state(), state) and all(p.grad is None for p in network.parameters())
+
+
+def remembers(network: Any) -> None:
+    """Count a network's losses in an attribute."""
+    network.steps = getattr(network, "steps", 0) + 1
+
+
+def appends(network: Any) -> None:
+    network.__dict__.setdefault("losses", []).append(1.0)
+
+
+def replaces(network: Any) -> None:
+    network.last = torch.zeros(1)
+
+
+def numpy_words() -> list[int]:
+    """Return the words of NumPy's global generator, and how many of them are used up."""
+    state = np.random.get_state(legacy=False)
+    assert isinstance(state, dict)
+    return [*state["state"]["key"].tolist(), state["state"]["pos"]]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        remembers,
+        appends,
+        replaces,
+        lambda network: torch.rand(1),
+        lambda network: np.random.rand(),
+        lambda network: random.random(),
+    ],
+)
+def test_a_step_that_remembers_or_draws_on_its_own_is_not_recorded(
+    fault: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     network = network_of("vae", "scalars")
+    loss = network.loss
+    state, numpy_state = torch.get_rng_state(), numpy_words()
 
-    class Counting(type(network)):  # type: ignore[misc]
-        """A network whose loss may depend on what it remembers."""
+    def faulty(*given: Any) -> Tensor:
+        fault(network)
+        return loss(*given)
 
-    network.__class__ = Counting
-    for device in ("cpu", "cuda"):
-        assert training.recorders(network, device) == (None, None)
+    monkeypatch.setattr(network, "loss", faulty)
+    assert not dry_run(network, lambda: Rows(blank_rows(network, 16))).steady
+    # And what it drew is put back.
+    assert torch.equal(torch.get_rng_state(), state)
+    assert numpy_words() == numpy_state
+
+
+def test_a_training_whose_steps_remember_records_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, recorder = load(Registry.scan().method("vae")), Counted()
+    build = made.build
+
+    def counting(method: Any, layout: Layout, replicas: int) -> Any:
+        network = build(method, layout, replicas)
+        loss = network.loss
+
+        def counted(*given: Any) -> Any:
+            remembers(network)
+            return loss(*given)
+
+        network.loss = counted
+        return network
+
+    monkeypatch.setattr(made, "build", counting)
+    trained("vae", "scalars", monkeypatch, gradients=recorder)
+    assert recorder.recordings == 0
 
 
 def test_a_short_training_records_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Counted()
-    monkeypatch.setattr(training, "recorders", lambda network, device: (None, recorder))
+    monkeypatch.setattr(training, "recorders", lambda device, same_operations: (None, recorder))
     views = split_views(TABLES["scalars"](), replicas=2)
     made = load(Registry.scan().method("vae"))
     usual = budget_for("smoke", views[0].schema.kinds)
@@ -313,6 +403,35 @@ def test_a_trainer_goes_when_nobody_holds_it(monkeypatch: pytest.MonkeyPatch) ->
         assert [trainer() for trainer in trainers] == [None]
     finally:
         gc.enable()
+
+
+def test_no_garbage_is_collected_while_a_graph_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph of a training that is over, freed in the middle of a capture, would spoil it."""
+
+    class Graph:
+        """Stands in for what needs a GPU."""
+
+        def pool(self) -> int:
+            return 1
+
+        def replay(self) -> None:
+            pass
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, pool: contextlib.nullcontext())
+    collecting = []
+
+    def work(inputs: Tensors) -> Tensors:
+        collecting.append(gc.isenabled())
+        if len(collecting) == 2:
+            raise RuntimeError("cannot be recorded")
+        return inputs
+
+    recorder = CudaGraphs()
+    recorder.record(work, (torch.zeros(1),))
+    with pytest.raises(RuntimeError, match="cannot be recorded"):
+        recorder.record(work, (torch.zeros(1),))
+    assert collecting == [False, False] and gc.isenabled()
 
 
 def test_without_torchscript_work_is_done_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

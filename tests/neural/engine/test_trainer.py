@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import bench.neural.training as training
+import bench.neural.engine.trainer as training
 from bench.api import BenchError, BoolArray, Budget, Context, Incomplete, Stopped, Table
-from bench.neural.blocks import Encoded, Encoder, Imputed, Layout
-from bench.neural.selection import ROW_CHUNK, Selection, row_chunks
-from bench.neural.training import Network, Schedule, Trainer, clip_per_replica, replica_generators, replica_noise
+from bench.neural.engine.encoder import Encoder
+from bench.neural.engine.noise import replica_generators, replica_noise
+from bench.neural.engine.optimiser import clip_per_replica
+from bench.neural.engine.selection import ROW_CHUNK, HeldOutError, row_chunks
+from bench.neural.engine.trainer import Schedule, Trainer
+from bench.neural.model import Network, Noise, Warmup
+from bench.neural.rows import Encoded, Imputed, Layout, Rows
 from tests.neural_views import (
     BASELINES,
     assert_same_values,
@@ -31,6 +35,7 @@ from tests.neural_views import (
     state_of,
     trained,
 )
+from tests.truth import rows_behind, some_rows_of, table_behind
 
 VSAE = type[Any]
 #: Odd numbers on purpose: batches, rows and draws that fill neither cache lines nor vector registers. A batch of 16
@@ -67,10 +72,10 @@ def test_a_whole_training_is_bit_identical_alone_and_in_a_stack(vsae: VSAE, kind
     # A clip norm that bites in every step: the norm too must not depend on the stack.
     parameters, budget = {**CHANGES[kind][0], "clip_norm": 0.5}, CHANGES[kind][1]
     stacked, together = trained(vsae, views, seeds, budget, parameters)
-    states = state_of(stacked._network)
+    states = state_of(stacked.model)
     for index, seed in enumerate(seeds):
         alone, own = trained(vsae, one_replica(views, index), [seed], budget, parameters)
-        for name, tensor in state_of(alone._network).items():
+        for name, tensor in state_of(alone.model).items():
             assert torch.equal(tensor[0], states[name][index]), f"{name} of replica {index}"
         assert_same_values(own[0], together[index])
         facts, expected = alone.diagnostics()[0], stacked.diagnostics()[index]
@@ -87,7 +92,7 @@ def test_a_stopped_training_resumes_to_the_same_bits(vsae: VSAE, kind: str, tmp_
     views, seeds = split_views(TABLES[kind](), replicas=2), [5, 6]
     parameters, budget = CHANGES[kind]
     whole, expected = trained(vsae, views, seeds, budget, parameters)
-    states = state_of(whole._network)
+    states = state_of(whole.model)
     checkpoint = tmp_path / "folder" / "job.pt"
     asked = 0
 
@@ -104,7 +109,7 @@ def test_a_stopped_training_resumes_to_the_same_bits(vsae: VSAE, kind: str, tmp_
         torch.load(checkpoint, weights_only=True)
         assert [path.name for path in checkpoint.parent.iterdir()] == ["job.pt"]
     resumed, values = trained(vsae, views, seeds, budget, parameters, checkpoint=checkpoint)
-    for name, tensor in state_of(resumed._network).items():
+    for name, tensor in state_of(resumed.model).items():
         assert torch.equal(tensor, states[name]), name
     for first, second in zip(expected, values, strict=True):
         assert_same_values(first, second)
@@ -141,18 +146,15 @@ class Toy(Network):
     running: Tensor
 
     def __init__(self, layout: Layout, replicas: int) -> None:
-        super().__init__()
-        self.layout, self.replicas = layout, replicas
+        super().__init__(layout, replicas, {})
         self.weight = nn.Parameter(torch.zeros(replicas, 2))
         self.register_buffer("running", torch.zeros(replicas, 3))
-        self.seen: list[tuple[Encoded, dict[str, Tensor], float | Tensor, bool]] = []
+        self.seen: list[tuple[Encoded, dict[str, Tensor], float, bool]] = []
         self.scale = torch.ones(replicas)
 
-    def noise_shapes(self, rows: int) -> dict[str, tuple[int, ...]]:
-        return {"first": (rows, 2), "second": (3,)}
-
-    def losses(self, batch: Encoded, noise: Mapping[str, Tensor], progress: float | Tensor, warm: bool) -> Tensor:
-        self.seen.append((batch, dict(noise), progress, warm))
+    def loss(self, x: Rows, noise: Noise, warmup: Warmup) -> Tensor:
+        drawn = {"first": noise.normal("first", x.size, 2), "second": noise.normal("second", 3)}
+        self.seen.append((x.target, drawn, float(warmup.share), warmup.lasts))
         self.running += 1
         target = torch.arange(1.0, self.replicas + 1)[:, None]
         return self.scale * ((self.weight - target) ** 2).sum(1)
@@ -174,6 +176,8 @@ def toy_trainer(
     trainer = Trainer(
         network, views[0].tensors("cpu"), encoder, lambda: validate(network), seeds, context, clip_norm, 0.1
     )
+    # What the dry run showed it.
+    network.seen.clear()
     return network, trainer
 
 
@@ -181,18 +185,18 @@ def test_checkpoints_take_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPa
     now, saved = [0.0], list[int]()
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     _, trainer = toy_trainer(Budget(steps=None, epochs=60, batch=10), lambda network: torch.zeros(1), [0])
-    epoch = trainer._run_epoch
+    epoch = trainer.run_epoch
 
     def half_a_second() -> None:
         epoch()
         now[0] += 0.5
 
     def save() -> None:
-        saved.append(trainer._epoch)
+        saved.append(trainer.epoch)
         now[0] += 0.2
 
-    monkeypatch.setattr(trainer, "_run_epoch", half_a_second)
-    monkeypatch.setattr(trainer, "_save", save)
+    monkeypatch.setattr(trainer, "run_epoch", half_a_second)
+    monkeypatch.setattr(trainer, "save", save)
     trainer.run()
     # The first after a second, then one every ten, and the last.
     assert saved == [2, 22, 42, 60]
@@ -214,6 +218,7 @@ def test_each_replica_ends_in_its_own_best_state_with_the_running_statistics_of_
     for replica, epoch in enumerate(history.best_epoch):
         assert torch.equal(network.weight[replica], states[epoch - 1][0][replica])
         assert torch.equal(network.running[replica], states[epoch - 1][1][replica])
+    # The dry run leaves no trace.
     assert network.running[:, 0].tolist() == [6.0, 15.0, 3.0]
 
 
@@ -227,7 +232,7 @@ def test_training_data_too_small_or_seeds_amiss_are_said_so(vsae: VSAE) -> None:
     train, validation, test = split_views(dependent_table(50, numbers=2))
     with pytest.raises(ValueError, match="1 replicas need as many seeds"):
         trained(vsae, (train, validation, test), [0, 1], WHOLE)
-    single = Incomplete(train._table, train._rows[:, :1], train.observed[:, :1])
+    single = some_rows_of(train, slice(1))
     with pytest.raises(BenchError, match="at least two training rows"):
         trained(vsae, (single, validation, test), [0], WHOLE)
     with pytest.raises(ValueError, match="held-out"):
@@ -329,7 +334,7 @@ def test_noise_is_held_for_a_bounded_number_of_steps(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(training, "replica_noise", watched)
     _, trainer = toy_trainer(Budget(steps=6, batch=8, evaluations=1), lambda network: torch.zeros(1), [0])
     trainer.run()
-    # 8 x 2 + 3 = 19 floats a step: two steps at a time, and three steps an epoch.
+    # 8 x 2 + 3 = 19 floats per step: two steps at a time, and three steps per epoch.
     assert asked == [(2, 19), (1, 19)] * 2
 
 
@@ -373,14 +378,16 @@ def test_a_replica_is_trained_as_plain_adam_would_train_it() -> None:
         torch.testing.assert_close(network.weight[replica], own)
 
 
-def brute_force_error(selection: Selection, validation: Incomplete, imputed: Imputed, train: Incomplete) -> list[float]:
+def brute_force_error(
+    selection: HeldOutError, validation: Incomplete, imputed: Imputed, train: Incomplete
+) -> list[float]:
     """Return the relative error of each replica, attribute by attribute in NumPy."""
     schema, held = validation.schema, validation.held_out
     assert held is not None
-    table, order, result = validation._table, selection.encoder.layout.order.tolist(), []
+    table, order, result = table_behind(validation), selection.encoder.layout.order.tolist(), []
     for replica in range(validation.replicas):
         shown = train.observed[replica]
-        rows, train_rows = held._rows[replica], train._rows[replica]
+        rows, train_rows = rows_behind(held)[replica], rows_behind(train)[replica]
         numeric = categorical = 0
         members: dict[str, int] = {}
         ratios = []
@@ -421,14 +428,14 @@ def brute_force_error(selection: Selection, validation: Incomplete, imputed: Imp
     return result
 
 
-def selection_on(views: Sequence[Incomplete]) -> Selection:
+def selection_on(views: Sequence[Incomplete]) -> HeldOutError:
     """Return the selection rule on the validation view."""
     held_out = views[1].held_out
     assert held_out is not None
-    return Selection(held_out, Encoder(views[0], Layout(views[0].schema), "standard", "cpu"), "cpu")
+    return HeldOutError(held_out, Encoder(views[0], Layout(views[0].schema), "standard", "cpu"), "cpu")
 
 
-def random_imputation(selection: Selection, rows: int, replicas: int) -> Imputed:
+def random_imputation(selection: HeldOutError, rows: int, replicas: int) -> Imputed:
     """Return arbitrary expectations for every entry."""
     layout, draw = selection.encoder.layout, generator(3)
 
@@ -440,7 +447,7 @@ def random_imputation(selection: Selection, rows: int, replicas: int) -> Imputed
     return Imputed(numbers(layout.numeric), torch.softmax(logits, -2), blocks)
 
 
-def chunks_of(selection: Selection, whole: Imputed) -> list[Imputed]:
+def chunks_of(selection: HeldOutError, whole: Imputed) -> list[Imputed]:
     """Return the rows of an imputation of all rows that the selection rule asks for, chunk by chunk."""
 
     def chosen(whole: Tensor, index: Tensor) -> Tensor:
@@ -471,7 +478,7 @@ def test_the_relative_error_is_the_brute_force_one_and_the_floor_scores_one(scal
 
     encoder = Encoder(views[0], Layout(table.schema), scaling, "cpu")
     assert validation.held_out is not None
-    scaled = Selection(validation.held_out, encoder, "cpu")
+    scaled = HeldOutError(validation.held_out, encoder, "cpu")
     rows = len(validation)
     as_floor = Imputed(
         encoder.floor.numeric.expand(-1, rows, -1),
@@ -496,7 +503,7 @@ def test_attributes_without_anything_to_judge_by_do_not_count() -> None:
     assert held is not None
     observed, chosen = validation.observed | held.observed, held.observed.copy()
     chosen[:, :, 3] = False
-    views = (train, Incomplete(table, validation._rows, observed, chosen), test)
+    views = (train, Incomplete(table, rows_behind(validation), observed, chosen), test)
     selection = selection_on(views)
     floor = selection.floor_errors()
     # In group order: three numbers, of which the second column of the table is constant, then the category.
@@ -514,7 +521,7 @@ def test_rows_come_in_chunks_and_errors_add_up_over_them(monkeypatch: pytest.Mon
     selection = selection_on(views)
     imputed = random_imputation(selection, len(views[1]), 2)
     whole = selection.relative_error([imputed], selection.floor_errors())
-    monkeypatch.setattr("bench.neural.selection.ROW_CHUNK", 10)
+    monkeypatch.setattr("bench.neural.engine.selection.ROW_CHUNK", 10)
     sizes = [10, 10, 8]
     numeric, categorical = imputed.numeric.split(sizes, 1), imputed.categorical.split(sizes, 1)
     parts = [Imputed(*part, ()) for part in zip(numeric, categorical, strict=True)]
@@ -523,7 +530,7 @@ def test_rows_come_in_chunks_and_errors_add_up_over_them(monkeypatch: pytest.Mon
 
 
 def test_of_images_only_rows_with_held_out_entries_are_imputed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.neural.selection.HELD_OUT_CHUNK", 8)
+    monkeypatch.setattr("bench.neural.engine.selection.HELD_OUT_CHUNK", 8)
     views = split_views(dependent_table(300, images=2), replicas=3, ratio=0.3)
     selection, held = selection_on(views), views[1].held_out
     assert held is not None
@@ -561,7 +568,7 @@ def test_only_held_out_entries_decide_which_epoch_is_kept(vsae: VSAE) -> None:
     assert held is not None
     scalars = table.scalars.copy()
     rows, columns = np.nonzero(held.observed[0])
-    scalars[validation._rows[0][rows], columns] = scalars[validation._rows[0][rows[::-1]], columns]
+    scalars[rows_behind(validation)[0][rows], columns] = scalars[rows_behind(validation)[0][rows[::-1]], columns]
     shuffled = Table(table.schema, scalars, {}, table.present)
     changed, _ = trained(vsae, [on_table(view, shuffled) for view in (train, validation, test)], [3], WHOLE)
     assert changed.history.validation != method.history.validation

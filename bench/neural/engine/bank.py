@@ -6,7 +6,8 @@ One batched matrix product trains all replicas, or all attributes of all replica
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch.nn import functional
 
 LEAKY_SLOPE = 0.01
 #: A CPU's matrix product rounds by where in memory its result lies, unless every bank's rows fill whole cache lines.
-ROWS_A_LINE = 16
+ROWS_PER_LINE = 16
 
 
 def sigmoid(x: Tensor) -> Tensor:
@@ -33,6 +34,8 @@ class BankedLinear(nn.Module):
     Where inputs or outputs are padded to a common width, ``inputs_used`` [*bank[1:]] and ``outputs_used`` say how many
     are real: initial scale and parameter count follow those.
     """
+
+    __call__: Callable[..., Tensor]
 
     def __init__(
         self,
@@ -77,7 +80,7 @@ def banked_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """
     bank, rows, inputs, outputs = x.shape[:-2], x.shape[-2], weight.shape[-2], weight.shape[-1]
     # A single column would go to another routine when there is one bank.
-    padding, columns = -rows % ROWS_A_LINE, max(outputs, 2)
+    padding, columns = -rows % ROWS_PER_LINE, max(outputs, 2)
     if columns > outputs:
         weight, bias = functional.pad(weight, (0, 1)), functional.pad(bias, (0, 1))
     x = functional.pad(x, (0, 0, 0, padding)) if padding else x.contiguous()
@@ -162,12 +165,12 @@ class BankedBatchNorm(nn.Module):
         self.momentum, self.eps = momentum, eps
         self.parameters_used = 2 * math.prod(bank[1:]) * width
 
-    def forward(self, x: Tensor, weight: Tensor | None, training: bool) -> Tensor:
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """Normalise ``x`` [*bank, n, H]; ``weight`` is [*bank, n] or None for all rows.
 
-        With running statistics and without gradients ``x`` is overwritten.
+        Out of training it is by the running statistics, and without gradients ``x`` is then overwritten.
         """
-        if not training or (weight is None and x.shape[-2] < 2):
+        if not self.training or (weight is None and x.shape[-2] < 2):
             return self._with_running_statistics(x)
         output, mean, variance, count = _WeightedNormalise.apply(  # type: ignore[no-untyped-call]
             x, weight, self.gain, self.shift, self.running_mean, self.running_variance, self.eps
@@ -194,6 +197,8 @@ class BankedMLP(nn.Module):
     ``batch_norm`` is ``"all"``, ``"first"`` or ``"none"`` of the hidden layers; ``activate`` says which hidden layers
     are followed by LeakyReLU (VSAE's decoder taken literally has it after the first only).
     """
+
+    __call__: Callable[..., Tensor]
 
     def __init__(
         self,
@@ -225,23 +230,22 @@ class BankedMLP(nn.Module):
         self.norms = nn.ModuleList([BankedBatchNorm(bank, hidden[level]) for level in range(normalised)])
         self.activate = tuple(activate) if activate is not None else (True,) * len(hidden)
 
-    def forward(
-        self, x: Tensor | None, weight: Tensor | None, training: bool, last_bias: Tensor | None = None
-    ) -> Tensor:
-        """Map ``x`` [*bank, n, inputs] to [*bank, n, outputs]; None is the identity matrix (one row a level).
+    def forward(self, x: Tensor | None, weight: Tensor | None = None, last_bias: Tensor | None = None) -> Tensor:
+        """Map ``x`` [*bank, n, inputs] to [*bank, n, outputs]; None is the identity matrix (one row per level).
 
-        ``last_bias`` [*bank, outputs] stands in for that of the last layer.
+        ``weight`` [*bank, n] says how much each row counts in batch normalisation (None: all alike); ``last_bias``
+        [*bank, outputs] stands in for that of the last layer.
         """
         rows = 0 if x is None else x.shape[-2]
-        if x is not None and not training and not torch.is_grad_enabled():
+        if x is not None and not self.training and not torch.is_grad_enabled():
             # Once, instead of in each layer: no row depends on another here.
-            x = functional.pad(x, (0, 0, 0, -rows % ROWS_A_LINE))
+            x = functional.pad(x, (0, 0, 0, -rows % ROWS_PER_LINE))
         for level, layer in enumerate(self.layers):
             assert isinstance(layer, BankedLinear)
             bias = last_bias if level == len(self.layers) - 1 else None
             x = layer.weight + layer.bias[..., None, :] if x is None else layer(x, bias)
             if level < len(self.norms):
-                x = self.norms[level](x, weight, training)
+                x = self.norms[level](x, weight)
             if level < len(self.activate) and self.activate[level]:
                 x = functional.leaky_relu(x, LEAKY_SLOPE, inplace=not torch.is_grad_enabled())
         assert x is not None
@@ -263,8 +267,21 @@ def parameter_count(module: nn.Module) -> int:
     return loose + sum(part.parameters_used for part in banked)
 
 
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Use modules as out of training for a while: batch normalisation by its running statistics, which stay."""
+    before = [part for module in modules for part in module.modules() if part.training]
+    for part in before:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in before:
+            part.training = True
+
+
 def chosen_at_random(noise: Tensor, share: float | Tensor) -> Tensor:
-    """Return where standard normal ``noise`` [R, b, M] is in its lowest ``share``, a number or one a replica [R, 1]."""
+    """Return where standard normal ``noise`` [R, b, M] is in its lowest ``share`` (or one per replica, [R, 1])."""
     if not isinstance(share, Tensor):
         return noise < normal_quantile(share)
     quantile: Tensor = torch.special.ndtri(share.to(torch.float64))

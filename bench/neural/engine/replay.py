@@ -1,4 +1,4 @@
-"""Work that is recorded once and replayed without Python: a training step is hundreds of small operations.
+"""The one door to recorded work, replayed without Python: a training step is hundreds of small operations.
 
 On a GPU they are one launch, as a CUDA graph; on a CPU TorchScript runs them without asking autograd again how. What is
 recorded must be the same operations each time: values that change come in as inputs, what Python decides (the phase of
@@ -7,13 +7,18 @@ a training, say) names the recording, and noise is drawn outside.
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import os
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+#: Set to "off", this environment variable has nothing recorded: every step is done as it is.
+REPLAY_VARIABLE = "VSAE_BENCH_REPLAY"
 #: How far a replay may be from the work itself, of the norm of each result and of the whole change of the state.
 RESULT_TOLERANCE, CHANGE_TOLERANCE = 1e-3, 0.05
 
@@ -27,7 +32,7 @@ class Recorder(Protocol):
     def record(self, work: Work, inputs: Tensors) -> Work:
         """Return what replays ``work``, recorded on ``inputs``; it may change the state once in doing so.
 
-        Raises RuntimeError where the work cannot be recorded.
+        Raises RuntimeError if the work cannot be recorded.
         """
 
 
@@ -41,7 +46,7 @@ class CudaGraphs:
     def record(self, work: Work, inputs: Tensors) -> Work:
         """Capture ``work`` as a CUDA graph that reads its inputs from buffers of its own."""
         graph, buffers = torch.cuda.CUDAGraph(), tuple(copies(inputs))
-        with torch.cuda.graph(graph, pool=self._pool):
+        with no_garbage_collection(), torch.cuda.graph(graph, pool=self._pool):
             results = work(buffers)
         self._pool = graph.pool()
 
@@ -78,6 +83,20 @@ class Traces:
             return tuple(traced(*given))
 
         return replay
+
+
+def recorders(device: str, same_operations: bool = True) -> tuple[Recorder | None, Recorder | None]:
+    """Return what records whole training steps on a device, and what records gradients; None if nothing is gained.
+
+    On a CPU only steps of the ``same_operations`` each time are recorded: those on images and features differ from
+    batch to batch (``PackedRows``), and are long.
+    """
+    kind = torch.device(device).type
+    if os.environ.get(REPLAY_VARIABLE, "").lower() == "off":
+        return None, None
+    if kind == "cuda":
+        return CudaGraphs(), None
+    return None, Traces() if kind == "cpu" and same_operations else None
 
 
 class Replays:
@@ -130,6 +149,18 @@ class Replays:
         return expected
 
 
+@contextlib.contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Keep the garbage collector still: an earlier graph that it frees during a capture would spoil that capture."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def copies(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Return copies of tensors."""
     return [tensor.detach().clone() for tensor in tensors]
@@ -150,7 +181,7 @@ def disagreement(
     after: Sequence[Tensor],
     state: Sequence[Tensor],
 ) -> str:
-    """Return how a replay differs from the work itself, or nothing where it does not.
+    """Return how a replay differs from the work itself, or nothing if it does not.
 
     Sums on a GPU may differ in their last bits from one time to the next, and Adam enlarges those where a gradient is
     next to nothing: so the change of the state is compared as a whole.

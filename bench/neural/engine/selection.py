@@ -1,4 +1,4 @@
-"""The one rule of model selection: the error on held-out observed validation entries, in units of the floor's."""
+"""The one rule of model selection (``bench.problem.held_out``) on the device, for all replicas of a stack at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from bench.data.view import Incomplete, TensorView
-from bench.neural.blocks import Encoded, Encoder, Imputed
+from bench.neural.engine.encoder import Encoder
+from bench.neural.rows import Encoded, Imputed
 
 #: Rows imputed at a time; part of what is computed, since noise is drawn chunk by chunk.
 ROW_CHUNK = 1024
@@ -38,8 +39,8 @@ def attribute_errors(imputed: Imputed, truth: Encoded) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Selection:
-    """Held-out observed entries and the floor's error on them."""
+class HeldOutError:
+    """The error on held-out observed entries, in units of the floor's."""
 
     view: Incomplete
     encoder: Encoder

@@ -25,14 +25,29 @@ class Gaussian:
         mean, log_variance = raw.chunk(2, dim=-1)
         return cls(mean, log_variance.clamp(*LOG_VARIANCE_RANGE))
 
+    def per_draw(self) -> Gaussian:
+        """Return the Gaussian with a dimension for draws behind that of the replicas, [R, 1, ...]."""
+        return Gaussian(self.mean[:, None], self.log_variance[:, None])
+
     def sample(self, noise: Tensor) -> Tensor:
-        """Return the reparameterised sample for standard normal ``noise``."""
+        """Return the reparameterised sample for standard normal ``noise``.
+
+        Noise of one more dimension, [R, k, ...], makes k draws per row.
+        """
+        if noise.dim() > self.mean.dim():
+            return self.per_draw().sample(noise)
         return self.mean + torch.exp(0.5 * self.log_variance) * noise
 
     def log_density(self, z: Tensor) -> Tensor:
-        """Return log N(z) summed over the last dimension."""
+        """Return log N(z) summed over the last dimension; ``z`` may hold several draws per row, [R, k, ...]."""
+        if z.dim() > self.mean.dim():
+            return self.per_draw().log_density(z)
         squared = (z - self.mean) ** 2 * torch.exp(-self.log_variance)
         return -0.5 * (squared + self.log_variance + LOG_TWO_PI).sum(-1)
+
+    def kl(self, prior: Gaussian | None = None) -> Tensor:
+        """Return KL(self || prior) summed over the last dimension; None stands for N(0, I)."""
+        return self.kl_to_standard() if prior is None else self.kl_to(prior)
 
     def kl_to_standard(self) -> Tensor:
         """Return KL(N(mean, variance) || N(0, I)) summed over the last dimension."""
@@ -52,6 +67,12 @@ class Gaussian:
 def standard_log_density(z: Tensor) -> Tensor:
     """Return log N(z; 0, I) summed over the last dimension."""
     return -0.5 * (z**2 + LOG_TWO_PI).sum(-1)
+
+
+def log_prior_ratio(z: Tensor, q: Gaussian, prior: Gaussian | None = None) -> Tensor:
+    """Return log p(z) - log q(z) of draws, summed over the last dimension; a prior of None stands for N(0, I)."""
+    log_q = q.log_density(z)
+    return (standard_log_density(z) if prior is None else prior.log_density(z)) - log_q
 
 
 def gumbel(noise: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""How a stack of networks is trained and replayed; whoever writes a method never imports from here."""
