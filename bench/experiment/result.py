@@ -66,15 +66,16 @@ class Result:
         return value
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Result:
+    def from_json(cls, value: Mapping[str, Any], line: bytes = b"") -> Result:
         """Read a row, of this version or an older one; its digest is not looked at.
 
-        Raises BenchError if a field is missing or of another type, a number is not finite, or the key is not that of
-        the cell.
+        With the ``line`` that it was parsed from, its key is checked faster. Raises BenchError if a field is missing or
+        of another type, a number is not finite, or the key is not that of the cell.
         """
         try:
             _require_types(value)
-            _require_key(value)
+            if value["key"] != _key_of_bytes(line):
+                _require_key(value)
             known = {name: value[name] for name in _FIELDS & value.keys()}
             known["cell"] = Cell.from_json(value["cell"])
             known["warnings"] = tuple(value.get("warnings", ()))
@@ -97,7 +98,7 @@ class Result:
             _require_plain(line, value)
         elif said != _digest_of_bytes(line) and said != _digest_of_content(value):
             raise BenchError("its content does not fit its digest")
-        result = cls.from_json(value)
+        result = cls.from_json(value, line)
         # Set behind the constructor's back: replace() with so many fields costs as much as reading the row.
         object.__setattr__(result, "verified", said is not None)
         return result
@@ -133,6 +134,13 @@ def _digest_of_bytes(line: bytes) -> str:
     line = line.rstrip(b"\n")
     at = len(line) - _DIGEST_BYTES
     return _sha256(line[:at] + b"}") if line[at : at + len(_DIGEST)] == _DIGEST and at > 0 else ""
+
+
+def _key_of_bytes(line: bytes) -> str:
+    """Return the key of the cell in a line that is as it was put; of any other, some text that is no key."""
+    at = line.find(b'"cell":{') + len(b'"cell":')
+    end = line.find(b'},"counts":', at) + 1
+    return _sha256(line[at:end]) if end > 0 else ""
 
 
 def _digest_of_content(row: Mapping[str, Any]) -> str:
@@ -202,11 +210,11 @@ def _is_switch(value: Any) -> bool:
 
 
 def _is_mapping(value: Any) -> bool:
-    return isinstance(value, Mapping)
+    return isinstance(value, dict)
 
 
 def _is_mapping_or_none(value: Any) -> bool:
-    return value is None or isinstance(value, Mapping)
+    return value is None or isinstance(value, dict)
 
 
 def _are_texts(value: Any) -> bool:
@@ -214,19 +222,27 @@ def _are_texts(value: Any) -> bool:
 
 
 def _are_named_texts(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(type(item) is str for item in value.values())
+    return isinstance(value, dict) and all(type(item) is str for item in value.values())
 
 
 def _are_numbers(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(map(_is_number_or_none, value.values()))
+    if not isinstance(value, dict):
+        return False
+    for number in value.values():  # written out: rows have a hundred of them
+        if type(number) is float:
+            if not -_LARGEST < number < _LARGEST:
+                return False
+        elif not _is_number_or_none(number):
+            return False
+    return True
 
 
 def _are_scores(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(map(_are_numbers, value.values()))
+    return isinstance(value, dict) and all(map(_are_numbers, value.values()))
 
 
 def _are_diagnostics(value: Any) -> bool:
-    return isinstance(value, Mapping) and _is_number_or_none(value.get("best_validation_error"))
+    return isinstance(value, dict) and _is_number_or_none(value.get("best_validation_error"))
 
 
 _REQUIRED: Final[dict[str, _Test]] = {"key": _is_text, "status": lambda value: value in ("ok", "failed", "skipped")}
@@ -247,6 +263,8 @@ _OPTIONAL: Final[dict[str, _Test]] = {
     "stack": _are_texts,
     "plugin_sources": _are_named_texts,
     "traceback": _is_text_or_none,
+    "cause": _is_text_or_none,
+    "attempts": _is_whole,
 }
 _OF_CELL: Final[dict[str, _Test]] = {
     "dataset": _is_text,
@@ -277,7 +295,7 @@ _OPTIONAL_OF_CELL: Final[dict[str, _Test]] = {
 def _require_types(row: Mapping[str, Any]) -> None:
     """Raise TypeError, with the name of the field, if one is missing or is not what it has to be."""
     cell = row["cell"]
-    if not isinstance(cell, Mapping):
+    if not isinstance(cell, dict):
         raise TypeError("its 'cell' is not an object")
     for part, required, optional in ((row, _REQUIRED, _OPTIONAL), (cell, _OF_CELL, _OPTIONAL_OF_CELL)):
         for name, fits in required.items():

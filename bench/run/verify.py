@@ -105,7 +105,7 @@ def compute_again(place: Place, console: Console, sample: int, seed: int) -> tup
     stored = {result.key: result for result in store.rows()}
     ran = sorted(key for key, result in stored.items() if result.status == "ok")
     chosen = [stored[ran[index]] for index in generator("verify", seed).permutation(len(ran))[:sample]]
-    contents, unusable = contents_of({(row.cell.dataset, row.cell.include_target) for row in chosen}, registry)
+    contents, unusable, *_ = contents_of({(row.cell.dataset, row.cell.include_target) for row in chosen}, registry)
     verdicts: list[Verdict] = []
     groups: dict[tuple[str, int], dict[str, tuple[Job, list[Result]]]] = {}
     for row in chosen:
@@ -119,7 +119,8 @@ def compute_again(place: Place, console: Console, sample: int, seed: int) -> tup
     for (device, threads), wanted in groups.items():
         jobs = [job for job, _ in wanted.values()]
         costs = costs_of([cell for job in jobs for cell in job.cells], jobs[0].cells[0].preset, store)
-        machine = Machine(device, threads, choose_workers(place.workers, device, len(jobs)), None, place.deadline())
+        workers = choose_workers(place.workers, device, len(jobs))
+        machine = Machine(device=device, threads=threads, workers=workers, deadline=place.deadline())
         fresh: dict[str, Result] = {}
 
         def put(results: Sequence[Result], fresh: dict[str, Result] = fresh) -> None:
