@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mechanisms=(options.mechanism,),
         ratios=(options.ratio,),
     )
-    code = run_scope(scope, Place(store=options.store), Console(stderr=True))
+    code = run_scope(scope, Place(stores=(options.store,)), Console(stderr=True))
     if code:
         return code
     results = [

@@ -1,4 +1,4 @@
-"""The command ``vsae-bench``: list, data, run, tune, table, plot, check, env; the one place that reports errors.
+"""The command ``vsae-bench``: list, data, run, tune, table, verify, plot, check, env; errors are told here.
 
 Heavy packages are imported inside the verbs that need them, so that ``--help`` and ``list`` are instant.
 """
@@ -22,6 +22,7 @@ from bench.cli.plot import plot_app
 from bench.cli.run import run
 from bench.cli.table import table
 from bench.cli.tune import tune
+from bench.cli.verify import verify
 from bench.errors import POSIX_MODULES, SYSTEMS, BenchError, line_of, message_of, printable
 
 #: Exit codes: bad input, an error of the suite's own, Ctrl-C before a run began; ``bench.run.plan`` has those of a run.
@@ -41,7 +42,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 app.command("list")(list_plugins)
-for verb in (data, run, tune, table):
+for verb in (data, run, tune, table, verify):
     app.command()(verb)
 app.add_typer(plot_app, name="plot")
 for verb in (check, env):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -44,6 +44,11 @@ def numbers_in(kind: Callable[[str], Any], option: str) -> Callable[[str], tuple
 def one(value: Any) -> tuple[Any, ...]:
     """Return a value alone."""
     return (value,)
+
+
+def stores_in(folders: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the folders of stores, the usual one if none is given."""
+    return tuple(folders) or (Path("results") / "local",)
 
 
 class Option(NamedTuple):
@@ -125,12 +130,20 @@ OPTIONS: dict[str, Option] = {
     ),
     # Where
     "store": Option(
-        Path,
-        _flag("--store", help="Folder that keeps the rows.", metavar="DIR"),
-        Path("results") / "local",
-        "place.store",
+        list[Path] | None,
+        _flag(
+            "--store",
+            help="Folder that keeps the rows; further ones are only read.",
+            metavar="DIR",
+            show_default="results/local",
+        ),
+        None,
+        "place.stores",
+        stores_in,
     ),
-    "shipped": Option(bool, _flag("--shipped", help="Use the rows that ship with the suite."), False, "place.shipped"),
+    "shipped": Option(
+        bool, _flag("--shipped", help="Read the rows that ship with the suite too."), False, "place.shipped"
+    ),
     "plugins": Option(
         list[Path] | None,
         _flag("--plugins", help="Folder with plug-ins of your own (may be given several times).", metavar="DIR"),
@@ -233,6 +246,8 @@ OPTIONS: dict[str, Option] = {
         _flag("--output", help="Folder for LaTeX, Markdown, CSV and a figure.", metavar="DIR"),
         None,
     ),
+    "sample": Option(int, _flag("--sample", help="Rows to compute again, chosen at random.", min=0), 0),
+    "choice": Option(int, _flag("--seed", help="Seed of the choice of rows.", min=0), 0),
     "everything": Option(bool, _flag("--all", help="Check everything that is registered."), False),
     "large": Option(bool, _flag("--large", help="Also try methods on a table of 10,000 columns."), False),
 }
@@ -295,6 +310,6 @@ def _noun(name: str) -> type[Any]:
         from bench.run.request import Place
 
         return Place
-    from bench.cli.drawing import Drawing
+    from bench.report.figures.drawing import Drawing
 
     return Drawing

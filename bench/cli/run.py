@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     "mechanisms",
     "ratios",
     "store",
+    "shipped",
     "plugins",
     "workers",
     "threads",

@@ -36,13 +36,14 @@ def table(scope: Scope, place: Place, published: bool, output: Path | None) -> N
     from bench.plugins.registry import Registry
     from bench.report import asked_of_store, collect, read_published, write_report
     from bench.report.terminal import print_table
+    from bench.run.progress import print_line
     from bench.run.store import Store
 
     if output is not None and output.exists() and not output.is_dir():
         raise BenchError(f"--output: {output} is a file; name a folder")
     scope.require_valid()
     registry = Registry.scan(place.plugins)
-    store = Store(place.rows_folder)
+    store = Store(*place.folders)
     known = {name: sets_of(info) for name, info in registry.methods.items()}
     screen = console()
     for name, spec in zip(scope.tables, specs_of(scope, registry), strict=True):
@@ -58,16 +59,20 @@ def table(scope: Scope, place: Place, published: bool, output: Path | None) -> N
             known_methods=known,
             torch_methods={name for name, info in registry.methods.items() if info.uses_torch},
             unobtained=_unobtained(without, registry),
+            code=registry.code,
         )
         print_table(report, screen, published)
         if report.preset is None:
             other = "" if place.shipped else ", or add --shipped for the rows that ship with the suite"
             option = " --stand-in" if spec.stand_ins else ""
-            told = f"No row of {spec.id} is in {store.folder}: run it with `vsae-bench run {name}{option}`{other}."
+            where = " and ".join(map(str, store.folders))
+            told = f"No row of {spec.id} is in {where}: run it with `vsae-bench run {name}{option}`{other}."
             screen.print(told)
         if output is not None:
             for path in write_report(report, output, published):
                 screen.print(f"wrote {path}", highlight=False)
+    for line in store.told():
+        print_line(screen, line)
 
 
 def _unobtained(names: Iterable[str], registry: Registry) -> dict[str, str]:

@@ -14,7 +14,7 @@ from bench.experiment.presets import HIGHEST
 from bench.plugins.reader import PluginInfo
 from bench.plugins.registry import Registry
 from bench.problem.scenario import Scenario
-from bench.seeds import digest
+from bench.seeds import canonical_json, digest
 
 #: Fields in which the cells of one stack may differ.
 STACKED_OVER = (
@@ -24,6 +24,18 @@ STACKED_OVER = (
     "mechanism_parameters",
     "mechanism_overrides",
     "ratio",
+)
+
+
+#: Fields that plug-ins, presets and the suite fill; the others are what was asked for.
+FILLED_IN = (
+    "engine",
+    "method_version",
+    "mechanism_version",
+    "content",
+    "budget",
+    "parameters",
+    "mechanism_parameters",
 )
 
 
@@ -75,6 +87,28 @@ class Cell:
             return cls(**value)
         return cls(**{"mechanism_overrides": None, "overrides": {}, **value})
 
+    @cached_property
+    def request(self) -> str:
+        """What was asked for, as text: the cell without what versions, presets and data fill in."""
+        value = {name: item for name, item in self.as_json().items() if name not in FILLED_IN}
+        return canonical_json({**value, "mechanism_overrides": dict(self.mechanism_overrides or {})})
+
+    def changes_from(self, before: Cell) -> list[str]:
+        """Return in words what is filled in otherwise than it was before: versions, budget, parameters, data."""
+        told: list[str] = []
+        for name in FILLED_IN:
+            old, new = getattr(before, name), getattr(self, name)
+            if old == new:
+                continue
+            if name == "content":
+                told.append("the data are others")
+            elif isinstance(new, Mapping):
+                parts = [part for part in {**old, **new} if old.get(part) != new.get(part)]
+                told.append(f"{name}: " + ", ".join(f"{p} was {old.get(p)}, is {new.get(p)}" for p in parts))
+            else:
+                told.append(f"{name} was {old}, is {new}")
+        return told
+
     @property
     def data_seed(self) -> int:
         """The seed of split and mask: this cell's, or always 0 if repetitions redraw the initialisation only."""
@@ -114,6 +148,14 @@ class Plugins:
     def all(self) -> tuple[PluginInfo, ...]:
         """Method, data set and mechanisms."""
         return (self.method, self.dataset, *self.mechanisms.values())
+
+    def sources(self, cell: Cell) -> dict[str, str]:
+        """Return the hashes of the code of those behind a cell's numbers that are not the suite's own, by category.
+
+        A data set is not among them: a cell names the hash of its content.
+        """
+        behind = {"method": self.method, "mechanism": self.mechanisms[cell.mechanism]}
+        return {category: info.code_hash for category, info in behind.items() if info.code_hash}
 
     def as_json(self) -> dict[str, Any]:
         """Return the plug-ins as plain JSON values."""

@@ -1,13 +1,20 @@
-"""A result: what came of a cell, as it is stored; its one reader and one writer of JSON."""
+"""A result: what came of a cell, as it is stored; its one reader and one writer of JSON.
+
+A stored row ends with a digest of its content, and its key is one of its cell: they tell accidents and edits by hand.
+They prove no authorship: whoever edits a row can compute both again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from bench.errors import BenchError
 from bench.experiment.cell import Cell
+from bench.seeds import canonical_json, digest
 
 Status = Literal["ok", "failed", "skipped"]
 
@@ -24,8 +31,10 @@ class Result:
 
     ``metrics`` maps a scope (``all``, ``something_observed``, ...) to metrics, ``attributes`` an attribute to its own,
     ``counts`` says how many entries were scored. ``seconds`` and ``peak_memory_mib`` are those of the whole job, whose
-    cells' keys are ``stack``. ``traceback`` is None unless the job failed. ``cause`` and ``attempts`` are those of a
-    failure; a cause of None, in rows that do not say, is the method.
+    cells' keys are ``stack``. ``plugin_sources`` are the hashes of the code of plug-ins that are not the suite's own,
+    by category (those go by ``version``). ``traceback`` is None unless the job failed. ``cause`` and ``attempts`` are
+    those of a failure; a cause of None, in rows that do not say, is the method. ``verified`` is False if the row was
+    read without a digest, since an older version stored it.
     """
 
     cell: Cell
@@ -45,36 +54,274 @@ class Result:
     warnings: tuple[str, ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
     stack: tuple[str, ...] = ()
+    plugin_sources: Mapping[str, str] = field(default_factory=dict)
     traceback: str | None = None
     cause: Cause | None = None
     attempts: int = 1
+    verified: bool = field(default=True, compare=False, repr=False)
 
     @property
     def may_be_retried(self) -> bool:
         """Whether the environment failed the cell, and not yet as often as it is tried."""
         return self.status == "failed" and self.cause == "environment" and self.attempts < MOST_ATTEMPTS
 
+    def is_stale(self, sources: Mapping[str, str]) -> bool:
+        """Return whether plug-ins have other code now, by category; a result that does not say is not stale."""
+        return any(self.plugin_sources.get(part, code) != code for part, code in sources.items())
+
     def as_json(self) -> dict[str, Any]:
-        """Return the result as plain JSON values; a traceback, and a cause with its attempts, only if there is one."""
+        """Return the content as plain JSON values, without a digest; what there is not goes without saying."""
         value: dict[str, Any] = {name: getattr(self, name) for name in _FIELDS}
         value |= {"cell": self.cell.as_json(), "warnings": list(self.warnings), "stack": list(self.stack)}
         if self.traceback is None:
             del value["traceback"]
         if self.cause is None:
             del value["cause"], value["attempts"]
+        if not self.plugin_sources:
+            del value["plugin_sources"]
         return value
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Result:
-        """Read a stored row, of this version or an older one. Raises BenchError on anything else."""
+    def from_json(cls, value: Mapping[str, Any], line: bytes = b"") -> Result:
+        """Read a row, of this version or an older one; its digest is not looked at.
+
+        With the ``line`` that it was parsed from, its key is checked faster. Raises BenchError if a field is missing or
+        of another type, a number is not finite, or the key is not that of the cell.
+        """
         try:
-            known = dict(value) if value.keys() <= _FIELDS else {name: value[name] for name in _FIELDS & value.keys()}
+            _require_types(value)
+            if value["key"] != _key_of_bytes(line):
+                _require_key(value)
+            known = {name: value[name] for name in _FIELDS & value.keys()}
             known["cell"] = Cell.from_json(value["cell"])
             known["warnings"] = tuple(value.get("warnings", ()))
             known["stack"] = tuple(value.get("stack", ()))
             return cls(**known)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise BenchError(f"a stored row cannot be read: {error}") from None
 
+    def as_line(self) -> bytes:
+        """Return the row as it is stored: canonical JSON with the digest behind it. Raises ValueError on NaN."""
+        content = canonical_json(self.as_json())
+        return f'{content[:-1]},"digest":"{_sha256(content.encode())}"}}\n'.encode()
 
-_FIELDS = frozenset(field.name for field in fields(Result))
+    @classmethod
+    def from_line(cls, line: bytes, row: Mapping[str, Any] | None = None) -> Result:
+        """Read a stored row from its line, which may be parsed already; raises BenchError if the row was edited."""
+        value = parsed_line(line) if row is None else row
+        said = value.get("digest")
+        if said is None:
+            _require_plain(line, value)
+        elif said != _digest_of_bytes(line) and said != _digest_of_content(value):
+            raise BenchError("its content does not fit its digest")
+        result = cls.from_json(value, line)
+        # Set behind the constructor's back: replace() with so many fields costs as much as reading the row.
+        object.__setattr__(result, "verified", said is not None)
+        return result
+
+
+def parsed_line(line: bytes) -> dict[str, Any]:
+    """Return the JSON object that a line holds; raises BenchError if it holds none, or one without key and cell."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        raise BenchError("it is no JSON: cut short, or edited") from None
+    if not (isinstance(row, dict) and isinstance(row.get("key"), str) and isinstance(row.get("cell"), dict)):
+        raise BenchError("it has no key and cell")
+    return row
+
+
+# Digest and key
+
+_DIGEST: Final = b',"digest":"'
+_DIGEST_BYTES: Final = len(_DIGEST) + 64 + 2
+#: What ``put`` never writes, and JSON readers let through: numbers that are none, halves of letters.
+_SUSPECT: Final = (b"NaN", b"Infinity", b"\\ud", b"\\uD")
+#: What stands once in a row; JSON readers take the last of several.
+_ONCE: Final = (b'"cell":', b'"status":', b'"metrics":', b'"attributes":', b'"key":')
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _digest_of_bytes(line: bytes) -> str:
+    """Return the digest of a line that is as it was put; of any other, some text that is no digest."""
+    line = line.rstrip(b"\n")
+    at = len(line) - _DIGEST_BYTES
+    return _sha256(line[:at] + b"}") if line[at : at + len(_DIGEST)] == _DIGEST and at > 0 else ""
+
+
+def _key_of_bytes(line: bytes) -> str:
+    """Return the key of the cell in a line that is as it was put; of any other, some text that is no key."""
+    at = line.find(b'"cell":{') + len(b'"cell":')
+    end = line.find(b'},"counts":', at) + 1
+    return _sha256(line[at:end]) if end > 0 else ""
+
+
+def _digest_of_content(row: Mapping[str, Any]) -> str:
+    """Return the digest of a row however its line is written; raises BenchError on NaN and broken text."""
+    try:
+        return digest({name: value for name, value in row.items() if name != "digest"})
+    except (ValueError, RecursionError) as error:
+        raise BenchError(f"it cannot be written as JSON: {error}") from None
+
+
+def _require_plain(line: bytes, row: Mapping[str, Any]) -> None:
+    """Raise BenchError on what no row without a digest ever had: NaN, broken text, a name that stands twice."""
+    if any(mark in line for mark in _SUSPECT):
+        _digest_of_content(row)
+    if any(line.count(name) > 1 for name in _ONCE):
+        json.loads(line, object_pairs_hook=_without_doubles)
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise BenchError("a name stands in it twice")
+    return found
+
+
+def _require_key(row: Mapping[str, Any]) -> None:
+    """Raise ValueError unless the key is that of the cell, in the form of this version or of an older one."""
+    cell, key = row["cell"], row["key"]
+    if digest(cell) == key:
+        return
+    # Read from a row older than these fields, and written again.
+    older = {name: value for name, value in cell.items() if (name, value) != ("mechanism_overrides", None)}
+    bare = {name: value for name, value in older.items() if (name, value) != ("overrides", {})}
+    if key not in (digest(older), digest(bare)):
+        raise ValueError("its key is not that of its cell")
+
+
+# Types
+
+_Test = Callable[[Any], bool]
+#: The largest whole number a float can hold is some larger.
+_LARGEST: Final = 1.7e308
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str
+
+
+def _is_text_or_none(value: Any) -> bool:
+    return value is None or type(value) is str
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
+def _is_number(value: Any) -> bool:
+    return (type(value) is float or type(value) is int) and -_LARGEST < value < _LARGEST
+
+
+def _is_number_or_none(value: Any) -> bool:
+    return value is None or _is_number(value)
+
+
+def _is_switch(value: Any) -> bool:
+    return type(value) is bool
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_mapping_or_none(value: Any) -> bool:
+    return value is None or isinstance(value, dict)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(type(item) is str for item in value)
+
+
+def _are_named_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(type(item) is str for item in value.values())
+
+
+def _are_numbers(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    for number in value.values():  # written out: rows have a hundred of them
+        if type(number) is float:
+            if not -_LARGEST < number < _LARGEST:
+                return False
+        elif not _is_number_or_none(number):
+            return False
+    return True
+
+
+def _are_scores(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_are_numbers, value.values()))
+
+
+def _are_diagnostics(value: Any) -> bool:
+    return isinstance(value, dict) and _is_number_or_none(value.get("best_validation_error"))
+
+
+_REQUIRED: Final[dict[str, _Test]] = {"key": _is_text, "status": lambda value: value in ("ok", "failed", "skipped")}
+_OPTIONAL: Final[dict[str, _Test]] = {
+    "reason": _is_text_or_none,
+    "variant": _is_text,
+    "source": _is_text,
+    "missing_ratio": _is_number_or_none,
+    "mask_hash": _is_text_or_none,
+    "metrics": _are_scores,
+    "attributes": _are_scores,
+    "counts": _are_numbers,
+    "seconds": _is_number,
+    "peak_memory_mib": _is_number_or_none,
+    "diagnostics": _are_diagnostics,
+    "warnings": _are_texts,
+    "environment": _is_mapping,
+    "stack": _are_texts,
+    "plugin_sources": _are_named_texts,
+    "traceback": _is_text_or_none,
+    "cause": _is_text_or_none,
+    "attempts": _is_whole,
+}
+_OF_CELL: Final[dict[str, _Test]] = {
+    "dataset": _is_text,
+    "content": _is_text,
+    "include_target": _is_switch,
+    "mechanism": _is_text,
+    "mechanism_version": _is_whole,
+    "mechanism_parameters": _is_mapping,
+    "ratio": _is_number,
+    "method": _is_text,
+    "method_version": _is_whole,
+    "parameter_set": _is_text,
+    "parameters": _is_mapping,
+    "seed": _is_whole,
+    "repeat": _is_text,
+    "protocol": _is_text,
+    "preset": _is_text,
+    "budget": _is_mapping,
+    "engine": _is_whole,
+}
+_OPTIONAL_OF_CELL: Final[dict[str, _Test]] = {
+    "mechanism_overrides": _is_mapping_or_none,
+    "overrides": _is_mapping,
+    "precision": _is_text,
+}
+
+
+def _require_types(row: Mapping[str, Any]) -> None:
+    """Raise TypeError, with the name of the field, if one is missing or is not what it has to be."""
+    cell = row["cell"]
+    if not isinstance(cell, dict):
+        raise TypeError("its 'cell' is not an object")
+    for part, required, optional in ((row, _REQUIRED, _OPTIONAL), (cell, _OF_CELL, _OPTIONAL_OF_CELL)):
+        for name, fits in required.items():
+            if name not in part:
+                raise TypeError(f"it has no '{name}'")
+            if not fits(part[name]):
+                raise TypeError(f"its '{name}' is not what it has to be")
+        for name, fits in optional.items():
+            if name in part and not fits(part[name]):
+                raise TypeError(f"its '{name}' is not what it has to be")
+
+
+_FIELDS = frozenset(field.name for field in fields(Result)) - {"verified"}

@@ -16,12 +16,14 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
 from bench.data.kinds import KINDS, PROTOCOLS, Kind
 from bench.paths import PACKAGE
+from bench.plugins.code import code_hash
 from bench.plugins.contracts import joined_sets
 from bench.seeds import canonical_json
 
@@ -72,6 +74,11 @@ class PluginInfo:
     def uses_torch(self) -> bool:
         """Whether the method needs torch: then it has a device to choose, and a precision."""
         return "torch" in self.requires
+
+    @property
+    def code_hash(self) -> str:
+        """The hash of the code of a plug-in that is not the suite's own; empty for those, which go by ``version``."""
+        return "" if self.origin == "suite" else _code_hash(self.path, self.source_hash)
 
     def as_json(self) -> dict[str, Any]:
         """Return the entry as plain JSON values, for another process."""
@@ -200,6 +207,16 @@ class SourceReader:
                 # Loading the plug-in will say what is wrong there; listing goes by the name of its base.
                 self._bench[module] = None
         return self._bench[module]
+
+
+@lru_cache
+def _code_hash(path: Path, source_hash: str) -> str:
+    """Return the hash of a file's code as it was listed, empty if the file is gone or another by now."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return ""
+    return code_hash(content) if hashlib.sha256(content).hexdigest() == source_hash else ""
 
 
 def _parse(content: bytes, path: Path) -> _Source:

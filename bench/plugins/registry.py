@@ -88,6 +88,12 @@ class Registry:
         return _lookup(self.mechanisms, "mechanism", name)
 
     @property
+    def code(self) -> dict[tuple[str, str], str]:
+        """The hash of the code of each method and mechanism that is not the suite's own, by category and name."""
+        behind_numbers = (*self.methods.values(), *self.mechanisms.values())
+        return {(info.category, info.name): info.code_hash for info in behind_numbers if info.code_hash}
+
+    @property
     def plugins(self) -> tuple[PluginInfo, ...]:
         """All plug-ins: methods, data sets, mechanisms, each in order of name."""
         return (*self.methods.values(), *self.datasets.values(), *self.mechanisms.values())

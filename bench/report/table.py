@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,7 +66,7 @@ class ReportTable:
 
 def collect(
     spec: TableSpec,
-    results: Iterable[Result | Mapping[str, Any]],
+    results: Iterable[Result],
     published: Published | None = None,
     preset: str | None = None,
     parameter_set: str = "default",
@@ -75,6 +75,7 @@ def collect(
     known_methods: Mapping[str, Collection[str]] | None = None,
     torch_methods: Collection[str] = (),
     unobtained: Mapping[str, str] | None = None,
+    code: Mapping[tuple[str, str], str] | None = None,
 ) -> ReportTable:
     """Build a table from results.
 
@@ -86,46 +87,51 @@ def collect(
     of a column is sought among all its rows, floor and references included, and all of them need every seed: bold says
     what the data say. A row that the preset does not run and that has no results of it is left out.
 
+    ``code`` maps (category, name) of plug-ins to the hash of the code they have now: cells with results of other code
+    say so and are not marked as best.
+
     Raises BenchError on an unknown preset or precision, on a published number that is asked for and not there, and
     if results differ in mechanism parameters that the spec does not name.
     """
     if preset is not None and preset not in PRESETS:
         raise BenchError(f"unknown preset '{preset}'.{closest(preset, PRESETS)}")
     require_precision(precision)
-    lacking = _Lacking(known_methods, unobtained or {})
+    known = _Known(known_methods, unobtained or {}, code or {})
     by_preset: dict[str, list[Result]] = defaultdict(list)
-    for result in _typed(results):
+    for result in results:
         own = precision if result.cell.method in torch_methods else HIGHEST
         if belongs(result.cell, spec, parameter_set, own, known_methods or {}):
             by_preset[result.cell.preset].append(result)
     if preset is None:
         names = sorted(by_preset, key=_preset_rank)
-        choices = [(name, _cells(spec, by_preset[name], lacking)) for name in names]
+        choices = [(name, _cells(spec, by_preset[name], known)) for name in names]
         preset, cells = max(choices, key=lambda choice: _fullness(choice[1]), default=(None, None))
     else:
-        cells = _cells(spec, by_preset[preset], lacking)
+        cells = _cells(spec, by_preset[preset], known)
     if cells is None:
-        cells = _cells(spec, (), lacking)
+        cells = _cells(spec, (), known)
     elif preset is not None:
         spec = spec.model_copy(update={"rows": _shown_rows(spec, cells, preset)})
-        cells = _cells(spec, by_preset[preset], lacking)
+        cells = _cells(spec, by_preset[preset], known)
     judged = with_best(with_floor(with_published(cells, published, spec), spec), spec)
     marked, footnotes = with_footnotes(judged)
     return ReportTable(spec, preset, parameter_set, tuple(marked), footnotes, precision)
 
 
-def _typed(results: Iterable[Result | Mapping[str, Any]]) -> Iterator[Result]:
-    # Goes, with the second type of ``collect``, as soon as the store yields results.
-    for result in results:
-        yield result if isinstance(result, Result) else Result.from_json(result)
-
-
 @dataclass(frozen=True)
-class _Lacking:
-    """What is known of cells without results: the methods there are, and why a data set is not here."""
+class _Known:
+    """What is known beside results: the methods there are, why a data set is not here, and the code of plug-ins."""
 
     known_methods: Collection[str] | None
     unobtained: Mapping[str, str]
+    code: Mapping[tuple[str, str], str]
+
+    def is_stale(self, result: Result) -> bool:
+        """Return whether a result is of other code than its plug-ins have now."""
+        names = {"method": result.cell.method, "mechanism": result.cell.mechanism}
+        return result.is_stale(
+            {part: self.code[part, name] for part, name in names.items() if (part, name) in self.code}
+        )
 
     def why(self, cell: TableCell) -> tuple[Status, str]:
         """Return the status and the reason of a cell without results."""
@@ -168,18 +174,18 @@ def _shown_rows(spec: TableSpec, cells: Sequence[ReportCell], preset: str) -> tu
     return tuple(row for index, row in enumerate(spec.rows) if index in run or row.runs_under(preset))
 
 
-def _cells(spec: TableSpec, results: Iterable[Result], lacking: _Lacking) -> list[ReportCell]:
+def _cells(spec: TableSpec, results: Iterable[Result], known: _Known) -> list[ReportCell]:
     """Return the cells of a table from the results of one preset."""
     cells = spec.cells()
     found = matched(spec, cells, results)
-    return [_cell(spec, cell, own, lacking) for cell, own in zip(cells, found, strict=True)]
+    return [_cell(spec, cell, own, known) for cell, own in zip(cells, found, strict=True)]
 
 
-def _cell(spec: TableSpec, cell: TableCell, results: Sequence[Result], lacking: _Lacking) -> ReportCell:
+def _cell(spec: TableSpec, cell: TableCell, results: Sequence[Result], known: _Known) -> ReportCell:
     """Return one cell from the results that match it, of one content and condition."""
     digits = spec.digits(cell.column)
     if not results:
-        status, reason = lacking.why(cell)
+        status, reason = known.why(cell)
         return ReportCell(cell, status, digits, reason=reason)
     recipes: dict[tuple[int, str], list[Result]] = defaultdict(list)
     for result in results:
@@ -193,6 +199,7 @@ def _cell(spec: TableSpec, cell: TableCell, results: Sequence[Result], lacking: 
     scores = {seed: _score(by_seed[seed], cell) for seed in spec.seeds if seed in by_seed}
     values = {seed: value for seed, value in scores.items() if value is not None}
     first = recipes[best][0]
+    stale = tuple(seed for seed in values if known.is_stale(by_seed[seed]))
     return ReportCell(
         cell,
         _status(spec, by_seed.values(), len(values)),
@@ -200,10 +207,12 @@ def _cell(spec: TableSpec, cell: TableCell, results: Sequence[Result], lacking: 
         seeds=tuple(values),
         values=tuple(values.values()),
         entries=tuple(_entries(by_seed[seed], cell) for seed in values),
-        reason=_reason(spec, cell, by_seed, values),
+        reason="; ".join(filter(None, [_stale_reason(cell, stale), _reason(spec, cell, by_seed, values)])),
         content=first.cell.content,
         subset=first.variant != "full",
         collapsed=tuple(seed for seed in values if _collapsed(by_seed[seed])),
+        stale=stale,
+        unverified=sum(not by_seed[seed].verified for seed in values),
         warnings=tuple(dict.fromkeys(text for seed in values for text in by_seed[seed].warnings)),
     )
 
@@ -236,6 +245,14 @@ def _entries(result: Result, cell: TableCell) -> int | None:
     """Return how many entries of the cell's attribute, or of all, were scored in a result; None if it does not say."""
     counts: Mapping[str, int] = result.counts if cell.attribute == "all" else result.attributes.get(cell.attribute, {})
     return counts.get("entries")
+
+
+def _stale_reason(cell: TableCell, stale: Sequence[int]) -> str:
+    """Return which seeds are of other code than a plug-in has now, or an empty text."""
+    if not stale:
+        return ""
+    seeds = f"seed{'s' if len(stale) > 1 else ''} {', '.join(map(str, stale))}"
+    return f"{cell.method}, {seeds}: not of its code as it is now; run it again"
 
 
 def _reason(spec: TableSpec, cell: TableCell, by_seed: Mapping[int, Result], values: Mapping[int, float]) -> str:

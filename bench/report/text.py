@@ -167,7 +167,15 @@ def notes(table: ReportTable) -> list[CellText]:
     found += [CellText(text) for text in verdict_notes(table)]
     found += [CellText(text) for text in collapse_notes(table)]
     found += [CellText(text) for text in warning_notes(table)]
+    found += [CellText(text) for text in unverified_notes(table)]
     return found
+
+
+def unverified_notes(table: ReportTable) -> list[str]:
+    """Return how many values are of rows without a digest, if there are any."""
+    count, known = sum(cell.unverified for cell in table.cells), sum(cell.n for cell in table.cells)
+    told = f"Unverified: {count} of {known} values are of rows that an older version stored, without a digest."
+    return [told] if count else []
 
 
 def warning_notes(table: ReportTable) -> list[str]:

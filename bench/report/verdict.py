@@ -66,10 +66,13 @@ def _published_verdict(cell: ReportCell, floor: ReportCell, sign: int) -> Verdic
 
 
 def with_best(cells: Sequence[ReportCell], spec: TableSpec) -> list[ReportCell]:
-    """Mark the best of each column and section among cells that have every seed; ties are all marked."""
+    """Mark the best of each column and section among cells that have every seed; ties are all marked.
+
+    A cell of other code than its method has now is not among them.
+    """
     best: dict[tuple[int, int], float] = {}
     for cell in cells:
-        if cell.status == "ok" and cell.mean is not None:
+        if cell.status == "ok" and cell.mean is not None and not cell.stale:
             place, value = (cell.spec.section, cell.spec.column), round(cell.mean, cell.digits)
             pick = min if spec.best(cell.spec.column) == "min" else max
             best[place] = pick(best.get(place, value), value)
@@ -78,6 +81,7 @@ def with_best(cells: Sequence[ReportCell], spec: TableSpec) -> list[ReportCell]:
             cell,
             best=cell.status == "ok"
             and cell.mean is not None
+            and not cell.stale
             and round(cell.mean, cell.digits) == best[(cell.spec.section, cell.spec.column)],
         )
         for cell in cells

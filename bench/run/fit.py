@@ -127,7 +127,7 @@ def fit_from_checkpoint(job: Job, table: Table, machine: Machine, problem: Probl
 def _context_of(job: Job, machine: Machine) -> Context:
     """Return the context of a job's method; the name of its checkpoint has the source in it.
 
-    An edited method does not go on with what the old one began.
+    An edited method does not continue what the old one began.
     """
     return machine.context(Budget(**job.cells[0].budget), f"{job.key}-{job.plugins.method.source_hash[:12]}.pt")
 

@@ -273,6 +273,7 @@ def _result(job: Job, cell: Cell, status: Status, machine: Machine, seconds: flo
         peak_memory_mib=peak_memory(),
         environment=machine.description(),
         stack=_stack_of(job),
+        plugin_sources=job.plugins.sources(cell),
         **found,
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -36,6 +37,17 @@ PACKAGES = (
 
 #: What numerical libraries read when they start their threads.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+#: What chooses kernels of numerical libraries, which differ in the last bits.
+KERNEL_VARIABLES = (
+    "ATEN_CPU_CAPABILITY",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NPY_DISABLE_CPU_FEATURES",
+    "ONEDNN_MAX_CPU_ISA",
+    "OPENBLAS_CORETYPE",
+)
+_VECTOR = re.compile(r"sse4_[12]|avx.*|fma|f16c|amx.*|neon|asimd.*|sve.*|bf16|i8mm")
 
 #: Parameters of glibc's mallopt.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
@@ -218,6 +230,8 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
+        "instructions": _instructions(),
+        **({"kernel_settings": settings} if (settings := _kernel_settings()) else {}),
         "cores": os.cpu_count(),
         "memory_gib": _memory_gib(),
         "packages": {name: version for name in PACKAGES if (version := _version(name)) is not None},
@@ -260,12 +274,28 @@ def _version(name: str) -> str | None:
 
 
 def _processor() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _instructions() -> str:
+    """Return the vector instructions that numerical kernels are chosen by, empty if the system does not say."""
+    flags = _cpuinfo("flags") or _cpuinfo("Features")
+    return " ".join(sorted(flag for flag in flags.split() if _VECTOR.fullmatch(flag)))
+
+
+def _kernel_settings() -> dict[str, str]:
+    """Return the variables that are set and change which kernels libraries choose, and so the last bits."""
+    return {name: os.environ[name] for name in KERNEL_VARIABLES if name in os.environ}
+
+
+def _cpuinfo(field: str) -> str:
+    """Return a field of the first processor, empty if there is none."""
     information = Path("/proc/cpuinfo")
     if information.is_file():
         for line in information.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
+            if line.startswith(field):
                 return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return ""
 
 
 def _commit() -> tuple[str | None, bool | None]:

@@ -60,7 +60,7 @@ def run_scope(
     began, deadline = time.time(), place.deadline()
     place.require_valid()
     scope.require_valid()
-    store = Store(place.store)
+    store = Store(*place.folders)
     registry = Registry.scan(place.plugins)
     specs = specs_of(scope, registry)
     require_parameter_set(scope.parameter_set, registry)
@@ -79,8 +79,10 @@ def run_scope(
         return NOT_FINISHED
     waiting = jobs if rerun else waiting_jobs(cells, jobs, store, retry_failed)
     done = len(jobs) - len(waiting)
-    known = "" if rerun else f", {done} of them in {store.folder} already"
+    known = "" if rerun else f", {done} of them in {' and '.join(map(str, store.folders))} already"
     print_line(console, f"{counted(len(cells), 'cell')} in {counted(len(jobs), 'job')}{known}")
+    for line in () if rerun else why_again(waiting, store):
+        print_line(console, line)
     costs = costs_of(cells, scope.preset, store)
     # The longest first: what is left at the end is then short, and no worker waits long for another.
     waiting = sorted(waiting, key=lambda job: -cost_of(job, costs))
@@ -132,7 +134,8 @@ def waiting_jobs(cells: Sequence[Cell], jobs: Sequence[Job], store: Store, retry
     What the environment failed counts as lacking until it has been tried often enough.
     """
     stored = stored_results(cells, store)
-    missing = store.missing(cells, retry_failed) | {key for key, result in stored.items() if result.may_be_retried}
+    missing = store.missing(cells, retry_failed, sources_of(jobs))
+    missing |= {key for key, result in stored.items() if result.may_be_retried}
 
     def still_skipped(job: Job) -> bool:
         before = [stored.get(cell.key) for cell in job.cells]
@@ -142,6 +145,22 @@ def waiting_jobs(cells: Sequence[Cell], jobs: Sequence[Job], store: Store, retry
         return bool(reason) and all(result is not None and result.reason == reason for result in before)
 
     return [job for job in jobs if any(cell.key in missing for cell in job.cells) and not still_skipped(job)]
+
+
+def sources_of(jobs: Iterable[Job]) -> dict[str, dict[str, str]]:
+    """Return, by key of a cell, the hashes of the code of plug-ins that are not the suite's own."""
+    found = {cell.key: job.plugins.sources(cell) for job in jobs for cell in job.cells}
+    return {key: sources for key, sources in found.items() if sources}
+
+
+def why_again(jobs: Sequence[Job], store: Store) -> list[str]:
+    """Return why jobs run whose cells were computed before: plug-ins have other code now, or keys have changed."""
+    cells, sources = [cell for job in jobs for cell in job.cells], sources_of(jobs)
+    stored = stored_results(cells, store)
+    stale = [stored[key].cell for key, own in sources.items() if key in stored and stored[key].is_stale(own)]
+    methods = ", ".join(sorted({cell.method for cell in stale}))
+    told = [f"{counted(len(stale), 'stored row')} of {methods}: the plug-in's code is another now; computed again"]
+    return [*(told if stale else ()), *store.outdated(cell for cell in cells if cell.key not in stored)]
 
 
 def stored_results(cells: Iterable[Cell], store: Store) -> dict[str, Result]:
@@ -270,6 +289,8 @@ def _summary(cells: Sequence[Cell], store: Store, console: Console, broken: Sequ
     )
     for status, method, dataset, reason in reasons:
         print_line(console, f"  {status}: {method} on {dataset}: {reason}")
+    for line in store.told():
+        print_line(console, line)
     for line in broken:
         print_line(console, f"  left out: {line}")
     return SOME_FAILED if counts["failed"] or broken else FINISHED

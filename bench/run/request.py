@@ -27,14 +27,15 @@ MEMORY_SHARE = 0.9
 
 @dataclass(frozen=True)
 class Place:
-    """Where to work: the store, the user's plug-ins, the device and how much of the machine to use.
+    """Where to work: the stores, the user's plug-ins, the device and how much of the machine to use.
 
-    ``shipped`` reads the rows that ship with the suite instead of the store's. ``workers`` None is as many as suit the
-    device, 0 none: jobs then run in this process. ``time_budget`` is a duration such as ``9m``, or empty for no limit.
-    ``job_timeout`` is a duration and ``job_memory`` a size such as ``8G``; empty stands for what the preset allows.
+    Several ``stores`` are read together, and only the first is written to; ``shipped`` adds the rows that ship with the
+    suite beneath them. ``workers`` None is as many as suit the device, 0 none: jobs then run in this process.
+    ``time_budget`` is a duration such as ``9m``, or empty for no limit. ``job_timeout`` is a duration and
+    ``job_memory`` a size such as ``8G``; empty stands for what the preset allows.
     """
 
-    store: Path = DEFAULT_STORE
+    stores: tuple[Path, ...] = (DEFAULT_STORE,)
     shipped: bool = False
     plugins: tuple[Path, ...] = ()
     device: str = "auto"
@@ -59,9 +60,14 @@ class Place:
             parse_gib(self.job_memory)
 
     @property
-    def rows_folder(self) -> Path:
-        """The folder of the rows to read."""
-        return shipped_rows_folder() if self.shipped else self.store
+    def store(self) -> Path:
+        """The folder that is written to."""
+        return self.stores[0]
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders of the rows to read, what counts first."""
+        return (*self.stores, shipped_rows_folder()) if self.shipped else self.stores
 
     def deadline(self) -> float | None:
         """Return when a time budget that begins now is over, in seconds of ``time.time``; None without one."""

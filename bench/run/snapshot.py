@@ -86,7 +86,7 @@ def snapshots_of(jobs: Sequence[Job], place: Place, console: Console) -> list[Sn
     if lacking:
         device = choose_device(place.device, needs_torch=any(job.plugins.method.uses_torch for job in jobs))
         cells = [job.cells[0] for job in jobs]
-        stored = Store(place.store).rows({cell.dataset for cell in cells}, {cell.method for cell in cells})
+        stored = Store(*place.folders).rows({cell.dataset for cell in cells}, {cell.method for cell in cells})
         # A folder and a lock of their own: figures may be made while a run fills the store.
         folder = snapshots_folder(place.store)
         preset = cells[0].preset

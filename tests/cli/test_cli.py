@@ -7,13 +7,16 @@ import json
 import resource
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
-from bench.cli.app import app, main
+from bench.cli.app import app
+from bench.experiment.result import Result
+from tests.cli.conftest import Call
 from tests.toys import (
     DATA,
     MEDIAN,
@@ -25,37 +28,6 @@ from tests.toys import (
     table_text,
     write_plugins,
 )
-
-Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return an empty working folder with a table and plug-ins; the cache is elsewhere, and there is no mirror."""
-    folder = tmp_path / "work"
-    write_plugins(folder / "plugins", data=DATA, median=MEDIAN)
-    (folder / "toy.toml").write_text(table_text(("mean_mode",)))
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("VSAE_BENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("VSAE_BENCH_MIRROR", raising=False)
-    monkeypatch.setenv("COLUMNS", "200")
-    return folder
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Return a function that runs the command line in this process: exit code, standard output, standard error."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["vsae-bench", *(str(word) for word in words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main()
-        out, err = capsys.readouterr()
-        assert isinstance(caught.value.code, int)
-        return caught.value.code, out, err
-
-    return run
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -89,9 +61,9 @@ def test_the_version_is_shown_by_the_command_and_by_the_module(tmp_path: Path, c
 def test_every_option_is_taken_and_fills_a_field_that_there_is() -> None:
     from dataclasses import fields
 
-    from bench.cli.drawing import Drawing
     from bench.cli.options import OPTIONS
     from bench.experiment.scope import Scope
+    from bench.report.figures.drawing import Drawing
     from bench.run.request import Place
 
     filled = {option.fills for option in OPTIONS.values()} - {""}
@@ -110,7 +82,8 @@ def test_options_have_the_defaults_of_what_they_fill() -> None:
         for name in ("preset", "parameters", "precision", "store", "shipped", "device", "threads", "time_budget"):
             option = OPTIONS[name]
             if option.fills.startswith(noun):
-                assert getattr(made, option.fills.partition(".")[2]) == option.default
+                default = option.default if option.read is None else option.read(option.default or ())
+                assert getattr(made, option.fills.partition(".")[2]) == default
 
 
 def commands(group: typer.Typer) -> list[Callable[..., Any]]:
@@ -296,15 +269,17 @@ def test_a_rerun_says_what_changed(place: Path, call: Call) -> None:
     # Only what ran again is counted.
     assert "rerun: 3 rows identical, 0 different" in out
     path = place / "store" / "toy_mixed" / "mean_mode.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    lines[1]["metrics"]["all"]["nrmse_std"] += 1e-9
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    results = [Result.from_line(line) for line in path.read_bytes().splitlines()]
+    scores = results[1].metrics["all"]
+    other = {**results[1].metrics, "all": {**scores, "nrmse_std": scores["nrmse_std"] + 1e-9}}
+    results[1] = replace(results[1], metrics=other)
+    path.write_bytes(b"".join(result.as_line() for result in results))
     code, out, _ = call(*words, "--rerun", "--methods", "mean_mode", "--datasets", "toy_mixed")
     assert "rerun: 2 rows identical, 1 different" in out
     assert "differs: mean_mode on toy_mixed, seed 1" in out
 
 
-def test_a_failure_is_told_kept_and_tried_again_only_when_asked(place: Path, call: Call) -> None:
+def test_a_failure_is_told_kept_and_tried_again_when_asked_or_with_other_code(place: Path, call: Call) -> None:
     write_plugins(place / "plugins", bad=method_source("bad", fit="raise ValueError('no [luck]')"))
     words = (
         "run",
@@ -327,10 +302,18 @@ def test_a_failure_is_told_kept_and_tried_again_only_when_asked(place: Path, cal
     code, out, _ = call(*words)
     assert code == 1
     assert "9 of them in store already" in out
-    write_plugins(place / "plugins", bad=method_source("bad", impute=ZEROS))
-    assert call(*words)[0] == 1
+    # What only looks different fails as before, and is not tried again.
+    failing = method_source("bad", fit="raise ValueError('no [luck]')")
+    write_plugins(place / "plugins", bad=f"# Mended?\n{failing}".replace("A method for tests", "It was mended"))
+    code, out, _ = call(*words)
+    assert code == 1
+    assert "9 of them in store already" in out
     code, out, _ = call(*words, "--retry-failed")
+    assert "9 jobs, 6 of them in store already" in out and "rows: 6 ok, 3 failed" in out
+    write_plugins(place / "plugins", bad=method_source("bad", impute=ZEROS))
+    code, out, _ = call(*words)
     assert code == 0
+    assert "3 stored rows of bad: the plug-in's code is another now; computed again" in out
     assert "rows: 9 ok" in out
 
 

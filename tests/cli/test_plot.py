@@ -19,13 +19,13 @@ from rich.console import Console
 
 import bench.report.figures.curves as curves
 from bench.cli.app import main
-from bench.cli.drawing import Drawing
 from bench.cli.plot.rows import plot_ratios, plot_training, ratio_spec
 from bench.cli.plot.snapshots import plot_imputations
 from bench.experiment.scope import Scope
 from bench.plugins.registry import Registry
 from bench.report import collect
 from bench.report.figures.curves import ratio_panels
+from bench.report.figures.drawing import Drawing
 from bench.report.figures.style import Heading
 from bench.run.request import Place
 from bench.run.snapshot import Snapshot
@@ -102,7 +102,7 @@ def request_for(
 ) -> tuple[Scope, Place, Drawing]:
     """Return a request with the toys, preset smoke."""
     scope = Scope(datasets=datasets, methods=methods, preset="smoke")
-    return scope, Place(store=store, plugins=(Path("plugins"),)), Drawing(formats=formats)
+    return scope, Place(stores=(store,), plugins=(Path("plugins"),)), Drawing(formats=formats)
 
 
 def no_training(*_: Any) -> Snapshot:

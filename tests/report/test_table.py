@@ -14,7 +14,7 @@ from bench.paths import shipped_rows_folder
 from bench.report import ReportCell, ReportTable, asked_of_store, collect
 from bench.report.latex import latex_table
 from bench.report.markdown import markdown_table
-from bench.report.text import cell_text
+from bench.report.text import cell_text, notes
 from bench.run.store import Store
 from tests.report.golden import PUBLISHED, SPEC, golden_rows, seeds_of, stored
 
@@ -145,3 +145,28 @@ def test_scores_come_from_a_scope_or_from_an_attribute() -> None:
 def test_a_cell_without_values_has_no_mean(spec: TableSpec) -> None:
     cell = ReportCell(spec.cells()[0], "missing", 3)
     assert cell.mean is None and cell.sd is None and cell.n == 0 and cell.difference is None
+
+
+def test_results_of_other_code_are_marked_and_never_the_best(spec: TableSpec) -> None:
+    values = seeds_of("vsae", "mushroom", "pfc", [0.1, 0.2, 0.3])
+    rows = [replace(result, plugin_sources={"method": "old"}) for result in values]
+    rows += seeds_of("mean_mode", "mushroom", "pfc", [0.7, 0.8, 0.9], parameters={})
+    for code, stale in (
+        ({}, ()),
+        ({("method", "vsae"): "old"}, ()),
+        ({("method", "vsae"): "new", ("method", "other"): "x"}, (0, 1, 2)),
+    ):
+        table = collect(spec, rows, code=code)
+        cell, floor = table.cell(0, 1, 2), table.cell(0, 3, 2)
+        assert cell.mean == pytest.approx(0.2)
+        assert (cell.stale, cell.best, floor.best) == (stale, not stale, bool(stale))
+        told = [note.text for note in notes(table) if "not of its code as it is now" in note.text]
+        assert told == ["vsae, seeds 0, 1, 2: not of its code as it is now; run it again."] * bool(stale)
+
+
+def test_values_of_rows_without_a_digest_are_counted_in_one_note(spec: TableSpec) -> None:
+    rows = seeds_of("vsae", "mushroom", "pfc", [0.1, 0.2, 0.3])
+    assert not any("Unverified" in note.text for note in notes(collect(spec, rows)))
+    older = [replace(rows[0], verified=False), *rows[1:]]
+    told = [note.text for note in notes(collect(spec, older)) if "Unverified" in note.text]
+    assert told == ["Unverified: 1 of 3 values are of rows that an older version stored, without a digest."]

@@ -42,8 +42,9 @@ from tests.toys import (
     write_plugins,
 )
 
-#: What every row has, whatever came of it.
+#: What every row of a user's plug-in has, whatever came of it.
 FIELDS = {
+    "plugin_sources",
     "key",
     "cell",
     "status",

@@ -9,7 +9,7 @@ import pytest
 
 from bench.errors import BenchError
 from bench.paths import shipped_rows_folder
-from bench.run.request import Place, parse_duration
+from bench.run.request import DEFAULT_STORE, Place, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -31,9 +31,11 @@ def test_a_time_budget_begins_when_it_is_asked_for() -> None:
     assert deadline is not None and 89 < deadline - time.time() <= 90
 
 
-def test_the_rows_to_read_are_the_stores_or_those_that_ship() -> None:
-    assert Place(store=Path("mine")).rows_folder == Path("mine")
-    assert Place(store=Path("mine"), shipped=True).rows_folder == shipped_rows_folder()
+def test_the_rows_to_read_are_the_stores_and_beneath_them_those_that_ship() -> None:
+    place = Place(stores=(Path("mine"), Path("theirs")))
+    assert place.store == Path("mine") and place.folders == (Path("mine"), Path("theirs"))
+    assert Place().folders == (DEFAULT_STORE,)
+    assert Place(stores=(Path("mine"),), shipped=True).folders == (Path("mine"), shipped_rows_folder())
 
 
 @pytest.mark.parametrize(("place", "words"), [(Place(device="gpu"), "unknown device"), (Place(time_budget="x"), "9m")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -57,15 +58,152 @@ def test_a_row_that_an_earlier_version_stored_is_read_without_conversion(tmp_pat
     assert Store(tmp_path).missing([result.cell]) == set()
     # What is written again has the very bytes of the row, but for the new field.
     Store(tmp_path / "again").put([result])
-    assert only_file(tmp_path / "again").read_text(encoding="utf-8").replace(',"warnings":[]', "") == line
+    again = only_file(tmp_path / "again").read_text(encoding="utf-8")
+    assert re.sub(',"digest":"[0-9a-f]{64}"', "", again).replace(',"warnings":[]', "") == line
+    assert not result.verified and next(Store(tmp_path / "again").rows()).verified
 
 
-def test_a_row_that_is_no_result_is_one_clear_error(tmp_path: Path) -> None:
-    path = tmp_path / "rain" / "guess.jsonl"
-    path.parent.mkdir()
-    path.write_text(json.dumps({"key": "k", "cell": {"dataset": "rain"}, "status": "ok"}) + "\n", encoding="utf-8")
-    with pytest.raises(BenchError, match="a stored row cannot be read"):
-        list(Store(tmp_path).rows())
+def edited(line: bytes, edit: Callable[[dict[str, Any]], Any]) -> bytes:
+    """Return a stored line after an edit of its parsed row."""
+    row = json.loads(line)
+    changed = edit(row)
+    return json.dumps(row if changed is None else changed, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+
+
+def without_digest(line: bytes) -> bytes:
+    """Return a stored line as an older version would have written it."""
+    return edited(line, lambda row: row.pop("digest") and None)
+
+
+#: What somebody, or a disk, may do to a stored line. None of it is a result.
+EDITS: dict[str, Callable[[bytes], bytes]] = {
+    "metrics set by hand": lambda line: edited(line, lambda row: row["metrics"]["all"].update(nrmse_std=0.001)),
+    "another seed": lambda line: edited(line, lambda row: row["cell"].update(seed=7)),
+    "another status": lambda line: line.replace(b'"status":"ok"', b'"status":"failed"'),
+    "a missing field": lambda line: edited(line, lambda row: row.pop("status") and None),
+    "a missing field of the cell": lambda line: edited(line, lambda row: row["cell"].pop("budget") and None),
+    "wrong types": lambda line: edited(line, lambda row: row.update(metrics=[1, 2], warnings=3, stack={})),
+    "a huge number": lambda line: line.replace(b'"nrmse_std":1.0', b'"nrmse_std":1e999'),
+    "a number of 4000 digits": lambda line: line.replace(b'"nrmse_std":1.0', b'"nrmse_std":1' + b"0" * 4000),
+    "a number of 9000 digits": lambda line: line.replace(b'"nrmse_std":1.0', b'"nrmse_std":1' + b"0" * 9000),
+    "NaN": lambda line: line.replace(b'"nrmse_std":1.0', b'"nrmse_std":NaN'),
+    "text for a number": lambda line: line.replace(b'"nrmse_std":1.0', b'"nrmse_std":"1.0"'),
+    "an unknown cell": lambda line: edited(line, lambda row: row.update(cell={"dataset": "rain", "x": [1]})),
+    "a cell that is none": lambda line: edited(line, lambda row: row.update(cell=[])),
+    "a key that is none": lambda line: edited(line, lambda row: row.update(key=["a"])),
+    "a field that stands twice": lambda line: line.replace(
+        b'"metrics":', b'"metrics":{"all":{"nrmse_std":0.1}},"metrics":'
+    ).replace(b'"nrmse_std":1.0', b'"nrmse_std":0.001'),
+    "cut short": lambda line: line[: len(line) // 2] + b"\n",
+    "not UTF-8": lambda line: line.replace(b'"rain"', b'"r\xff\xfein"'),
+    "half a letter": lambda line: line.replace(b'"reason":null', b'"reason":"\\ud800"'),
+    "nested garbage": lambda line: line.replace(b'"counts":{}', b'"counts":' + b"[" * 10**5 + b"]" * 10**5),
+    "garbage for diagnostics": lambda line: line.replace(
+        b'"diagnostics":{}', b'"diagnostics":{"best_validation_error":{}}'
+    ),
+    "another digest": lambda line: line.replace(b'"digest":"', b'"digest":"0'),
+    "a digest that is none": lambda line: edited(line, lambda row: row.update(digest=[1])),
+    "a list": lambda line: b"[1, 2]\n",
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edited_row_is_no_result_and_is_told_with_its_line(tmp_path: Path, edit: str) -> None:
+    store = Store(tmp_path)
+    store.put([make_result(make_cell(seed=seed)) for seed in range(3)])
+    path = only_file(tmp_path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    changed = EDITS[edit](lines[1])
+    assert changed != lines[1]
+    path.write_bytes(lines[0] + changed + lines[2])
+    assert [result.cell.seed for result in store.rows()] == [0, 2]
+    (damage,) = store.damage
+    assert (damage.path, damage.line) == (path, 2)
+    assert str(damage).startswith(f"{path}:2: ") and "\n" not in damage.reason
+    cells = [make_cell(seed=seed) for seed in range(3)]
+    assert Store(tmp_path).missing(cells) == {cells[1].key}
+    assert {result.cell.seed for result in Store(tmp_path).newest(["rain"], ["guess"], "smoke")} == {2}
+    # What is asked of a cell is answered, or not, but never raises.
+    assert [r.cell.seed for r in Store(tmp_path).rows(cell={"seed": {1, 2}, "mechanism": {"mcar"}})] == [2]
+
+
+#: What is seen without a digest too: numbers that are as they could have been are not.
+UNSEEN = ("metrics set by hand", "another status", "another digest", "a digest that is none")
+
+
+@pytest.mark.parametrize("edit", [name for name in EDITS if name not in UNSEEN])
+def test_a_row_without_a_digest_has_to_be_one_all_the_same(tmp_path: Path, edit: str) -> None:
+    Store(tmp_path).put([make_result(make_cell(seed=seed)) for seed in range(3)])
+    path = only_file(tmp_path)
+    lines = [without_digest(line) for line in path.read_bytes().splitlines()]
+    path.write_bytes(lines[0] + EDITS[edit](lines[1]) + lines[2])
+    store = Store(tmp_path)
+    assert [(result.cell.seed, result.verified) for result in store.rows()] == [(0, False), (2, False)]
+    assert [damage.line for damage in store.damage] == [2]
+
+
+def test_an_edited_row_leaves_the_sound_one_before_it(tmp_path: Path) -> None:
+    store, cell = Store(tmp_path), make_cell()
+    store.put([make_result(cell, seconds=1.0), make_result(cell, seconds=2.0)])
+    path = only_file(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b'"seconds":2.0', b'"seconds":3.0'))
+    assert [result.seconds for result in store.rows()] == [1.0]
+    assert [damage.line for damage in store.damage] == [2]
+
+
+def test_a_row_that_is_only_written_in_another_way_is_not_edited(tmp_path: Path) -> None:
+    Store(tmp_path).put([make_result(make_cell(), source="\u00e4", counts={"rows": 3})])
+    path = only_file(tmp_path)
+    row = json.loads(path.read_bytes())
+    path.write_text(json.dumps(dict(reversed(row.items()))) + "\r\n\n", encoding="utf-8")
+    (result,) = Store(tmp_path).rows()
+    assert result.verified and result.source == "\u00e4"
+
+
+def test_results_of_other_code_are_missing(tmp_path: Path) -> None:
+    store, cells = Store(tmp_path), [make_cell(seed=seed) for seed in range(3)]
+    store.put(
+        [
+            make_result(cells[0], plugin_sources={"method": "old"}),
+            make_result(cells[1], "failed", plugin_sources={"method": "old"}),
+        ]
+    )
+    store.put([make_result(cells[2])])
+    keys = [cell.key for cell in cells]
+    assert store.missing(cells, sources={key: {"method": "old"} for key in keys}) == set()
+    # A row of an older version does not say, and lasts.
+    assert store.missing(cells, sources={key: {"method": "new"} for key in keys}) == set(keys[:2])
+    assert store.missing(cells) == set()
+
+
+def test_stores_beneath_another_are_read_and_never_written(tmp_path: Path) -> None:
+    cells = [make_cell(seed=seed) for seed in range(4)]
+    Store(tmp_path / "low").put([make_result(cell, seconds=1.0) for cell in cells[:3]])
+    Store(tmp_path / "middle").put([make_result(make_cell(dataset="snow"), seconds=2.0)])
+    low = only_file(tmp_path / "low").read_bytes()
+    store = Store(tmp_path / "top", tmp_path / "middle", tmp_path / "low", tmp_path / "nowhere")
+    store.put([make_result(cells[2], seconds=3.0), make_result(cells[1], "skipped", seconds=3.0)])
+    found = {(result.cell.dataset, result.cell.seed): result.seconds for result in store.rows()}
+    # What ran well counts, in the highest store that has it.
+    assert found == {("rain", 0): 1.0, ("rain", 1): 1.0, ("rain", 2): 3.0, ("snow", 0): 2.0}
+    assert store.missing(cells) == {cells[3].key}
+    assert [result.seconds for result in store.newest(["rain"], ["guess"], "smoke")] == [3.0]
+    assert store.conflicts == [] and store.damage == []
+    assert only_file(tmp_path / "low").read_bytes() == low
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_cell_with_two_contents_is_told(tmp_path: Path) -> None:
+    low, high = Store(tmp_path / "low"), Store(tmp_path / "high", tmp_path / "low")
+    low.put([make_result(make_cell(seed=seed), metrics={"all": {"pfc": 0.5}}) for seed in range(3)])
+    high.put([make_result(make_cell(), metrics={"all": {"pfc": 0.4}}), make_result(make_cell(seed=1), metrics={})])
+    high.put([make_result(make_cell(seed=2), metrics={"all": {"pfc": 0.5}}, seconds=9.0, environment={"a": 1})])
+    assert [result.metrics for result in high.rows(keys=[make_cell().key])] == [{"all": {"pfc": 0.4}}]
+    (conflict,) = high.conflicts
+    assert conflict.folders == (tmp_path / "high", tmp_path / "low")
+    assert conflict.above.cell == make_cell() and conflict.difference == pytest.approx(0.2)
+    list(high.rows())
+    assert [c.difference for c in high.conflicts] == [pytest.approx(0.2), float("inf")]
 
 
 def test_putting_appends_and_never_rewrites(tmp_path: Path) -> None:
@@ -133,7 +271,7 @@ def test_what_is_missing(tmp_path: Path) -> None:
     store.put([make_result(by_status[status], status) for status in statuses])
     store.put([make_result(make_cell(dataset="other"))])
 
-    def missing(**options: bool) -> set[str]:
+    def missing(**options: Any) -> set[str]:
         keys = store.missing(by_status.values(), **options)
         return {status for status, cell in by_status.items() if cell.key in keys}
 
@@ -150,11 +288,13 @@ FORMS: dict[str, Callable[[dict[str, Any]], str]] = {
     "with blanks": json.dumps,
     "with blanks around colons": lambda row: json.dumps(row, separators=(",", "\t : ")),
     "escaped": lambda row: json.dumps({**row, "note": '\u00e4"key":"x"seed":9,'}, separators=(",", ":")),
-    "key last": lambda row: canonical_json({**row, "key": 0})[:-1] + f',"key":"{row["key"]}"}}',
-    "names used elsewhere": lambda row: canonical_json(
-        {**row, "attributes": {"seed": {"rmse": 1}, "mechanism": "key", "key": "\u00e4"}, "zeta": {"seed": 77}}
+    "key last": lambda row: (
+        canonical_json({name: value for name, value in row.items() if name != "key"})[:-1] + f',"key":"{row["key"]}"}}'
     ),
-    "other numbers": lambda row: canonical_json(row).replace('"seed":1,', '"seed":1.0,'),
+    "names used elsewhere": lambda row: canonical_json(
+        {**row, "attributes": {"seed": {"rmse": 1}, "mechanism": {"key": 2}, "key": {"seed": 3}}, "zeta": {"seed": 77}}
+    ),
+    "other numbers": lambda row: canonical_json(row).replace('"ratio":0.5,', '"ratio":50e-2,'),
 }
 
 

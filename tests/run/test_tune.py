@@ -368,8 +368,8 @@ def test_bad_requests_are_one_line_each(tmp_path: Path) -> None:
         ("gaussian_em", "mushroom", "does not take categorical"),
     ):
         with pytest.raises(BenchError, match=words):
-            tune_scope(Scope(methods=(method,), datasets=(dataset,), seeds=(0,)), Place(store=tmp_path), console)
-    scope, place = Scope(methods=("vsae",), datasets=("yeast",), seeds=(0,)), Place(store=tmp_path / "store")
+            tune_scope(Scope(methods=(method,), datasets=(dataset,), seeds=(0,)), Place(stores=(tmp_path,)), console)
+    scope, place = Scope(methods=("vsae",), datasets=("yeast",), seeds=(0,)), Place(stores=(tmp_path / "store",))
     for asked, where, words in (
         (replace(scope, seeds=(0, -1)), place, "-1 is negative"),
         (replace(scope, seeds=()), place, "at least one method"),

@@ -10,8 +10,8 @@ from bench.cli.console import console
 from bench.cli.options import Default, takes
 
 if TYPE_CHECKING:
-    from bench.cli.drawing import Drawing
     from bench.experiment.scope import Scope
+    from bench.report.figures.drawing import Drawing
     from bench.run.request import Place
 
 plot_app = typer.Typer(

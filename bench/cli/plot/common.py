@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from bench.cli.drawing import Drawing
 from bench.errors import BenchError
 from bench.experiment.cell import Cell, Job
 from bench.experiment.expand import grid_spec, require_parameter_set
 from bench.experiment.scope import Scope
 from bench.plugins.registry import Registry
+from bench.report.figures.drawing import Drawing
 from bench.report.figures.style import Heading, require_formats, save_figure
 from bench.run.plan import plan_jobs
 from bench.run.progress import print_line
@@ -35,7 +35,7 @@ def ready(scope: Scope, place: Place, drawing: Drawing) -> Registry:
         raise BenchError(f"--output: {drawing.output} is a file; name a folder")
     scope.require_valid()
     place.require_valid()
-    Store(place.store)
+    Store(*place.folders)
     registry = Registry.scan(place.plugins)
     require_parameter_set(scope.parameter_set, registry)
     return registry

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cli.drawing import Drawing
 from bench.cli.plot.common import DEFAULT_METHOD, DEFAULT_SEEDS, heading_of, jobs_on, listed, name_of, ready, save
 from bench.errors import BenchError
 from bench.experiment.expand import preferred_protocol, sets_of
@@ -15,6 +14,7 @@ from bench.experiment.scope import Scope
 from bench.experiment.specs import ColumnSpec, Defaults, RowSpec, TableSpec
 from bench.plugins.registry import PluginInfo, Registry
 from bench.problem.metrics import find_metric
+from bench.report.figures.drawing import Drawing
 from bench.report.figures.style import Heading
 from bench.report.table import ReportTable, collect
 from bench.report.text import TRANSDUCTIVE_MARK
@@ -69,7 +69,7 @@ def plot_training(scope: Scope, place: Place, drawing: Drawing, console: Console
             asked = replace(scope, methods=(method,), seeds=scope.seeds or DEFAULT_SEEDS)
             jobs = jobs_on(dataset, asked, place, registry, console)
             cells = [job.cells[0] for job in jobs]
-            rows = Store(place.store).rows({dataset}, {method}, {cell.key for cell in cells})
+            rows = Store(*place.folders).rows({dataset}, {method}, {cell.key for cell in cells})
             stored = {result.key: result.diagnostics for result in rows if result.status == "ok"}
             runs = [_training_run(cell.seed, stored.get(cell.key, {})) for cell in cells]
             if None in runs:
@@ -141,7 +141,7 @@ def _ratio_table(
         if not set(kinds) & set(info.kinds):
             raise BenchError(f"--metric {name} is for {' and '.join(kinds)} attributes, which {dataset} has none of")
     registry.mechanism(mechanism)
-    stored = list(Store(place.rows_folder).rows({dataset}))
+    stored = list(Store(*place.folders).rows({dataset}))
     cells = [result.cell for result in stored if result.cell.mechanism == mechanism]
     there = sorted({cell.method for cell in cells} & registry.methods.keys() - {FLOOR})
     methods = scope.methods or tuple(there) or (DEFAULT_METHOD,)
@@ -149,7 +149,9 @@ def _ratio_table(
     seeds = scope.seeds or DEFAULT_SEEDS
     spec = ratio_spec(dataset, methods, mechanism, ratios, metrics, seeds, registry)
     known = {name: sets_of(info) for name, info in registry.methods.items()}
-    table = collect(spec, stored, None, scope.preset or None, scope.parameter_set, known_methods=known)
+    table = collect(
+        spec, stored, None, scope.preset or None, scope.parameter_set, known_methods=known, code=registry.code
+    )
     return table, tuple(name for name in methods if name != FLOOR)
 
 
@@ -171,7 +173,7 @@ def _lacking(table: ReportTable, scope: Scope, place: Place, methods: Sequence[s
         f"--seeds {','.join(map(str, scope.seeds))}" if scope.seeds else "",
         f"--preset {scope.preset or table.preset or 'quick'}",
         f"--parameters {scope.parameter_set}" if scope.parameter_set != "default" else "",
-        f"--store {place.store}" if place.store != DEFAULT_STORE else "",
+        *(f"--store {folder}" for folder in place.stores if place.stores != (DEFAULT_STORE,)),
         *(f"--plugins {folder}" for folder in place.plugins),
     ]
     made = " ".join(word for word in words if word)

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli.drawing import Drawing
 from bench.cli.plot.common import DEFAULT_METHOD, DEFAULT_SEEDS, heading_of, jobs_on, name_of, ready, save
 from bench.data.schema import IntArray, Schema
 from bench.data.table import Values
@@ -15,6 +14,7 @@ from bench.errors import BenchError, closest
 from bench.experiment.cell import Cell
 from bench.experiment.scope import Scope
 from bench.plugins.registry import Registry
+from bench.report.figures.drawing import Drawing
 from bench.run.request import Place
 from bench.run.snapshot import Snapshot, shows, snapshots_of
 
