@@ -19,7 +19,7 @@ from bench.experiment.expand import (
     stand_in_advice,
 )
 from bench.experiment.presets import PRESETS
-from bench.experiment.result import Result
+from bench.experiment.result import Result, is_stale
 from bench.experiment.scope import Scope
 from bench.experiment.specs import TableSpec
 from bench.experiment.tuned import TunedParameters
@@ -135,7 +135,7 @@ def why_again(jobs: Sequence[Job], store: Store) -> list[str]:
     """Return why jobs run whose cells were computed before: plug-ins have other code now, or keys have changed."""
     cells, sources = [cell for job in jobs for cell in job.cells], sources_of(jobs)
     stored = stored_results(cells, store)
-    stale = [stored[key].cell for key, own in sources.items() if key in stored and stored[key].is_stale(own)]
+    stale = [stored[key].cell for key, own in sources.items() if key in stored and is_stale(stored[key], own)]
     methods = ", ".join(sorted({cell.method for cell in stale}))
     told = [f"{counted(len(stale), 'stored row')} of {methods}: the plug-in's code is another now; computed again"]
     return [*(told if stale else ()), *store.outdated(cell for cell in cells if cell.key not in stored)]
