@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from bench.errors import BenchError, Stopped, clean_text, one_line
+from bench.run.isolation.process import LINE_BYTES, PYTHONPATH_BEFORE
 from bench.run.machine import Machine, StopRule
-from bench.run.process import LINE_BYTES, PYTHONPATH_BEFORE
 
 Send = Callable[[dict[str, Any]], None]
 Say = Callable[[str], None]

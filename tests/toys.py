@@ -20,9 +20,9 @@ from bench.experiment.result import Result, Status
 from bench.experiment.scope import Scope
 from bench.files.fetch import content_of
 from bench.plugins.registry import PluginInfo, Registry, load
+from bench.run.isolation.workers import run_jobs
 from bench.run.job import run_job
 from bench.run.machine import Machine
-from bench.run.workers import run_jobs
 
 #: 60 rows of three dependent numbers and a category that follows from one of them, and 50 rows of numbers alone.
 DATA = '''

@@ -31,10 +31,10 @@ from bench.data.door import notes_of
 from bench.errors import MESSAGE_BYTES, BenchError, clean_text, closest, line_of, place_of, printable
 from bench.files.fetch import DataUnavailable
 from bench.plugins.registry import PluginInfo, Registry, available, load
+from bench.run.isolation.process import Task
+from bench.run.isolation.workers import run_tasks
 from bench.run.machine import Machine
-from bench.run.process import Task
 from bench.run.request import SILENT_SECONDS, Place
-from bench.run.workers import run_tasks
 
 Status = Literal["ok", "failed", "not applicable"]
 

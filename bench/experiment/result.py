@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from operator import itemgetter
 from typing import Any, Final, Literal
 
 from bench.errors import BenchError
@@ -60,6 +61,7 @@ class Result:
     attempts: int = 1
     verified: bool = field(default=True, compare=False, repr=False)
 
+<<<<<<< HEAD
     @property
     def may_be_retried(self) -> bool:
         """Whether the environment failed the cell, and not yet as often as it is tried."""
@@ -69,6 +71,8 @@ class Result:
         """Return whether plug-ins have other code now, by category; a result that does not say is not stale."""
         return any(self.plugin_sources.get(part, code) != code for part, code in sources.items())
 
+=======
+>>>>>>> verify
     def as_json(self) -> dict[str, Any]:
         """Return the content as plain JSON values, without a digest; what there is not goes without saying."""
         value: dict[str, Any] = {name: getattr(self, name) for name in _FIELDS}
@@ -82,22 +86,25 @@ class Result:
         return value
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any], line: bytes = b"") -> Result:
+    def from_json(cls, value: Mapping[str, Any]) -> Result:
         """Read a row, of this version or an older one; its digest is not looked at.
 
-        With the ``line`` that it was parsed from, its key is checked faster. Raises BenchError if a field is missing or
-        of another type, a number is not finite, or the key is not that of the cell.
+        Raises BenchError if a field is missing or of another type, a number is not finite, or the key is not that of
+        the cell.
         """
+        _check(value)
+        return cls._of(value)
+
+    @classmethod
+    def _of(cls, value: Mapping[str, Any], verified: bool = True) -> Result:
+        """Return the result of a row that was checked."""
         try:
-            _require_types(value)
-            if value["key"] != _key_of_bytes(line):
-                _require_key(value)
             known = {name: value[name] for name in _FIELDS & value.keys()}
             known["cell"] = Cell.from_json(value["cell"])
             known["warnings"] = tuple(value.get("warnings", ()))
             known["stack"] = tuple(value.get("stack", ()))
-            return cls(**known)
-        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+            return cls(**known, verified=verified)
+        except TypeError as error:
             raise BenchError(f"a stored row cannot be read: {error}") from None
 
     def as_line(self) -> bytes:
@@ -109,21 +116,54 @@ class Result:
     def from_line(cls, line: bytes, row: Mapping[str, Any] | None = None) -> Result:
         """Read a stored row from its line, which may be parsed already; raises BenchError if the row was edited."""
         value = parsed_line(line) if row is None else row
-        said = value.get("digest")
-        if said is None:
-            _require_plain(line, value)
-        elif said != _digest_of_bytes(line) and said != _digest_of_content(value):
-            raise BenchError("its content does not fit its digest")
-        result = cls.from_json(value, line)
-        # Set behind the constructor's back: replace() with so many fields costs as much as reading the row.
-        object.__setattr__(result, "verified", said is not None)
-        return result
+        return cls._of(value, check_line(line, value))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What of a stored row says whether its cell has to be computed: this is read faster than all of it."""
+
+    key: str
+    status: Status
+    plugin_sources: Mapping[str, str]
+
+    @classmethod
+    def from_line(cls, line: bytes, row: Mapping[str, Any]) -> Standing:
+        """Read a stored row in the same way as ``Result.from_line``."""
+        check_line(line, row)
+        return cls(row["key"], row["status"], row.get("plugin_sources", {}))
+
+
+def is_stale(result: Result | Standing, sources: Mapping[str, str]) -> bool:
+    """Return whether a result is of other code than plug-ins have now, by category; one that does not say is not."""
+    return any(result.plugin_sources.get(part, code) != code for part, code in sources.items())
+
+
+def check_line(line: bytes, row: Mapping[str, Any]) -> bool:
+    """Return whether a row has a digest; raises BenchError if its line was edited or holds no result."""
+    said = row.get("digest")
+    if said is None:
+        _require_plain(line, row)
+    elif said != _digest_of_bytes(line) and said != _digest_of_content(row):
+        raise BenchError("its content does not fit its digest")
+    _check(row, line)
+    return said is not None
+
+
+def _check(row: Mapping[str, Any], line: bytes = b"") -> None:
+    """Raise BenchError on a row that is no result; its key is checked faster with its line."""
+    try:
+        _require_types(row)
+        if row["key"] != _key_of_bytes(line):
+            _require_key(row)
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise BenchError(f"a stored row cannot be read: {error}") from None
 
 
 def parsed_line(line: bytes) -> dict[str, Any]:
     """Return the JSON object that a line holds; raises BenchError if it holds none, or one without key and cell."""
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode())
     except (ValueError, RecursionError):
         raise BenchError("it is no JSON: cut short, or edited") from None
     if not (isinstance(row, dict) and isinstance(row.get("key"), str) and isinstance(row.get("cell"), dict)):
@@ -314,14 +354,44 @@ def _require_types(row: Mapping[str, Any]) -> None:
     if not isinstance(cell, dict):
         raise TypeError("its 'cell' is not an object")
     for part, required, optional in ((row, _REQUIRED, _OPTIONAL), (cell, _OF_CELL, _OPTIONAL_OF_CELL)):
+        if part is cell and _is_usual(cell):
+            continue
         for name, fits in required.items():
             if name not in part:
                 raise TypeError(f"it has no '{name}'")
             if not fits(part[name]):
                 raise TypeError(f"its '{name}' is not what it has to be")
-        for name, fits in optional.items():
-            if name in part and not fits(part[name]):
+        for name in optional.keys() & part.keys():
+            if not optional[name](part[name]):
                 raise TypeError(f"its '{name}' is not what it has to be")
 
 
+def _is_usual(cell: Mapping[str, Any]) -> bool:
+    """Return whether a cell has all fields with the types that ``as_json`` writes: most have, and this is fast."""
+    return cell.keys() == _USUAL.keys() and tuple(map(type, _usual_values(cell))) == _USUAL_TYPES
+
+
+_USUAL: Final[dict[str, type]] = {
+    "dataset": str,
+    "content": str,
+    "include_target": bool,
+    "mechanism": str,
+    "mechanism_version": int,
+    "mechanism_parameters": dict,
+    "mechanism_overrides": dict,
+    "ratio": float,
+    "method": str,
+    "method_version": int,
+    "parameter_set": str,
+    "overrides": dict,
+    "parameters": dict,
+    "seed": int,
+    "repeat": str,
+    "protocol": str,
+    "preset": str,
+    "budget": dict,
+    "engine": int,
+}
+_USUAL_TYPES: Final = tuple(_USUAL.values())
+_usual_values = itemgetter(*_USUAL)
 _FIELDS = frozenset(field.name for field in fields(Result)) - {"verified"}

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.errors import BenchError, closest
 from bench.experiment.presets import HIGHEST, PRESETS, require_precision
-from bench.experiment.result import Result
+from bench.experiment.result import Result, is_stale
 from bench.experiment.specs import RowSpec, TableCell, TableSpec
 from bench.report.cell import ReportCell, Status
 from bench.report.matching import belongs, filled, matched, recipe
@@ -129,8 +129,8 @@ class _Known:
     def is_stale(self, result: Result) -> bool:
         """Return whether a result is of other code than its plug-ins have now."""
         names = {"method": result.cell.method, "mechanism": result.cell.mechanism}
-        return result.is_stale(
-            {part: self.code[part, name] for part, name in names.items() if (part, name) in self.code}
+        return is_stale(
+            result, {part: self.code[part, name] for part, name in names.items() if (part, name) in self.code}
         )
 
     def why(self, cell: TableCell) -> tuple[Status, str]:

@@ -21,21 +21,21 @@ from bench.experiment.expand import (
     stand_in_advice,
 )
 from bench.experiment.presets import PRESETS
-from bench.experiment.result import Result
+from bench.experiment.result import Result, is_stale
 from bench.experiment.scope import Scope
 from bench.experiment.specs import TableSpec
 from bench.experiment.tuned import TunedParameters
 from bench.paths import shipped_rows_folder
 from bench.plugins.registry import PluginInfo, Registry, available
 from bench.run.fit import content_or_problem
+from bench.run.isolation.process import Task
+from bench.run.isolation.workers import Put, call, run_jobs
 from bench.run.job import reason_to_skip, too_wide
 from bench.run.lock import held
 from bench.run.machine import Machine, choose_device, choose_workers
-from bench.run.process import Task
 from bench.run.progress import Costs, RunProgress, cost_of, counted, duration_text, print_line, recorded_costs
 from bench.run.request import Place
 from bench.run.store import Store
-from bench.run.workers import Put, call, run_jobs
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -157,7 +157,7 @@ def why_again(jobs: Sequence[Job], store: Store) -> list[str]:
     """Return why jobs run whose cells were computed before: plug-ins have other code now, or keys have changed."""
     cells, sources = [cell for job in jobs for cell in job.cells], sources_of(jobs)
     stored = stored_results(cells, store)
-    stale = [stored[key].cell for key, own in sources.items() if key in stored and stored[key].is_stale(own)]
+    stale = [stored[key].cell for key, own in sources.items() if key in stored and is_stale(stored[key], own)]
     methods = ", ".join(sorted({cell.method for cell in stale}))
     told = [f"{counted(len(stale), 'stored row')} of {methods}: the plug-in's code is another now; computed again"]
     return [*(told if stale else ()), *store.outdated(cell for cell in cells if cell.key not in stored)]

@@ -26,14 +26,14 @@ from bench.experiment.cell import Cell, Job
 from bench.plugins.contracts import Method
 from bench.plugins.registry import PluginInfo, load
 from bench.run.fit import fit_from_checkpoint, load_for, reason_of
+from bench.run.isolation.process import Task
+from bench.run.isolation.workers import call
 from bench.run.job import bounded_json, reason_to_skip, too_wide
 from bench.run.lock import held
 from bench.run.machine import Machine, choose_device
-from bench.run.process import Task
 from bench.run.progress import RunProgress, recorded_costs
 from bench.run.request import Place
 from bench.run.store import Store
-from bench.run.workers import call
 from bench.seeds import canonical_json, generator
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, unquote
 
 from bench.errors import BenchError
-from bench.experiment.result import Result, parsed_line
+from bench.experiment.result import Result, Standing, is_stale, parsed_line
 from bench.run.progress import counted
 from bench.seeds import canonical_json
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bench.experiment.cell import Cell
+
+_Read = TypeVar("_Read")
 
 #: A row as parsed, before it is known to be wanted.
 _Row = dict[str, Any]
@@ -149,7 +151,7 @@ class Store:
         chosen = None if keys is None else frozenset(keys)
         wanted = fields if chosen is None else {"key": chosen, **fields}
         for paths in self._files(datasets, methods):
-            layers = [self._last(path, wanted, chosen, fields) for path in paths]
+            layers = [self._last(path, wanted, chosen, fields, Result.from_line) for path in paths]
             yield from (layers[0] if len(layers) == 1 else self._merged(layers, paths)).values()
 
     def every(self) -> Iterator[Result]:
@@ -160,16 +162,32 @@ class Store:
                     found = (self._result(path, line, row) for line, row in self._parsed(path, stream))
                     yield from (result for result in found if result is not None)
 
-    def _last(self, path: Path, wanted: Wanted, chosen: Collection[str] | None, fields: Wanted) -> dict[str, Result]:
-        """Return the last sound result of each key in a file."""
-        last: dict[str, Result] = {}
+    def _last(
+        self,
+        path: Path,
+        wanted: Wanted,
+        chosen: Collection[str] | None,
+        fields: Wanted,
+        read: Callable[[bytes, _Row], _Read],
+    ) -> dict[str, _Read]:
+        """Return the last sound row of each key in a file, as ``read`` makes of its line."""
+        last: dict[str, _Read] = {}
         with path.open("rb", buffering=_READ_BYTES) as stream:
             for line, row in self._parsed(path, _may_have(wanted, stream)):
                 if (chosen is None or row["key"] in chosen) and _has(row["cell"], fields):
-                    result = self._result(path, line, row)
-                    if result is not None:
-                        last[result.key] = result
+                    try:
+                        last[row["key"]] = read(line, row)
+                    except BenchError as error:
+                        self._note(path, line, error)
         return last
+
+    def _standing(
+        self, datasets: Collection[str], methods: Collection[str], keys: Collection[str]
+    ) -> Iterator[Standing]:
+        """Yield how the last row of each key stands, without reading all of it."""
+        chosen = frozenset(keys)
+        for (path,) in self._files(datasets, methods):
+            yield from self._last(path, {"key": chosen}, chosen, {}, Standing.from_line).values()
 
     def _merged(self, layers: Sequence[Mapping[str, Result]], paths: Sequence[Path]) -> dict[str, Result]:
         """Return the results that count, from the highest layer to the lowest, and note where two differ."""
@@ -248,12 +266,17 @@ class Store:
         wanted = {cell.key: cell for cell in cells}
         lasting = {"ok"} if retry_failed else {"ok", "failed"}
         methods = {cell.method for cell in wanted.values()}
-        stored = self.rows({cell.dataset for cell in wanted.values()}, methods, wanted.keys())
+        datasets = {cell.dataset for cell in wanted.values()}
+        stored: Iterable[Result | Standing] = (
+            self.rows(datasets, methods, wanted.keys())
+            if len(self.folders) > 1
+            else self._standing(datasets, methods, wanted.keys())
+        )
         current = sources or {}
         return wanted.keys() - {
             result.key
             for result in stored
-            if result.status in lasting and not result.is_stale(current.get(result.key, {}))
+            if result.status in lasting and not is_stale(result, current.get(result.key, {}))
         }
 
     def outdated(self, cells: Iterable[Cell]) -> list[str]:

@@ -21,13 +21,13 @@ from bench.plugins.contracts import Budget, Context
 from bench.plugins.registry import PluginInfo, Registry, available, load
 from bench.problem.scenario import Scenario
 from bench.run.fit import free_memory, out_of_memory
+from bench.run.isolation.process import Task
+from bench.run.isolation.workers import call, interruptions
 from bench.run.lock import held
 from bench.run.machine import Machine, choose_device, keep_freed_memory
 from bench.run.plan import FINISHED, NOT_FINISHED, SOME_FAILED
-from bench.run.process import Task
 from bench.run.progress import TrialProgress, duration_text, print_line
 from bench.run.request import Place
-from bench.run.workers import call, interruptions
 from bench.seeds import digest, generator
 
 if TYPE_CHECKING:

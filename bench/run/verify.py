@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from bench import engine_version
 from bench.errors import BenchError
 from bench.experiment.cell import Job, Plugins
-from bench.experiment.result import Result
+from bench.experiment.result import Result, is_stale
 from bench.plugins.registry import Registry, available
+from bench.run.isolation.workers import run_jobs
 from bench.run.machine import Machine, choose_device, choose_workers
 from bench.run.plan import FINISHED, NOT_FINISHED, SOME_FAILED, contents_of, costs_of
 from bench.run.progress import RunProgress, counted, print_line
 from bench.run.request import Place
 from bench.run.store import Store, largest_difference, same_numbers
-from bench.run.workers import run_jobs
 from bench.seeds import generator
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _why_not(
         method_version=plugins.method.version,
         mechanism_version=plugins.mechanisms[cell.mechanism].version,
     )
-    if row.is_stale(plugins.sources(cell)):
+    if is_stale(row, plugins.sources(cell)):
         return "the plug-in's code is another now"
     return "; ".join(now.changes_from(cell))
 

@@ -17,9 +17,9 @@ from bench.errors import BenchError
 from bench.experiment.result import Result
 from bench.plugins.registry import Registry
 from bench.run import process, workers
+from bench.run.isolation.workers import run_jobs
 from bench.run.machine import Machine
 from bench.run.store import Store
-from bench.run.workers import run_jobs
 from tests.toys import (
     DATA,
     MEDIAN,

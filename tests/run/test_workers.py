@@ -12,9 +12,9 @@ import pytest
 
 from bench.errors import Stopped
 from bench.plugins.registry import Registry
+from bench.run.isolation.workers import run_jobs
 from bench.run.machine import Machine, StopRule
 from bench.run.store import Store
-from bench.run.workers import run_jobs
 from tests.toys import (
     DATA,
     MECHANISM,

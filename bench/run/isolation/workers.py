@@ -18,9 +18,9 @@ from typing import Any, Protocol
 from bench.errors import BenchError, Stopped, clean_text, one_line
 from bench.experiment.cell import Job
 from bench.experiment.result import Result
+from bench.run.isolation.process import Inbox, Task, Worker, new_inbox
 from bench.run.job import failed_results, run_job
 from bench.run.machine import RESERVE_SECONDS, Machine, StopRule
-from bench.run.process import Inbox, Task, Worker, new_inbox
 from bench.run.progress import Observer, duration_text
 from bench.seeds import digest
 

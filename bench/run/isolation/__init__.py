@@ -1,0 +1,1 @@
+"""Worker processes: jobs run apart from the command that asked for them."""
