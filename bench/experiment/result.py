@@ -61,7 +61,6 @@ class Result:
     attempts: int = 1
     verified: bool = field(default=True, compare=False, repr=False)
 
-<<<<<<< HEAD
     @property
     def may_be_retried(self) -> bool:
         """Whether the environment failed the cell, and not yet as often as it is tried."""
@@ -71,8 +70,6 @@ class Result:
         """Return whether plug-ins have other code now, by category; a result that does not say is not stale."""
         return any(self.plugin_sources.get(part, code) != code for part, code in sources.items())
 
-=======
->>>>>>> verify
     def as_json(self) -> dict[str, Any]:
         """Return the content as plain JSON values, without a digest; what there is not goes without saying."""
         value: dict[str, Any] = {name: getattr(self, name) for name in _FIELDS}

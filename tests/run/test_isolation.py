@@ -16,7 +16,7 @@ import pytest
 from bench.errors import BenchError
 from bench.experiment.result import Result
 from bench.plugins.registry import Registry
-from bench.run import process, workers
+from bench.run.isolation import process, workers
 from bench.run.isolation.workers import run_jobs
 from bench.run.machine import Machine
 from bench.run.store import Store
