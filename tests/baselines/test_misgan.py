@@ -271,7 +271,7 @@ def test_it_learns_what_depends_on_what(misgan: Plugin) -> None:
         name: np.where(rng.random(800) < 0.9, (kind + shift) % 3, rng.integers(0, 3, 800)).astype(str)
         for shift, name in enumerate("abcd")
     }
-    table = Table.from_frame(pd.DataFrame(columns))
+    table = Table.from_frame(pd.DataFrame(columns, dtype="category"))
     views = split_views(table, replicas=3, ratio=0.3)
     budget = Budget(steps=250, batch=64, evaluations=12, draws=20)
     # Ten times the authors' rates, for a training of a ten-thousandth of theirs.

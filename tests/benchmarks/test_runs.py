@@ -295,7 +295,7 @@ def test_a_stack_of_more_replicas_launches_no_more(benchmarks: Any, tmp_path: Pa
 
     def counted(seeds: tuple[int, ...]) -> Any:
         (job,) = jobs_for(registry, ("vsae",), seeds=seeds)
-        assert gpu.trains_stacked(job, registry)
+        assert gpu.trains_stacked(job)
         return gpu.work_of_a_step(job, gpu.problem_of(job, registry), registry, machine, "cpu")
 
     alone, three = counted((0,)), counted((0, 1, 2))
