@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -393,6 +394,11 @@ def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
 
 def start_command(*arguments: object, folder: Path, prelude: str = "") -> subprocess.Popen[str]:
     """Start what ``run_command`` runs, as the leader of a process group, and do not wait for it."""
+
+    def heed_interrupts() -> None:
+        # What a shell starts in the background ignores Ctrl-C, and so would what the tests start.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     return subprocess.Popen(
         command(*arguments, prelude=prelude),
         cwd=folder,
@@ -401,6 +407,7 @@ def start_command(*arguments: object, folder: Path, prelude: str = "") -> subpro
         stderr=subprocess.PIPE,
         env=command_environment(folder / "cache"),
         start_new_session=True,
+        preexec_fn=heed_interrupts,
     )
 
 
