@@ -139,7 +139,6 @@ def read_design(matrix: FloatArray, statistics: ObservedStatistics) -> FloatArra
 
 @contextmanager
 def _without_convergence_warnings() -> Iterator[None]:
-    """Silence "not converged": the number of sweeps and iterations is a budget here."""
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():

@@ -245,7 +245,6 @@ def _guess_category(content: bytes) -> Category:
 
 
 def _assigned(node: ast.ClassDef) -> dict[str, ast.expr]:
-    """Return the values assigned to plain names in a class body."""
     values: dict[str, ast.expr] = {}
     for statement in node.body:
         if isinstance(statement, ast.Assign):
@@ -278,7 +277,6 @@ def _is_version(value: Any) -> bool:
 
 
 def _are_parameters(value: Any) -> bool:
-    """Return whether a value is a mapping of names to JSON values."""
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         return False
     try:
@@ -293,7 +291,6 @@ def _are_parameter_sets(value: Any) -> bool:
 
 
 def _is_range(value: Any) -> bool:
-    """Return whether a value says how a parameter is drawn."""
     if not isinstance(value, list | tuple) or len(value) < 3:
         return False
     how, *bounds = value
