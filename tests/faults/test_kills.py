@@ -141,7 +141,8 @@ def spoil(
         killed: Counter[str] = Counter()
         while came.killed.total() < kills and running.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                running.wait(rng.uniform(0.0, took))
+                # Up to the length of a whole run, and sooner more often: a worker's death does not end it.
+                running.wait(took * rng.random() ** 2)
             target = rng.choice(TARGETS)
             if kill(running, target, seen, rng):
                 killed[target] += 1
