@@ -112,6 +112,7 @@ def perform(task: dict[str, Any], send: Send, requested: Callable[[], bool]) -> 
     def progress(done: int, total: int, stage: str) -> None:
         send({"progress": [done, total, stage]})
 
+    _tell_of_threads(task["files"], send)
     machine = replace(Machine.from_json(task["machine"]), in_worker=True)
     try:
         StopRule(machine.deadline, requested)()
@@ -123,6 +124,16 @@ def perform(task: dict[str, Any], send: Send, requested: Callable[[], bool]) -> 
         told = clean_text(error) if isinstance(error, BenchError) else one_line(error, *task["files"])
         return {"answer": {"error": told}, "spent": True}
     return {"answer": answer, "spent": bool(answer.pop("spent", False))}
+
+
+def _tell_of_threads(files: list[str], send: Send) -> None:
+    """Let a thread that a plug-in started and that ends with an error say so in one line."""
+
+    def tell(ended: threading.ExceptHookArgs) -> None:
+        if ended.exc_value is not None and not isinstance(ended.exc_value, SystemExit):
+            send({"line": f"warning: a thread ended with {one_line(ended.exc_value, *files)}"})
+
+    threading.excepthook = tell
 
 
 # What it is asked for: each is given the request, the machine and a way to show a line, and returns the answer

@@ -25,4 +25,4 @@ def tally(request: pytest.FixtureRequest) -> Tally:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print the counts."""
     if TALLY in config.stash:
-        terminalreporter.write_line(f"faults: {config.stash[TALLY]}")
+        terminalreporter.write_line(str(config.stash[TALLY]))

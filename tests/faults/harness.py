@@ -13,7 +13,8 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,29 +63,31 @@ class Outcome:
 
 @dataclass
 class Tally:
-    """Counts over all faults."""
+    """Counts over all faults, by kind, and over what came of them."""
 
-    inputs: int = 0
-    refused: int = 0
-    stored: int = 0
-    tracebacks: int = 0
+    injected: Counter[str] = field(default_factory=Counter)
     lost: int = 0
+    changed: int = 0
+    harmed: int = 0
+    tracebacks: int = 0
     others: int = 0
+    notes: list[str] = field(default_factory=list)
 
-    def add(self, outcome: Outcome, problems: list[str]) -> None:
-        """Count one fault."""
-        self.inputs += 1
-        self.refused += outcome.code == BAD_INPUT
-        self.stored += outcome.code != BAD_INPUT
-        self.tracebacks += any(problem.startswith("traceback") for problem in problems)
-        self.lost += any(problem.startswith("files") for problem in problems)
-        self.others += any(not problem.startswith(("traceback", "files")) for problem in problems)
+    def add(self, kind: str, problems: Sequence[str], number: int = 1) -> None:
+        """Count faults of a kind, and each problem by the word that it begins with."""
+        self.injected.update([kind] * number)
+        for problem in problems:
+            word = problem.partition(":")[0]
+            name = {"lost": "lost", "changed": "changed", "harmed": "harmed", "traceback": "tracebacks"}
+            setattr(self, name.get(word, "others"), getattr(self, name.get(word, "others")) + 1)
 
     def __str__(self) -> str:
-        return (
-            f"inputs {self.inputs}, refused in one line {self.refused}, told in rows or a listing {self.stored}, "
-            f"tracebacks {self.tracebacks}, files lost or changed {self.lost}, other faults {self.others}"
+        kinds = ", ".join(f"{number} {kind}" for kind, number in self.injected.items())
+        total = (
+            f"faults injected {self.injected.total()} ({kinds}), rows lost {self.lost}, rows changed {self.changed}, "
+            f"neighbours harmed {self.harmed}, tracebacks {self.tracebacks}, other problems {self.others}"
         )
+        return "\n".join([*self.notes, total])
 
 
 def inject(fault: Fault, folder: Path) -> tuple[Outcome, list[str]]:
@@ -169,12 +172,12 @@ def _problems(fault: Fault, outcome: Outcome, before: dict[str, bytes], after: d
         if len(lines) != 1 or not lines[0].startswith("vsae-bench: ") or len(lines[0]) > LONGEST_LINE:
             yield f"not one line but {len(lines)}: {outcome.err[:300]!r}"
         if before != after:
-            yield f"files: refused, but changed {sorted(set(before.items()) ^ set(after.items()))[:1]}"
+            yield f"changed: refused, but changed {sorted(set(before.items()) ^ set(after.items()))[:1]}"
     if any(not character.isprintable() for character in printed if character != "\n"):
         yield "obeyed: characters that do not print were printed"
     for name, content in before.items():
         if not after.get(name, b"").startswith(content):
-            yield f"files: {name} was lost or changed"
+            yield f"{'changed' if name in after else 'lost'}: {name}"
     if fault.says and not re.search(fault.says, printed):
         yield f"does not say {fault.says!r}: {printed[-300:]}"
     if fault.rows is not None:

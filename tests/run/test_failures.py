@@ -255,14 +255,15 @@ class Broken(Dataset):
 '''
 
 
-@pytest.mark.parametrize(
-    ("load", "said"),
-    [
-        ("return {}['no such column']", "KeyError: 'no such column' (broken.py:12)"),
-        ("os._exit(0)", "worker process died (exit code 0)"),
-        ("raise type('Odd', (BaseException,), {})('base')", "Odd: base (broken.py:12)"),
-    ],
-)
+#: Statements of ``load``, and what is said of them.
+LOADS = [
+    ("return {}['no such column']", "KeyError: 'no such column' (broken.py:12)"),
+    ("os._exit(0)", "worker process died (exit code 0)"),
+    ("raise type('Odd', (BaseException,), {})('base')", "Odd: base (broken.py:12)"),
+]
+
+
+@pytest.mark.parametrize(("load", "said"), LOADS)
 def test_a_data_set_that_does_not_load_leaves_the_rest_running(tmp_path: Path, load: str, said: str) -> None:
     write_plugins(tmp_path / "plugins", data=DATA, broken=BROKEN.replace("LOAD", load))
     grid = ("--methods", "mean_mode", "--datasets", "broken,toy_mixed", "--preset", "smoke", "--plugins", "plugins")

@@ -69,15 +69,16 @@ def outcomes(
 # Deaths
 
 
-@pytest.mark.parametrize(
-    ("fit", "reason"),
-    [
-        ("os._exit(0)", "worker process died (exit code 0)"),
-        ("import ctypes; ctypes.string_at(0)", "worker process died (signal 11, Segmentation fault) at mine.py:18"),
-        ("os.abort()", "worker process died (signal 6, Aborted) at mine.py:18"),
-        ("os.close(0); os.closerange(3, 64); time.sleep(30)", "worker process died"),
-    ],
-)
+#: Statements of ``fit``, and how the reason of the failed row begins.
+DEATHS = [
+    ("os._exit(0)", "worker process died (exit code 0)"),
+    ("import ctypes; ctypes.string_at(0)", "worker process died (signal 11, Segmentation fault) at mine.py:18"),
+    ("os.abort()", "worker process died (signal 6, Aborted) at mine.py:18"),
+    ("os.close(0); os.closerange(3, 64); time.sleep(30)", "worker process died"),
+]
+
+
+@pytest.mark.parametrize(("fit", "reason"), DEATHS)
 def test_a_process_that_ends_is_a_failed_row_and_the_run_goes_on(tmp_path: Path, fit: str, reason: str) -> None:
     rows = outcomes(tmp_path, ("mine", "column_median"), mine=method_source("mine", fit=fit), median=MEDIAN)
     assert rows["column_median"]["status"] == "ok"
@@ -181,18 +182,38 @@ def test_what_a_plugin_changes_in_its_process_harms_no_other_method(tmp_path: Pa
     assert {name: rows[name]["status"] for name in HARMS} == {**dict.fromkeys(HARMS, "ok"), "patched": "failed"}
 
 
+NOISE = (
+    "print('{\"answer\": {}}'); os.write(1, b'{\"results\": []}\\n\\xff\\n'); os.write(2, b'x' * 100000 + b'\\n');"
+    " print('y' * 100000, end=''); os.system('echo echoed'); print(sys.stdin.read())"
+)
+
+
 def test_what_a_plugin_prints_is_no_answer(tmp_path: Path) -> None:
-    noise = (
-        "print('{\"answer\": {}}'); os.write(1, b'{\"results\": []}\\n\\xff\\n'); os.write(2, b'x' * 100000 + b'\\n');"
-        " print('y' * 100000, end=''); os.system('echo echoed'); print(sys.stdin.read())"
-    )
-    registry = Registry.scan([folder_with(tmp_path, loud=method_source("loud", fit=noise, impute=ZEROS))])
+    registry = Registry.scan([folder_with(tmp_path, loud=method_source("loud", fit=NOISE, impute=ZEROS))])
     watcher = Watcher()
     results: list[Result] = []
     assert run_jobs(jobs_for(registry, ("loud",), seeds=(0,)), Machine(), watcher, results.extend) is None
     assert [result.status for result in results] == ["ok"]
     assert {'{"answer": {}}', '{"results": []}', "echoed"} <= set(watcher.lines)
     assert max(map(len, watcher.lines)) < 5000
+
+
+def test_a_thread_that_ends_with_an_error_is_one_line(tmp_path: Path) -> None:
+    fit = "import threading; threading.Thread(target=lambda: 1 / 0).start()"
+    registry = Registry.scan([folder_with(tmp_path, mine=method_source("mine", fit=fit, impute=ZEROS))])
+    watcher = Watcher()
+    results: list[Result] = []
+    assert run_jobs(jobs_for(registry, ("mine",), seeds=(0,)), Machine(), watcher, results.extend) is None
+    assert [result.status for result in results] == ["ok"]
+    assert "warning: a thread ended with ZeroDivisionError: division by zero (mine.py:18)" in watcher.lines
+    assert not any("Traceback" in line for line in watcher.lines)
+
+
+def test_a_worker_that_cannot_make_rows_says_why(tmp_path: Path) -> None:
+    rows = outcomes(tmp_path, ("mine",), mine=method_source("mine", fit="sys.modules.clear()", impute=ZEROS))
+    assert rows["mine"]["status"] == "failed"
+    assert rows["mine"]["reason"].startswith("worker process gave no rows: ")
+    assert "'results'" not in rows["mine"]["reason"]
 
 
 # Limits

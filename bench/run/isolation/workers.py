@@ -163,6 +163,9 @@ class _JobListener:
 
     def answered(self, task: Task, answer: dict[str, Any]) -> None:
         job = self._jobs[id(task)]
+        if "error" in answer:
+            self.lost(task, f"worker process gave no rows: {answer['error']}", 0.0, False)
+            return
         try:
             results = [Result.from_json(value) for value in answer["results"]]
             if [result.key for result in results] != [cell.key for cell in job.cells]:
