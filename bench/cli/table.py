@@ -42,6 +42,7 @@ def table(scope: Scope, place: Place, published: bool, output: Path | None) -> N
     if output is not None and output.exists() and not output.is_dir():
         raise BenchError(f"--output: {output} is a file; name a folder")
     scope.require_valid()
+    place.require_stores()
     registry = Registry.scan(place.plugins)
     store = Store(*place.folders)
     known = {name: sets_of(info) for name, info in registry.methods.items()}

@@ -45,9 +45,16 @@ class Place:
     job_timeout: str = ""
     job_memory: str = ""
 
+    def require_stores(self) -> None:
+        """Raise BenchError on a store to read from that is not there; the first is made when it is written to."""
+        for folder in self.stores[1:]:
+            if not folder.is_dir():
+                raise BenchError(f"--store: {folder} is no folder to read rows from; only the first store is made")
+
     def require_valid(self) -> None:
         """Raise BenchError on a device, threads, a duration or a size that is none, or on a system without locks."""
         require_system()
+        self.require_stores()
         if self.threads > MOST_THREADS:
             raise BenchError(f"--threads takes at most {MOST_THREADS}, not {self.threads}")
         if self.device not in DEVICES:

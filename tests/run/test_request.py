@@ -42,3 +42,9 @@ def test_the_rows_to_read_are_the_stores_and_beneath_them_those_that_ship() -> N
 def test_a_bad_place_is_one_clear_error(place: Place, words: str) -> None:
     with pytest.raises(BenchError, match=words):
         place.require_valid()
+
+
+def test_a_store_to_read_from_has_to_be_there(tmp_path: Path) -> None:
+    Place(stores=(tmp_path / "made later", tmp_path)).require_valid()
+    with pytest.raises(BenchError, match="nowhere is no folder to read rows from"):
+        Place(stores=(tmp_path, tmp_path / "nowhere")).require_valid()
