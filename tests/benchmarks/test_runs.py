@@ -296,14 +296,14 @@ def test_a_stack_of_more_replicas_launches_no_more(benchmarks: Any, tmp_path: Pa
     def counted(seeds: tuple[int, ...]) -> Any:
         (job,) = jobs_for(registry, ("vsae",), seeds=seeds)
         assert gpu.trains_stacked(job)
-        return gpu.work_of_a_step(job, gpu.problem_of(job, registry), registry, machine, "cpu")
+        return gpu.work_of_a_step(job, gpu.stacked_views(job), machine, "cpu")
 
     alone, three = counted((0,)), counted((0, 1, 2))
     assert three.flops == pytest.approx(3 * alone.flops, rel=0.01)
     # Each replica draws from its own generators; all else is launched once.
     assert three.launches < 1.1 * alone.launches
     (job,) = jobs_for(registry, ("vsae",))
-    line, _ = gpu.measure(job, registry, machine, "cpu", count_only=True)
+    line, _ = gpu.measure(job, machine, "cpu", count_only=True)
     assert line.other == pytest.approx(1000 * three.seconds, rel=0.01)
 
 
