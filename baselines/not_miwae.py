@@ -32,7 +32,7 @@ from bench.neural.heads import Prediction
 from bench.neural.method import VariationalMethod
 from bench.neural.model import LatentModel, Noise, Notes, Scale, Settings, require_choice
 from bench.neural.networks import ROWS_PER_LINE, BankedLinear, data_decoder, row_encoder
-from bench.neural.rows import Encoded, Layout, Rows
+from bench.neural.rows import Layout, Rows
 
 
 class SelfMasking(nn.Module):
@@ -47,22 +47,24 @@ class SelfMasking(nn.Module):
         self.intercept = nn.Parameter(torch.zeros(replicas, numbers))
         self.level_score = nn.Parameter(torch.zeros(replicas, layout.max_levels, layout.categorical))
 
-    def log_mask(self, numbers: Tensor, prediction: Prediction, batch: Encoded, layout: Layout) -> Tensor:
+    def log_mask(self, numbers: Tensor, prediction: Prediction, x: Rows, layout: Layout) -> Tensor:
         """Return log p(m | x) summed over attributes, [R, k, b]; ``numbers`` are [R, k, b, numbers]."""
         # Softplus, written with a function that rounds alike wherever an entry stands among others.
         slope = -functional.logsigmoid(-self.raw_slope) if self.known_sign else self.raw_slope
         score = self.intercept[:, None, None] - slope[:, None, None] * numbers
+        batch, first = x.target, layout.numeric
         observed = numbers_of(batch.observed, layout)[:, None]
-        total = functional.logsigmoid(torch.where(observed, score, -score)).sum(-1)
+        log_p = functional.logsigmoid(torch.where(observed, score, -score))
         if layout.categorical:
-            seen = batch.observed[:, None, :, layout.numeric : layout.numeric + layout.categorical]
+            seen = batch.observed[:, None, :, first : first + layout.categorical]
             log_observed = functional.logsigmoid(self.level_score)[:, None, None]
             of_seen = (batch.categorical[:, None] * log_observed).sum(-2)
             of_hidden = torch.logsumexp(self.given_hidden(prediction.categorical), dim=-2) - torch.logsumexp(
                 prediction.categorical, dim=-2
             )
-            total = total + torch.where(seen, of_seen, of_hidden).sum(-1)
-        return total
+            of_categories = torch.where(seen, of_seen, of_hidden)
+            log_p = torch.cat([log_p[..., :first], of_categories, log_p[..., first:]], dim=-1)
+        return x.without_held_out(log_p).sum(-1)
 
     def given_hidden(self, logits: Tensor) -> Tensor:
         """Return a hidden category's logits given z and that it is hidden, [R, k, b, levels, categorical]."""
@@ -108,14 +110,14 @@ class LinearMasking(nn.Module):
             inputs_used=torch.tensor(numbers + int(layout.levels.sum()), device="cpu"),
         )
 
-    def log_mask(self, numbers: Tensor, prediction: Prediction, batch: Encoded, layout: Layout) -> Tensor:
+    def log_mask(self, numbers: Tensor, prediction: Prediction, x: Rows, layout: Layout) -> Tensor:
         """Return log p(m | x) summed over attributes, [R, k, b]; ``numbers`` are [R, k, b, numbers]."""
-        draws = numbers.shape[1]
+        draws, batch = numbers.shape[1], x.target
         seen = batch.observed[:, None, :, None, layout.numeric : layout.numeric + layout.categorical]
         levels = torch.where(seen, batch.categorical[:, None], prediction.probabilities())
         inputs = functional.pad(torch.cat([numbers, levels.flatten(-2)], dim=-1), (0, self.padding))
         score = self.score(inputs.flatten(1, 2)).unflatten(1, (draws, -1))
-        return functional.logsigmoid(torch.where(batch.observed[:, None], score, -score)).sum(-1)
+        return x.without_held_out(functional.logsigmoid(torch.where(batch.observed[:, None], score, -score))).sum(-1)
 
     def given_hidden(self, logits: Tensor) -> Tensor:
         """Return a hidden category's logits as they are: this model draws none."""
@@ -124,6 +126,8 @@ class LinearMasking(nn.Module):
 
 class NotMIWAENetwork(LatentModel):
     """A stack of MIWAEs whose weights also hold p(m | x_o, x_u^k)."""
+
+    models_missing = True
 
     def __init__(self, layout: Layout, replicas: int, settings: Settings) -> None:
         """Allocate the stack; raises BenchError on an unknown choice."""
@@ -170,7 +174,7 @@ class NotMIWAENetwork(LatentModel):
         means = torch.cat([prediction.numeric, *(block.mean(-1) for block in prediction.blocks)], dim=-1)
         known = torch.cat([batch.numeric, *(block.mean(-1) for block in batch.blocks)], dim=-1)[:, None]
         drawn = torch.where(numbers_of(batch.observed, layout)[:, None], known, means + error)
-        log_weight = log_weight + self.missing.log_mask(drawn, prediction, batch, layout)
+        log_weight = log_weight + self.missing.log_mask(drawn, prediction, x, layout)
         if not self.imputes_draws:
             return log_weight, prediction, q
         first, blocks = layout.numeric, []
@@ -179,9 +183,14 @@ class NotMIWAENetwork(LatentModel):
             # Given its mean, a block of independent errors is shifted as a whole.
             blocks.append(block + error[..., first : first + members, None])
             first += members
+        categorical = self.missing.given_hidden(prediction.categorical)
+        if x.held_out is not None:
+            # It is the mechanism that shows a held-out entry: that it is hidden here says nothing of its value.
+            held_out = x.held_out[:, None, :, None, layout.numeric : layout.numeric + layout.categorical]
+            categorical = torch.where(held_out, prediction.categorical, categorical)
         given = Prediction(
             prediction.numeric + error[..., : layout.numeric],
-            self.missing.given_hidden(prediction.categorical),
+            categorical,
             tuple(blocks),
         )
         return log_weight, given, q

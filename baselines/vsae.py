@@ -79,16 +79,16 @@ class VSAENetwork(LatentModel):
         """Return p(x | z, m), the mask being what its decoder says."""
         return self.p(z)[1]
 
-    def log_p_m(self, logits: Tensor, observed: Tensor) -> Tensor:
+    def log_p_m(self, logits: Tensor, x: Rows) -> Tensor:
         """Return log p(m | z), [R, b] or [R, k, b]."""
-        observed = observed if logits.dim() == observed.dim() else observed[:, None]
-        return functional.logsigmoid(torch.where(observed, logits, -logits)).sum(-1)
+        observed = x.observed if logits.dim() == x.observed.dim() else x.observed[:, None]
+        return x.without_held_out(functional.logsigmoid(torch.where(observed, logits, -logits))).sum(-1)
 
     def bound(self, x: Rows, noise: Noise, beta: Scale, warm_up: bool = False) -> Tensor:
         """Return the bound of Eq. 14 with one draw of z per row, [R, b]; in the warm-up without its sum over U."""
         q = self.q(x)
         logits, p = self.p(q.sample(noise.normal("latent", x.size, *self.blocks)).flatten(2))
-        bound = self.log_p_m(logits, x.observed) + self.log_observed(p, x) - beta * q.kl().sum(-1)
+        bound = self.log_p_m(logits, x) + self.log_observed(p, x) - beta * q.kl().sum(-1)
         if self.unobserved_term and not warm_up:
             x_u = self.imagine(q, x, noise.normal("target", self.target_draws, x.size, *self.blocks))
             bound = bound + torch.where(x.observed, 0.0, self.heads.log_prob(p, x_u)).sum(-1)
@@ -118,7 +118,7 @@ class VSAENetwork(LatentModel):
         q = self.q(x)
         z = q.sample(noise.normal("latent", draws, x.size, *self.blocks))
         logits, p = self.p(z.flatten(3))
-        log_weight = self.log_observed(p, x) + self.log_p_m(logits, x.observed) + log_prior_ratio(z, q).sum(-1)
+        log_weight = self.log_observed(p, x) + self.log_p_m(logits, x) + log_prior_ratio(z, q).sum(-1)
         return log_weight, p, {"kl": q.kl().sum(-1), "kl_blocks": q.kl()}
 
 

@@ -100,6 +100,8 @@ def measure(dataset: str, replicas: int, rows: int, draws: int, small: bool, rou
 
 def impute_once(dataset: str, small: bool, rows: int, draws: int) -> int:
     """Train for one step and impute rows as the runner does; return the bytes of the result."""
+    import numpy as np
+
     from bench.api import Context, Incomplete
     from bench.plugins.registry import Registry, load
     from benchmarks.stacks import Views, steady_budget, table_of
@@ -111,7 +113,8 @@ def impute_once(dataset: str, small: bool, rows: int, draws: int) -> int:
     method = load(Registry.scan().method("vsae"))(None, Context(budget))
     few, taken = slice(None, 50), slice(None, rows)
     seen = views.validation.observed[:, few]
-    method.fit_many(views.train, Incomplete(table, views.validation._rows[:, few], seen, seen), [0])
+    folds = np.where(seen, 0, -1)
+    method.fit_many(views.train, Incomplete(table, views.validation._rows[:, few], seen, folds), [0])
     test = Incomplete(table, views.test._rows[:, taken], views.test.observed[:, taken])
     (values,) = method.impute_many(test, draws)
     return int(values.scalars.nbytes + sum(block.nbytes for block in values.blocks.values()))

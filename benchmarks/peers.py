@@ -128,7 +128,7 @@ def everything(views: Views) -> Incomplete:
     from bench.api import Incomplete
 
     parts = views.train, views.validation, views.test
-    shown = [part.observed if part.held_out is None else part.observed | part.held_out.observed for part in parts]
+    shown = [part.observed for part in parts]
     rows = np.concatenate([part._rows for part in parts], axis=1)
     return Incomplete(views.train._table, rows, np.concatenate(shown, axis=1))
 

@@ -14,17 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.api import Attribute, BoolArray, Budget, Context, Incomplete, Schema, Table, TensorView
+from bench.api import Attribute, Budget, Context, Incomplete, Schema, Table, TensorView
 from bench.experiment.presets import budget_for
 from bench.neural.engine import trainer as training
 from bench.neural.engine.bank import reset_parameters
 from bench.neural.engine.encoder import Encoder
 from bench.neural.engine.noise import DrawnNoise, replica_generators
 from bench.neural.engine.replay import Replays
-from bench.neural.engine.trainer import History, Trainer
+from bench.neural.engine.schedule import History
+from bench.neural.engine.trainer import Trainer
 from bench.neural.model import Network
 from bench.neural.rows import Imputed, Layout, Rows
-from bench.problem.held_out import hold_out
+from bench.problem.held_out import deal_folds
 
 if TYPE_CHECKING:
     from bench.neural.method import NeuralStackedMethod
@@ -84,10 +85,10 @@ class Views:
         rows = np.stack([rng.permutation(len(table)) for _ in range(replicas)])
         observed = rng.random((replicas, len(table), len(table.schema))) >= ratio
         first, second = round(0.64 * len(table)), round(0.8 * len(table))
-        held_out: BoolArray = np.stack([hold_out(mask[first:second], rng) for mask in observed])
+        folds = np.stack([deal_folds(mask[first:second], 1, rng) for mask in observed])
         return cls(
             Incomplete(table, rows[:, :first], observed[:, :first]),
-            Incomplete(table, rows[:, first:second], observed[:, first:second], held_out),
+            Incomplete(table, rows[:, first:second], observed[:, first:second], folds),
             Incomplete(table, rows[:, second:], observed[:, second:]),
         )
 
@@ -97,10 +98,8 @@ class Views:
 
 
 def _first(view: Incomplete, replicas: int) -> Incomplete:
-    held_out = None if view.held_out is None else view.held_out.observed[:replicas]
-    shown = view.observed[:replicas]
-    shown = shown if held_out is None else shown | held_out
-    return Incomplete(view._table, view._rows[:replicas], shown, held_out)
+    folds = None if view._folds is None else view._folds[:replicas]
+    return Incomplete(view._table, view._rows[:replicas], view.observed[:replicas], folds)
 
 
 def steady_budget(preset: str, kinds: Iterable[str], steps: int) -> Budget:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bench.api import Attribute, BoolArray, Budget, Context, FloatArray, Incomplete, Schema, Table
-from bench.problem.held_out import hold_out
+from bench.problem.held_out import deal_folds
 
 
 def distinct_patterns(observed: BoolArray) -> list[tuple[BoolArray, Any]]:
@@ -150,9 +150,9 @@ class Holes:
         observed = rng.random((len(model.table), len(model.table.schema))) >= ratio
         parts = np.split(np.arange(len(model.table)), [int(0.6 * len(model.table)), int(0.8 * len(model.table))])
         train, validation, test = ((rows[None], observed[rows][None]) for rows in parts)
-        held_out = hold_out(validation[1][0], rng)[None]
+        folds = deal_folds(validation[1][0], 1, rng)[None]
         table = model.table
-        return cls(model, Incomplete(table, *train), Incomplete(table, *validation, held_out), Incomplete(table, *test))
+        return cls(model, Incomplete(table, *train), Incomplete(table, *validation, folds), Incomplete(table, *test))
 
     def impute(self, method: type[Any], parameters: dict[str, Any] | None = None, budget: Budget | None = None) -> Any:
         """Return the fitted method and the scalars it imputes for the test rows."""

@@ -19,8 +19,8 @@ from bench.neural.engine.probe import dry_run
 from bench.neural.model import LatentModel, Network, Warmup
 from bench.neural.networks import frozen
 from bench.neural.rows import Encoded, Rows
-from bench.problem.held_out import hold_out
-from tests.truth import rows_behind
+from bench.problem.held_out import deal_folds
+from tests.truth import folds_behind, rows_behind
 
 BASELINES = Path(__file__).resolve().parent.parent / "baselines"
 
@@ -68,10 +68,10 @@ def split_views(
     rows = np.stack([rng.permutation(len(table)) for _ in range(replicas)])
     observed = rng.random((replicas, len(table), len(table.schema))) >= ratio
     first, second = int(0.6 * len(table)), int(0.8 * len(table))
-    held_out: BoolArray = np.stack([hold_out(mask[first:second], rng) for mask in observed])
+    folds = np.stack([deal_folds(mask[first:second], 2, rng) for mask in observed])
     return (
         Incomplete(table, rows[:, :first], observed[:, :first]),
-        Incomplete(table, rows[:, first:second], observed[:, first:second], held_out),
+        Incomplete(table, rows[:, first:second], observed[:, first:second], folds),
         Incomplete(table, rows[:, second:], observed[:, second:]),
     )
 
@@ -152,22 +152,16 @@ def poisoned(table: Table, revealed: BoolArray, seed: int) -> Table:
 
 
 def revealed_by(views: Sequence[Incomplete], table: Table, replica: int = 0) -> BoolArray:
-    """Return which entries [n, M] of the table the views show, or hold out for model selection."""
+    """Return which entries [n, M] of the table the views show."""
     revealed = np.zeros((len(table), len(table.schema)), dtype=bool)
     for view in views:
-        shown = view.observed[replica]
-        if view.held_out is not None:
-            shown = shown | view.held_out.observed[replica]
-        revealed[rows_behind(view)[replica]] = shown
+        revealed[rows_behind(view)[replica]] = view.observed[replica]
     return revealed
 
 
 def on_table(view: Incomplete, table: Table) -> Incomplete:
     """Return the same view of another table."""
-    if view.held_out is None:
-        return Incomplete(table, rows_behind(view), view.observed)
-    held_out = view.held_out.observed
-    return Incomplete(table, rows_behind(view), view.observed | held_out, held_out)
+    return Incomplete(table, rows_behind(view), view.observed, folds_behind(view))
 
 
 def generator(seed: int = 0) -> torch.Generator:

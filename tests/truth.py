@@ -16,6 +16,11 @@ def rows_behind(view: Incomplete) -> IntArray:
     return view._rows
 
 
+def folds_behind(view: Incomplete) -> IntArray | None:
+    """Return the fold of each entry of a validation view, [R, n, M], -1 where it is never held out; else None."""
+    return view._folds
+
+
 def truth_behind(view: Incomplete, replica: int = 0) -> FloatArray:
     """Return one replica's scalars [n, S], hidden entries too."""
     scalars: FloatArray = table_behind(view).scalars[rows_behind(view)[replica]]

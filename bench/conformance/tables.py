@@ -12,11 +12,13 @@ from bench.data.schema import SCALAR_KINDS, AnyArray, Attribute, BoolArray, IntA
 from bench.data.table import Table
 from bench.data.view import Incomplete
 from bench.problem.build import split_rows
-from bench.problem.held_out import hold_out
+from bench.problem.held_out import deal_folds
 from bench.seeds import generator
 
 #: Rows of a generated table, the share of its entries that is observed, and that of cells its source has.
 ROWS, OBSERVED, PRESENT = 48, 0.6, 0.97
+#: Folds of validation entries that selection imputes.
+HELD_OUT_FOLDS = 2
 #: Replicas of a stack.
 REPLICAS = 3
 LARGE_ROWS = 64
@@ -58,21 +60,21 @@ class Example:
             test=self.test[one],
         )
 
-    def view(self, rows: IntArray, held_out: BoolArray | None = None) -> Incomplete:
+    def view(self, rows: IntArray, folds: IntArray | None = None) -> Incomplete:
         """Return the view of some rows of each replica."""
-        return Incomplete(self.table, rows, np.take_along_axis(self.observed, rows[..., None], axis=1), held_out)
+        return Incomplete(self.table, rows, np.take_along_axis(self.observed, rows[..., None], axis=1), folds)
 
     def train_view(self, protocol: str) -> Incomplete:
         """Return what is learned from: the training rows, or all rows under the transductive protocol."""
         return self.view(self.train) if protocol == "inductive" else self.data_view(protocol)
 
     def validation_view(self) -> Incomplete:
-        """Return the validation rows with a fifth of their observed entries held out, the same in any stack."""
-        held_out = [
-            hold_out(shown, generator("conformance held out", *(int(row) for row in rows)))
+        """Return the validation rows with two folds of held-out entries, the same in any stack."""
+        folds = [
+            deal_folds(shown, HELD_OUT_FOLDS, generator("conformance held out", *(int(row) for row in rows)))
             for rows, shown in zip(self.validation, self.view(self.validation).observed, strict=True)
         ]
-        return self.view(self.validation, np.stack(held_out))
+        return self.view(self.validation, np.stack(folds))
 
     def data_view(self, protocol: str) -> Incomplete:
         """Return the rows to impute: the test rows, or all rows under the transductive protocol."""

@@ -28,19 +28,29 @@ class Incomplete:
     ``values``, 0 in tensors. Methods never touch the store.
     """
 
-    def __init__(self, table: Table, rows: IntArray, observed: BoolArray, held_out: BoolArray | None = None) -> None:
+    def __init__(
+        self,
+        table: Table,
+        rows: IntArray,
+        observed: BoolArray,
+        folds: IntArray | None = None,
+        ignorable: BoolArray | None = None,
+    ) -> None:
         """Build a view of ``rows`` [R, n] of ``table`` under ``observed`` [R, n, M].
 
-        ``held_out`` [R, n, M] marks the observed entries of a validation view that are hidden for model selection.
+        ``folds`` [R, n, M] of a validation view says in which fold, from 0, an observed entry is held out for model
+        selection; -1 is never. ``ignorable`` [R] says of which replicas the mechanism looks at nothing that it hides;
+        None is of all.
         """
         if rows.ndim != 2 or observed.shape != (*rows.shape, len(table.schema)):
             raise ValueError(f"rows must be [R, n] and observed [R, n, M], not {rows.shape} and {observed.shape}")
         self._table = table
         self._rows = rows
         self.schema: Schema = table.schema
-        shown = observed & table.present[rows]
-        self._held_out: BoolArray | None = None if held_out is None else held_out & shown
-        self.observed: BoolArray = shown if self._held_out is None else shown & ~self._held_out
+        self.observed: BoolArray = observed & table.present[rows]
+        #: Whether the mechanism looks at nothing that it hides, [R].
+        self.ignorable: BoolArray = np.ones(len(rows), dtype=np.bool_) if ignorable is None else ignorable
+        self._folds: IntArray | None = None if folds is None else np.where(self.observed, folds, -1).astype(np.int8)
 
     @property
     def replicas(self) -> int:
@@ -54,17 +64,22 @@ class Incomplete:
     def replica(self, index: int) -> Incomplete:
         """Return the view of one replica alone."""
         keep = slice(index, index + 1)
-        if self._held_out is None:
-            return Incomplete(self._table, self._rows[keep], self.observed[keep])
-        shown = self.observed[keep] | self._held_out[keep]
-        return Incomplete(self._table, self._rows[keep], shown, self._held_out[keep])
+        folds = None if self._folds is None else self._folds[keep]
+        return Incomplete(self._table, self._rows[keep], self.observed[keep], folds, self.ignorable[keep])
 
     @property
-    def held_out(self) -> Incomplete | None:
-        """The same rows showing exactly the entries held out for model selection (validation views), or None."""
-        if self._held_out is None:
-            return None
-        return Incomplete(self._table, self._rows, self._held_out)
+    def folds(self) -> tuple[Fold, ...]:
+        """What is held out for model selection, fold after fold (validation views); empty in other views."""
+        if self._folds is None:
+            return ()
+        chosen = [self._folds == number for number in range(max(0, int(self._folds.max(initial=0))) + 1)]
+        return tuple(
+            Fold(
+                Incomplete(self._table, self._rows, self.observed & ~held_out),
+                Incomplete(self._table, self._rows, held_out),
+            )
+            for held_out in chosen
+        )
 
     def scalars(self, replica: int = 0) -> FloatArray:
         """Return one replica's float64 scalars [n, S] with NaN in hidden entries."""
@@ -101,6 +116,14 @@ class Incomplete:
     def tensors(self, device: str | torch.device) -> TensorView:
         """Return the stack on a device, to gather batches there."""
         return TensorView(self, device)
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """The rows of a validation view twice: with a fold's entries hidden, and showing exactly these."""
+
+    shown: Incomplete
+    held_out: Incomplete
 
 
 def nothing_observed(schema: Schema, rows: int, replicas: int = 1) -> Incomplete:

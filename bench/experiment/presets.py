@@ -22,6 +22,9 @@ PRECISIONS: dict[str, str] = {
 }
 HIGHEST = "highest"
 
+#: Share of a training after which a replica that has not improved is done, in the presets that the paper does not fix.
+PATIENCE = 1 / 3
+
 
 def require_precision(name: str) -> None:
     """Raise BenchError, with the closest name, on an unknown precision."""
@@ -46,8 +49,9 @@ def budget_for(preset: str, kinds: Iterable[str]) -> Budget:
             learning_rate=1e-3 if images else learning_rate,
             draws=20 if images else 100,
             target_draws=10,
-            validation_draws=10,
+            validation_draws=10 if images else 20,
             evaluations=50,
+            patience=PATIENCE,
             trees=30,
             sweeps=4,
             test_rows=2000 if images else None,
@@ -60,8 +64,9 @@ def budget_for(preset: str, kinds: Iterable[str]) -> Budget:
             learning_rate=1e-3 if images else learning_rate,
             draws=100,
             target_draws=10,
-            validation_draws=10,
+            validation_draws=10 if images else 20,
             evaluations=50,
+            patience=PATIENCE,
             trees=100,
             sweeps=10,
         )
@@ -77,7 +82,7 @@ def budget_for(preset: str, kinds: Iterable[str]) -> Budget:
             draws=1000,
             target_draws=100,
             validation_draws=20,
-            evaluations=epochs,
+            evaluations=100,
             trees=100,
             sweeps=10,
         )

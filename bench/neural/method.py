@@ -16,8 +16,9 @@ from bench.errors import BenchError
 from bench.neural.engine.bank import parameter_count, reset_parameters
 from bench.neural.engine.encoder import Encoder
 from bench.neural.engine.noise import DrawnNoise, replica_generators
+from bench.neural.engine.schedule import History
 from bench.neural.engine.selection import ROW_CHUNK, HeldOutError, row_chunks
-from bench.neural.engine.trainer import History, Trainer
+from bench.neural.engine.trainer import Trainer
 from bench.neural.heads import Spreads
 from bench.neural.model import LatentModel, Network
 from bench.neural.rows import Imputed, Layout, Rows
@@ -66,6 +67,8 @@ class NeuralStackedMethod(StackedMethod):
                 module.start_spreads(self.encoder.floor_spread)
         self._seeds = list(seeds)
         validate = self._validator(validation)
+        #: Of each replica: whether its last state is kept, since held-out entries cannot tell which is best.
+        self.keeps_last = [self.model.models_missing and not ignorable for ignorable in validation.ignorable]
         learning_rate = self.parameters.get("learning_rate")
         if learning_rate is None:
             learning_rate = self.context.budget.learning_rate
@@ -78,6 +81,7 @@ class NeuralStackedMethod(StackedMethod):
             self.context,
             self.parameters.get("clip_norm"),
             learning_rate,
+            self.keeps_last,
         )
         self.history: History = trainer.run()
         if len(self.failures()) == train.replicas:
@@ -114,19 +118,26 @@ class NeuralStackedMethod(StackedMethod):
         return parameters
 
     def _validator(self, validation: Incomplete) -> Callable[[], Tensor]:
-        """Return the function that measures the validation error, [R]."""
-        held_out = validation.held_out
-        if held_out is None:
-            raise ValueError("a validation view needs held-out entries")
-        rule = HeldOutError(held_out, self.encoder, self.context.device)
-        floor = rule.floor_errors()
-        view, draws = validation.tensors(self.context.device), self.context.budget.validation_draws
+        """Return the function that measures the held-out error, [R]; raises ValueError if nothing is held out."""
+        if not validation.folds:
+            raise ValueError("a validation view needs folds of held-out entries")
+        rule, order = HeldOutError(validation, self.encoder, self.context.device), self.encoder.layout.order
+        #: Of each replica: the held-out entries that decide, and what the floor scores on them.
+        self.validation_entries = [int(entries) for entries in rule.entries.sum(1)]
+        self.floor_error: list[float] = rule.floor_error().tolist()
+        draws = self.context.budget.validation_draws
 
-        def validate() -> Tensor:
-            # The same noise each time: epochs differ by what was learned, not by luck.
-            return rule.relative_error(self._imputed(view, rule.chunks, draws, "validation", {}), floor)
+        @torch.no_grad()
+        def imputed() -> Iterator[Imputed]:
+            # The same noise each time: epochs differ by what was learned, not by luck. Each fold has its own, so that
+            # what one imputes in other replicas of the stack moves nothing in the next.
+            noise = [self._noise(f"validation, fold {number}", self._seeds) for number in range(len(validation.folds))]
+            for chunk in rule.chunks:
+                held_out = chunk.held_out.batch(chunk.index).observed[..., order]
+                rows = Rows(self.encoder.encode(chunk.shown.batch(chunk.index)), held_out=held_out)
+                yield self.model.impute(rows, draws, noise[chunk.fold])[0]
 
-        return validate
+        return lambda: rule.relative_error(imputed())
 
     @torch.no_grad()
     def _imputed(
@@ -163,17 +174,21 @@ class NeuralStackedMethod(StackedMethod):
         history = self.history
         result = []
         for replica in range(len(self._seeds)):
-            losses = history.loss[replica]
+            losses, errors = history.loss[replica], history.validation[replica]
             entry: dict[str, Any] = {
-                "epochs": history.epochs,
-                "steps": history.steps,
+                "epochs": history.epochs[replica],
+                "steps": history.steps[replica],
                 "best_epoch": history.best_epoch[replica],
+                "chosen_by": "last epoch" if self.keeps_last[replica] else "held-out error",
+                "validation_entries": self.validation_entries[replica],
                 "best_validation_error": history.best_error[replica],
+                "last_validation_error": errors[-1],
+                "floor_validation_error": self.floor_error[replica],
                 "loss_curve": thinned(range(1, len(losses) + 1), losses),
                 "loss_first": losses[0],
                 "loss_last": losses[-1],
                 "loss_lowest": min(losses),
-                "validation_curve": thinned(history.validation_epochs, history.validation[replica]),
+                "validation_curve": thinned(history.validation_epochs[: len(errors)], errors),
                 "training_seconds": history.seconds,
                 "parameters": parameter_count(self.model),
             }

@@ -73,6 +73,11 @@ class Network(nn.Module):
     input_dropout: Scale
     #: Whether standard normal noise stands in the hidden entries of ``x.input``, instead of 0.
     noisy_fill: bool
+    #: Whether the objective is whole only after the warm-up: a state from before it is not chosen.
+    warms_up: bool = False
+    #: Whether it models why a value is missing, p(m | x). A held-out entry has a value of the observed kind, which such
+    #: a model does not expect of a hidden one: where the mechanism is not ignorable, its last state is kept.
+    models_missing: bool = False
 
     def __init__(self, layout: Layout, replicas: int, settings: Settings) -> None:
         """Take what every model has from a method's parameters; raises BenchError on an unknown ``fill``."""
@@ -134,6 +139,7 @@ class LatentModel(Network):
         self.width_per_draw = layout.width + self.latent + 3 * self.sizes.decoder
         self.kl_weight: Scale = settings.get("kl_weight", 1.0)
         self.kl_warm_up: bool = settings.get("kl_warm_up", False)
+        self.warms_up = self.kl_warm_up
         self.importance_weights: bool = settings.get("importance_weights", True)
 
     # What an author writes.

@@ -143,6 +143,9 @@ class Rows:
     kept: Encoded | None = None
     #: What fills the hidden entries of the input, asked when the input is first looked at; None leaves them 0.
     fill: Callable[[Encoded], Encoded] | None = None
+    #: Entries held out for model selection, [R, b, M]: hidden though the mechanism shows them. Where they are known, a
+    #: likelihood of the mask leaves them out.
+    held_out: Tensor | None = None
 
     @cached_property
     def input(self) -> Encoded:
@@ -154,6 +157,16 @@ class Rows:
     def observed(self) -> Tensor:
         """Which entries are observed, [R, b, M]: those that the loss counts."""
         return self.target.observed
+
+    def without_held_out(self, log_p: Tensor) -> Tensor:
+        """Return log-likelihoods of the mask [R, ..., b, M] with 0 for entries that are held out.
+
+        Such an entry is neither observed nor missing: summing p(m_i | .) over both leaves a factor of 1.
+        """
+        if self.held_out is None:
+            return log_p
+        held_out = self.held_out if log_p.dim() == self.held_out.dim() else self.held_out[:, None]
+        return torch.where(held_out, 0.0, log_p)
 
     @property
     def size(self) -> int:

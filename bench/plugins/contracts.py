@@ -30,8 +30,9 @@ class Budget:
 
     ``steps`` bounds the optimiser steps and ``epochs`` the passes over the data: training ends at the first reached.
     ``warm_fraction`` of it is the warm phase. ``draws`` are imputation samples, ``target_draws`` VSAE's samples of the
-    unobserved attributes, ``evaluations`` the number of times the validation error is taken at most. ``test_rows``
-    bounds the scored test rows (a seeded choice, the same for every method).
+    unobserved attributes, ``evaluations`` the number of times the validation error is taken at most. A replica whose
+    error has not improved for the share ``patience`` of the budget is done; None is never. ``test_rows`` bounds the
+    scored test rows (a seeded choice, the same for every method).
     """
 
     preset: str = "smoke"
@@ -44,6 +45,7 @@ class Budget:
     target_draws: int = 5
     validation_draws: int = 5
     evaluations: int = 10
+    patience: float | None = None
     trees: int = 5
     sweeps: int = 2
     test_rows: int | None = None
@@ -133,7 +135,11 @@ class Method:
         self.context = context or Context()
 
     def fit(self, train: Incomplete, validation: Incomplete, seed: int) -> None:
-        """Learn from the training view; ``validation.held_out`` views what is hidden for model selection."""
+        """Learn from the training view; ``validation.folds`` are the holes that model selection imputes.
+
+        The rule is ``bench.problem.held_out``. A validation view shows everything observed; each of its folds has the
+        rows with some entries hidden (``shown``) and a view of these alone (``held_out``).
+        """
 
     def impute(self, data: Incomplete, draws: int) -> pd.DataFrame | Values:
         """Return complete values for ``data``, observed entries unchanged, from ``draws`` samples if it samples.
@@ -193,6 +199,10 @@ class Mechanism:
     summary: ClassVar[str] = ""
     version: ClassVar[int] = 1
     kinds: ClassVar[tuple[Kind, ...]] = ("numeric", "categorical")
+    #: Whether what is missing depends on observed values alone. Where it does not, a held-out entry, whose value is of
+    #: the observed kind, says little of hidden ones: of a method that models why values are missing the last epoch is
+    #: kept.
+    ignorable: ClassVar[bool] = True
     #: Parameters and their defaults; a table spec may override them, and they are part of a row's identity.
     parameters: ClassVar[Mapping[str, Any]] = {}
 

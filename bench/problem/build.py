@@ -15,7 +15,7 @@ from bench.data.schema import BoolArray, IntArray
 from bench.data.table import Table, Values
 from bench.data.view import Incomplete
 from bench.errors import BenchError
-from bench.problem.held_out import hold_out
+from bench.problem.held_out import deal_folds, fold_count
 from bench.problem.mechanisms import draw_observed, ratio_warnings, realised_ratio
 from bench.seeds import canonical_json, generator
 
@@ -108,10 +108,11 @@ def build_problem(table: Table, scenarios: Sequence[Scenario], mechanisms: Seque
 
     The seeds are named after data set, mechanism, ratio and seed, never after the method.
     """
-    splits, masks, ratios, warnings, held_out = [], [], [], [], []
+    splits, masks, ratios, warnings, folds = [], [], [], [], []
     # The images are not copied: a mechanism reads numbers and categories.
     values = Values(table.scalars.copy(), table.blocks)
     notes = notes_of(table)
+    per_row = float(table.present.mean()) * len(table.schema) if len(table) else 0.0
     for scenario, mechanism in zip(scenarios, mechanisms, strict=True):
         split = _scored_split(table, scenario)
         names = (
@@ -136,12 +137,16 @@ def build_problem(table: Table, scenarios: Sequence[Scenario], mechanisms: Seque
         ratios.append(realised_ratio(observed, table.present, probability))
         told = ratio_warnings(scenario.mechanism, scenario.ratio, observed, table.present, probability)
         warnings.append((*notes, *told))
-        held_out.append(hold_out(observed[split.validation], generator("held out", *names)))
+        shown = (observed & table.present)[split.validation]
+        count = fold_count(len(shown), per_row, scenario.ratio)
+        folds.append(deal_folds(shown, count, generator("held out", *names)))
 
-    def view(part: str, hidden: BoolArray | None = None) -> Incomplete:
+    ignorable = np.array([mechanism.ignorable for mechanism in mechanisms], dtype=np.bool_)
+
+    def view(part: str, dealt: IntArray | None = None) -> Incomplete:
         rows = np.stack([getattr(split, part) for split in splits])
         shown = np.stack([mask[own] for mask, own in zip(masks, rows, strict=True)])
-        return Incomplete(table, rows, shown, hidden)
+        return Incomplete(table, rows, shown, dealt, ignorable)
 
     whole = np.broadcast_to(np.arange(len(table)), (len(scenarios), len(table)))
     return Problem(
@@ -151,7 +156,7 @@ def build_problem(table: Table, scenarios: Sequence[Scenario], mechanisms: Seque
         tuple(ratios),
         tuple(warnings),
         view("train"),
-        view("validation", np.stack(held_out)),
+        view("validation", np.stack(folds)),
         view("test"),
         Incomplete(table, whole, np.stack(masks)),
     )

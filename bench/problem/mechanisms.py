@@ -65,6 +65,7 @@ class Nmar(Mechanism):
 
     name = "nmar"
     summary = "not missing at random, self-masking: logistic in the hidden value itself"
+    ignorable = False
 
     def missing_probability(
         self, values: Values, schema: Schema, ratio: float, rng: np.random.Generator, **parameters: Any
@@ -84,6 +85,7 @@ class NmarLogistic(Mechanism):
 
     name = "nmar_logistic"
     summary = "not missing at random: as mar, but the driving columns are themselves masked MCAR"
+    ignorable = False
     parameters = {"p_observed": 0.3}
 
     def missing_probability(
@@ -105,6 +107,7 @@ class NmarCensor(Mechanism):
 
     name = "nmar_censor"
     summary = "not missing at random: hides the largest values of a column, above a quantile or its mean"
+    ignorable = False
     parameters = {"columns": "all", "threshold": "quantile"}
 
     def missing_probability(

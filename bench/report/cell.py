@@ -41,6 +41,10 @@ class ReportCell:
     published_verdict: Verdict = ""
     #: Seeds whose training ended no better than the floor on held-out observed entries.
     collapsed: tuple[int, ...] = ()
+    #: Seeds whose chosen epoch lies in the last tenth of their training.
+    undertrained: tuple[int, ...] = ()
+    #: Seeds of which the last epoch was kept, whatever held-out entries say.
+    kept_last: tuple[int, ...] = ()
     #: Seeds whose results are of other code than a plug-in of the user has now.
     stale: tuple[int, ...] = ()
     #: How many values are of rows without a digest, which an older version stored.

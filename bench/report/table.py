@@ -20,8 +20,10 @@ from bench.report.matching import belongs, filled, matched, recipe
 from bench.report.published import Published
 from bench.report.verdict import with_best, with_floor, with_footnotes, with_published
 
-#: A training has collapsed to the floor if its held-out error, in units of the floor's, is above this.
+#: A training has collapsed to the floor if its held-out error is above this share of the floor's own.
 COLLAPSED_ABOVE = 0.99
+#: A choice after this share of a training says that more of it would have helped.
+UNDERTRAINED_AFTER = 0.9
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,8 @@ def _cell(spec: TableSpec, cell: TableCell, results: Sequence[Result], known: _K
         content=first.cell.content,
         subset=first.variant != "full",
         collapsed=tuple(seed for seed in values if _collapsed(by_seed[seed])),
+        undertrained=tuple(seed for seed in values if _undertrained(by_seed[seed])),
+        kept_last=tuple(seed for seed in values if _kept_last(by_seed[seed])),
         stale=stale,
         unverified=sum(not by_seed[seed].verified for seed in values),
         warnings=tuple(dict.fromkeys(text for seed in values for text in by_seed[seed].warnings)),
@@ -228,7 +232,21 @@ def _status(spec: TableSpec, results: Collection[Result], scored: int) -> Status
 def _collapsed(result: Result) -> bool:
     """Return whether a training's best state was within 1 % of the floor, or worse, on held-out observed entries."""
     error = result.diagnostics.get("best_validation_error")
-    return error is not None and error > COLLAPSED_ABOVE
+    floor = result.diagnostics.get("floor_validation_error", 1.0)
+    return error is not None and floor is not None and error > COLLAPSED_ABOVE * floor
+
+
+def _undertrained(result: Result) -> bool:
+    """Return whether a training that chose among its epochs took one of the last."""
+    chosen, epochs = result.diagnostics.get("best_epoch"), result.diagnostics.get("epochs")
+    if not isinstance(chosen, int) or not isinstance(epochs, int) or _kept_last(result):
+        return False
+    return chosen > UNDERTRAINED_AFTER * epochs
+
+
+def _kept_last(result: Result) -> bool:
+    """Return whether the last epoch was kept, whatever held-out entries say."""
+    return bool(result.diagnostics.get("chosen_by") == "last epoch")
 
 
 def _score(result: Result, cell: TableCell) -> float | None:

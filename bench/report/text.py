@@ -165,7 +165,7 @@ def notes(table: ReportTable) -> list[CellText]:
     found += [CellText(text) for text in spec.notes]
     found += [CellText(text) for text in entry_notes(table)]
     found += [CellText(text) for text in verdict_notes(table)]
-    found += [CellText(text) for text in collapse_notes(table)]
+    found += [CellText(text) for text in training_notes(table)]
     found += [CellText(text) for text in warning_notes(table)]
     found += [CellText(text) for text in unverified_notes(table)]
     return found
@@ -211,17 +211,24 @@ def entry_notes(table: ReportTable) -> list[str]:
     return said
 
 
-def collapse_notes(table: ReportTable) -> list[str]:
-    """Return which trainings ended at the floor by the selection rule, which looks at nothing hidden."""
+def training_notes(table: ReportTable) -> list[str]:
+    """Return which trainings ended at the floor, chose by another rule, or were still improving at their end."""
+    told = (
+        ("Within 1 % of the floor, or worse, on held-out validation entries, so collapsed to it", "collapsed"),
+        ("Left at the last epoch, as held-out entries say little of what is not missing at random", "kept_last"),
+        ("Best in the last tenth of the training, so more of it would probably help", "undertrained"),
+    )
+    return [f"{opening}: {listed}." for opening, name in told if (listed := _listed_trainings(table, name))]
+
+
+def _listed_trainings(table: ReportTable, name: str) -> str:
+    """Return the rows, data sets and numbers of seeds that a field of the cells names."""
     seen: dict[str, set[int]] = {}
     for cell in table.cells:
-        where = f"{table.spec.rows[cell.spec.row].label} on {cell.spec.dataset} ({cell.spec.mechanism})"
-        if cell.collapsed:
-            seen.setdefault(where, set()).update(cell.collapsed)
-    if not seen:
-        return []
-    listed = "; ".join(f"{where}: seeds {', '.join(map(str, sorted(seeds)))}" for where, seeds in seen.items())
-    return [f"Within 1 % of the floor, or worse, on held-out validation entries, so collapsed to it: {listed}."]
+        if seeds := getattr(cell, name):
+            where = f"{table.spec.rows[cell.spec.row].label} on {cell.spec.dataset} ({cell.spec.mechanism})"
+            seen.setdefault(where, set()).update(seeds)
+    return "; ".join(f"{where}: seeds {', '.join(map(str, sorted(seeds)))}" for where, seeds in seen.items())
 
 
 def verdict_notes(table: ReportTable) -> list[str]:

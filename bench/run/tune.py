@@ -31,9 +31,11 @@ from bench.run.request import Place
 from bench.seeds import digest, generator
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
 
-    from bench.data.table import Table
+    from bench.data.table import Table, Values
+    from bench.data.view import Incomplete
     from bench.problem.build import Problem
 
 #: Trials of every method, the defaults among them.
@@ -209,8 +211,10 @@ def trial_budget(preset: str, kinds: Iterable[str]) -> Budget:
 def tune(tunable: Tunable, table: Table, machine: Machine, preset: str, seeds: Sequence[int]) -> Tuned:
     """Run the trials of a method on a table for each seed and return them.
 
-    Raises BenchError if every trial of a seed failed, and Stopped.
+    Raises BenchError if there are too few entries to choose by or every trial of a seed failed, and Stopped.
     """
+    from bench.problem.held_out import require_enough
+
     method, dataset = tunable.method, tunable.dataset
     budget = trial_budget(preset, dataset.kinds)
     trials = draw_trials(method.name, method.tunable, method.parameter_sets["default"])
@@ -223,6 +227,7 @@ def tune(tunable: Tunable, table: Table, machine: Machine, preset: str, seeds: S
         identity = digest([method.name, method.source_hash, table.content_hash, budget.as_json(), part])
         return machine.context(budget, f"tune-{identity}.pt")
 
+    require_enough(problem(*seeds).validation, dataset.name)
     if method.stackable:
         errors = _stacked_errors(method, problem, context, every)
     else:
@@ -291,14 +296,21 @@ def _single_error(
     from bench.problem.held_out import validation_error
 
     instance = load(method)({**method.parameter_sets["default"], **trial}, context)
-    # A transductive method fits on what it imputes: here the validation rows, what is held out being hidden.
-    train = problem.train if "inductive" in method.protocols else problem.validation
+    transductive = "inductive" not in method.protocols
+
+    def impute(shown: Incomplete) -> pd.DataFrame | Values:
+        # A transductive method fits on what it imputes: here the validation rows, what is held out being hidden.
+        if transductive:
+            instance.fit(shown, problem.validation, seed)
+        imputed: pd.DataFrame | Values = instance.impute(shown, context.budget.draws)
+        return imputed
+
     try:
-        instance.fit(train, problem.validation, seed)
-        imputed = instance.impute(problem.validation, context.budget.draws)
+        if not transductive:
+            instance.fit(problem.train, problem.validation, seed)
+        return validation_error(impute, problem.train, problem.validation)
     except (BenchError, ArithmeticError, ValueError):
         return None
-    return validation_error(imputed, problem.train, problem.validation)
 
 
 def _table(dataset: PluginInfo) -> Table:

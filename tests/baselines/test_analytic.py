@@ -170,10 +170,10 @@ def test_holes_hide_the_same_from_everyone_and_only_shown_entries_decide() -> No
     rows = np.concatenate([rows_behind(view)[0] for view in (holes.train, holes.validation, holes.test)])
     assert np.array_equal(rows, np.arange(2000))
     assert holes.train.observed.mean() == pytest.approx(0.5, abs=0.02)
-    held_out = holes.validation.held_out
-    assert held_out is not None
-    assert 0.05 < held_out.observed.mean() < 0.12
-    assert not (held_out.observed & holes.validation.observed).any()
+    (fold,) = holes.validation.folds
+    assert 0.05 < fold.held_out.observed.mean() < 0.12
+    assert not (fold.held_out.observed & fold.shown.observed).any()
+    assert np.array_equal(fold.held_out.observed | fold.shown.observed, holes.validation.observed)
     patterns = distinct_patterns(holes.test.observed[0])
     assert sum(len(found) for _, found in patterns) == 400
     # The optimum is worked out from the view, in which hidden entries are NaN.

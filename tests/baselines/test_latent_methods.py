@@ -18,7 +18,7 @@ from bench.neural.engine.noise import replica_generators
 from bench.neural.gaussian import Gaussian, log_prior_ratio
 from bench.neural.networks import Sizes, beside, vsae_parameter_count
 from bench.neural.rows import Encoded, Layout, Rows
-from bench.problem.held_out import hold_out
+from bench.problem.held_out import deal_folds
 from tests.neural_views import Named, drawn, loss_of, proposal_noise, step_noise
 
 BASELINES = Path(__file__).parents[2] / "baselines"
@@ -514,7 +514,7 @@ def views(table: Table, observed: Any) -> tuple[Incomplete, Incomplete, Incomple
     replicas, rows = observed.shape[:2]
     parts = np.split(np.arange(rows), [int(0.6 * rows), int(0.8 * rows)])
     index = [np.tile(part, (replicas, 1)) for part in parts]
-    held = np.stack([hold_out(observed[r, parts[1]], np.random.default_rng(r)) for r in range(replicas)])
+    held = np.stack([deal_folds(observed[r, parts[1]], 1, np.random.default_rng(r)) for r in range(replicas)])
     return (
         Incomplete(table, index[0], observed[:, parts[0]]),
         Incomplete(table, index[1], observed[:, parts[1]], held),
@@ -645,7 +645,7 @@ def test_not_miwae_with_the_true_missing_model_beats_miwae_over_ten_seeds(method
     replicas, rows, slope, threshold = 10, 500, 4.0, 0.3
     table, observed = self_masked(replicas, rows, slope, threshold)
     index = np.arange(replicas * rows).reshape(replicas, rows)
-    held = np.stack([hold_out(observed[r, 300:400], np.random.default_rng(r)) for r in range(replicas)])
+    held = np.stack([deal_folds(observed[r, 300:400], 1, np.random.default_rng(r)) for r in range(replicas)])
     train = Incomplete(table, index[:, :300], observed[:, :300])
     validation = Incomplete(table, index[:, 300:400], observed[:, 300:400], held)
     test = Incomplete(table, index[:, 400:], observed[:, 400:])

@@ -356,12 +356,12 @@ def test_it_predicts_each_of_two_modalities_from_the_other(mvae: type[Any], kind
     hidden = rng.integers(0, 4, 500)
     observed = np.stack([hidden != 0, hidden != 1], axis=1)
     train, validation, test = (np.arange(a, b)[None] for a, b in ((0, 300), (300, 400), (400, 500)))
-    held_out = np.zeros((1, 100, 2), dtype=bool)
+    folds = np.full((1, 100, 2), -1)
     both = observed[300:400].all(axis=1)
-    held_out[0, both, rng.integers(0, 2, int(both.sum()))] = True
+    folds[0, both, rng.integers(0, 2, int(both.sum()))] = 0
     budget = Budget(steps=360, batch=64, learning_rate=5e-3, evaluations=6, validation_draws=3)
     method = mvae({**mvae.parameter_sets["default"], "latent": 8}, Context(budget))
-    view = Incomplete(table, validation, observed[validation], held_out)
+    view = Incomplete(table, validation, observed[validation], folds)
     method.fit(Incomplete(table, train, observed[train]), view, 0)
     values = method.impute(Incomplete(table, test, observed[test]), 10)
     label_hidden, x_hidden = hidden[400:] == 0, hidden[400:] == 1

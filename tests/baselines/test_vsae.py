@@ -19,6 +19,7 @@ from bench.neural.engine.bank import parameter_count, reset_parameters
 from bench.neural.engine.encoder import Encoder
 from bench.neural.networks import BankedMLP, frozen
 from bench.neural.rows import Encoded, Layout, Rows
+from bench.problem.held_out import deal_folds
 from tests.neural_views import (
     BASELINES,
     Named,
@@ -502,9 +503,8 @@ def three_views(x: FloatArray, observed: BoolArray, rng: np.random.Generator) ->
     schema = Schema(tuple(Attribute(f"x{j}", "numeric") for j in range(x.shape[1])))
     table = Table(schema, x, {}, np.ones(x.shape, dtype=bool))
     parts = np.split(np.arange(len(x)), [2000, 2200])
-    held_out = observed & (rng.random(x.shape) < 0.2)
-    hidden = [None, held_out[parts[1]][None], None]
-    return [Incomplete(table, part[None], observed[part][None], h) for part, h in zip(parts, hidden, strict=True)]
+    folds = [None, deal_folds(observed[parts[1]], 1, rng)[None], None]
+    return [Incomplete(table, part[None], observed[part][None], f) for part, f in zip(parts, folds, strict=True)]
 
 
 def test_numbers_are_imputed_nearly_as_well_as_can_be(vsae: VSAE) -> None:

@@ -32,7 +32,7 @@ from tests.neural_views import (
     state_of,
     trained,
 )
-from tests.truth import rows_behind, table_behind
+from tests.truth import folds_behind, rows_behind, table_behind
 
 Plugin = type[Any]
 EVERY_METHOD = pytest.mark.parametrize("name", ["gain", "misgan"])
@@ -160,7 +160,7 @@ def test_phases_take_turns_and_each_moves_its_own_parameters_alone(monkeypatch: 
     # The last state is kept, to compare it.
     monkeypatch.setattr(trainer, "restore_best", lambda: None)
     history = trainer.run()
-    assert history.steps == 7
+    assert history.steps == [7, 7]
     hare, hound = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.ones(2))
     first, second = torch.optim.Adam([hare], lr=0.1), torch.optim.Adam([hound], lr=0.5, betas=(0.5, 0.9))
     recorded = []
@@ -279,13 +279,8 @@ def test_what_comes_out_is_valid_after_any_training(
 def blinded(view: Incomplete, column: int) -> Incomplete:
     """Return the view with one attribute and the first three rows hidden altogether."""
     observed = view.observed.copy()
-    held_out = None if view.held_out is None else view.held_out.observed.copy()
-    for mask in (observed, held_out):
-        if mask is not None:
-            mask[..., column] = mask[:, :3] = False
-    if held_out is not None:
-        observed = observed | held_out
-    return Incomplete(table_behind(view), rows_behind(view), observed, held_out)
+    observed[..., column] = observed[:, :3] = False
+    return Incomplete(table_behind(view), rows_behind(view), observed, folds_behind(view))
 
 
 @EVERY_METHOD

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 
 from bench.api import Attribute, BoolArray, FloatArray, Mechanism, Schema, Table, Values
+from bench.data.schema import IntArray
 from bench.experiment.cell import Cell
 from bench.problem.build import Problem, build_problem, split_rows
-from bench.problem.held_out import hold_out
+from bench.problem.held_out import FOLDS, deal_folds, fold_count
 from bench.problem.mechanisms import Mar, Mcar
 from bench.seeds import generator
 from tests.toys import make_cell
@@ -166,8 +167,7 @@ def test_views_show_the_rows_of_their_part_under_the_mask() -> None:
         shown = view.values(0).scalars
         assert np.array_equal(np.isnan(shown), ~mask[rows])
         assert np.array_equal(shown[mask[rows]], table.scalars[rows][mask[rows]])
-    assert problem.train.held_out is None
-    assert problem.test.held_out is None
+    assert problem.train.folds == problem.test.folds == ()
 
 
 def test_the_number_of_scored_test_rows_is_limited_the_same_way_for_all() -> None:
@@ -200,46 +200,66 @@ def test_images_and_numbers_share_the_row_split() -> None:
 # Held-out entries
 
 
-def held_out_of(observed: BoolArray, seed: int = 0) -> BoolArray:
-    return hold_out(observed, np.random.default_rng(seed))
+def folds_of(observed: BoolArray, count: int = FOLDS, seed: int = 0) -> IntArray:
+    return deal_folds(observed, count, np.random.default_rng(seed))
 
 
-def test_only_observed_entries_of_rows_that_keep_another_are_held_out() -> None:
-    observed = np.random.default_rng(1).random((5000, 6)) < 0.4
-    chosen = held_out_of(observed)
-    assert not (chosen & ~observed).any()
-    kept = (observed & ~chosen).sum(axis=1)
-    assert (kept[chosen.any(axis=1)] >= 1).all()
-    assert not chosen[observed.sum(axis=1) == 1].any()
+def test_every_observed_entry_of_a_row_that_keeps_another_is_in_one_fold() -> None:
+    observed = np.random.default_rng(1).random((5000, 12)) < 0.4
+    folds = folds_of(observed)
+    several = observed.sum(axis=1) > 1
+    assert np.array_equal(folds >= 0, observed & several[:, None])
+    for fold in range(FOLDS):
+        hidden = folds == fold
+        assert ((observed & ~hidden).sum(axis=1)[hidden.any(axis=1)] >= 1).all()
+    # Dealt in turn: the folds of a row differ by one entry at most.
+    sizes = np.stack([(folds == fold).sum(axis=1) for fold in range(FOLDS)])
+    assert (sizes.max(axis=0) - sizes.min(axis=0) <= 1).all()
 
 
-@pytest.mark.parametrize(("columns", "low", "high"), [(20, 0.19, 0.21), (3, 0.17, 0.21)])
-def test_about_a_fifth_is_held_out(columns: int, low: float, high: float) -> None:
-    observed = np.random.default_rng(2).random((20000, columns)) < 0.5
-    eligible = observed & (observed.sum(axis=1) > 1)[:, None]
-    assert low < held_out_of(observed)[eligible].mean() < high
+def test_fewer_folds_are_the_first_of_all_and_every_entry_is_as_likely() -> None:
+    observed = np.ones((100_000, 3), dtype=bool)
+    whole, first = folds_of(observed), folds_of(observed, count=2)
+    assert np.array_equal(first, np.where(whole < 2, whole, -1))
+    shares = [[(whole[:, column] == fold).mean() for fold in range(FOLDS)] for column in range(3)]
+    np.testing.assert_allclose(shares, 1 / FOLDS, atol=0.005)
 
 
-def test_two_observed_entries_are_held_out_as_often_each() -> None:
-    """Of a pair both are drawn with probability 0.04, and then the one with the lower draw goes: 0.2 - 0.02 each."""
-    chosen = held_out_of(np.ones((200_000, 2), dtype=bool))
-    assert chosen.mean(axis=0) == pytest.approx([0.18, 0.18], abs=0.004)
+@pytest.mark.parametrize(
+    ("rows", "attributes", "ratio", "expected"),
+    # Yeast has 237 validation rows of 8 attributes, White wine 784 of 11, Mushroom 1300 of 22, MNIST+MNIST 5814 of 2.
+    [(237, 8, 0.5, 5), (784, 11, 0.5, 2), (1300, 22, 0.5, 1), (5814, 2, 0.5, 2), (43, 13, 0.9, 5), (10, 1, 0.5, 5)],
+)
+def test_there_are_as_many_folds_as_hold_a_thousand_entries(
+    rows: int, attributes: int, ratio: float, expected: int
+) -> None:
+    count = fold_count(rows, attributes, ratio)
+    assert count == expected
+    # By brute force: the entries in the folds of rows under MCAR.
+    observed = np.random.default_rng(0).random((200, rows, attributes)) >= ratio
+    entries = [(folds_of(mask, count) >= 0).sum() for mask in observed]
+    assert count == FOLDS or np.mean(entries) > 990
+    if count > 1 and attributes > 1:
+        fewer = np.mean([(folds_of(mask, count - 1) >= 0).sum() for mask in observed])
+        assert fewer < 1010
 
 
-def test_the_validation_view_hides_what_is_held_out() -> None:
+def test_the_folds_of_the_validation_view_hide_what_they_hold_out() -> None:
     table = numbers_table(300)
     problem = problem_of(table, [make_cell(seed=seed) for seed in (0, 1)])
-    held_out = problem.validation.held_out
-    assert held_out is not None
+    validation = problem.validation
+    assert len(validation.folds) == FOLDS
     for replica in range(2):
         rows = problem.splits[replica].validation
         mask = problem.masks[replica][rows]
-        assert np.array_equal(problem.validation.observed[replica] | held_out.observed[replica], mask)
-        assert not (problem.validation.observed[replica] & held_out.observed[replica]).any()
-        truth = held_out.values(replica).scalars
-        assert np.array_equal(truth[held_out.observed[replica]], table.scalars[rows][held_out.observed[replica]])
-        assert np.isnan(problem.validation.values(replica).scalars[held_out.observed[replica]]).all()
-    assert not np.array_equal(held_out.observed[0], held_out.observed[1])
+        assert np.array_equal(validation.observed[replica], mask)
+        for fold in validation.folds:
+            shown, held_out = fold.shown.observed[replica], fold.held_out.observed[replica]
+            assert np.array_equal(shown | held_out, mask) and not (shown & held_out).any() and held_out.any()
+            truth = fold.held_out.values(replica).scalars
+            assert np.array_equal(truth[held_out], table.scalars[rows][held_out])
+            assert np.isnan(fold.shown.values(replica).scalars[held_out]).all()
+    assert not np.array_equal(validation.folds[0].held_out.observed[0], validation.folds[0].held_out.observed[1])
 
 
 def test_cells_absent_from_the_source_are_never_held_out() -> None:
@@ -248,11 +268,10 @@ def test_cells_absent_from_the_source_are_never_held_out() -> None:
     table = Table.from_frame(frame)
     problem = problem_of(table, [make_cell()])
     rows = problem.splits[0].validation
-    held_out = problem.validation.held_out
-    assert held_out is not None
-    assert not (held_out.observed[0] & ~table.present[rows]).any()
-    shown = problem.validation.observed[0].sum(axis=1)
-    assert (shown[held_out.observed[0].any(axis=1)] >= 1).all()
+    for fold in problem.validation.folds:
+        held_out = fold.held_out.observed[0]
+        assert held_out.any() and not (held_out & ~table.present[rows]).any()
+        assert (fold.shown.observed[0].sum(axis=1)[held_out.any(axis=1)] >= 1).all()
 
 
 def test_the_streams_are_the_named_ones() -> None:

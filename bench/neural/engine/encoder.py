@@ -25,7 +25,11 @@ class Encoder:
     def __init__(self, train: Incomplete, layout: Layout, scaling: str, device: str | torch.device) -> None:
         """Take the statistics from ``train``, replica by replica."""
         self.layout = layout
+        #: Schema index of each attribute in group order, [M].
+        self.order: IntArray = layout.order.cpu().numpy()
         statistics = [observed_statistics(train, replica) for replica in range(train.replicas)]
+        #: What the observed training entries of each replica say.
+        self.statistics = statistics
         #: Attributes without an observed training entry, [R, M]: nothing was learned of them.
         self._never_observed = np.stack([s.never_observed for s in statistics])
         columns = train.schema.scalar_columns("numeric")
@@ -36,7 +40,8 @@ class Encoder:
             location = np.stack([s.mean[columns] for s in statistics])
             scale = np.stack([s.standard_deviation[columns] for s in statistics])
         scale = np.where(scale > 0, scale, 1.0)
-        self._location64, self._scale64 = location, scale
+        #: What numbers are divided by, [R, numeric].
+        self._location64, self.number_scale = location, scale
         self.location = torch.as_tensor(location, dtype=torch.float32, device=device)
         self.scale = torch.as_tensor(scale, dtype=torch.float32, device=device)
         categorical = train.schema.scalar_columns("categorical")
@@ -135,7 +140,9 @@ class Encoder:
         layout, schema = self.layout, data.schema
         never_observed, shown = self._never_observed[replica], data.values(replica)
         scalars = np.empty_like(shown.scalars)
-        scalars[:, layout.numeric_columns.cpu().numpy()] = numbers * self._scale64[replica] + self._location64[replica]
+        scalars[:, layout.numeric_columns.cpu().numpy()] = (
+            numbers * self.number_scale[replica] + self._location64[replica]
+        )
         scalars[:, layout.categorical_columns.cpu().numpy()] = levels
         scalars[:, never_observed[schema.scalar_indices]] = 0.0
         scalars = np.where(data.observed[replica][:, schema.scalar_indices], shown.scalars, scalars)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.data.view import TensorView
-from bench.errors import BenchError, Stopped
+from bench.errors import Stopped
 from bench.neural.engine.bank import chosen_at_random
 from bench.neural.engine.checkpoint import save_atomically, trained_tensors
 from bench.neural.engine.encoder import Encoder
@@ -25,9 +25,10 @@ from bench.neural.engine.noise import StepNoise, replica_generators, replica_noi
 from bench.neural.engine.optimiser import clip_per_replica, replica_rates, stacked_adam, step_at_own_rates
 from bench.neural.engine.probe import dry_run
 from bench.neural.engine.replay import Replays, Tensors, recorders
+from bench.neural.engine.schedule import History, Schedule
 from bench.neural.model import Network, Warmup
 from bench.neural.rows import Rows
-from bench.plugins.contracts import Budget, Context
+from bench.plugins.contracts import Context
 
 #: Floats of training noise one replica may hold at a time (64 MB).
 NOISE_FLOATS = 16 * 2**20
@@ -41,52 +42,6 @@ DROPOUT = "input dropout"
 STEPS_PER_REPLAY = 8
 #: Steps a training must have left for its gradients to be recorded on a CPU, which takes a second.
 STEPS_WORTH_RECORDING = 400
-
-
-@dataclass
-class History:
-    """What a training leaves behind, per replica where a list holds lists."""
-
-    steps: int = 0
-    epochs: int = 0
-    best_epoch: list[int] = field(default_factory=list)
-    best_error: list[float] = field(default_factory=list)
-    loss: list[list[float]] = field(default_factory=list)
-    validation: list[list[float]] = field(default_factory=list)
-    validation_epochs: list[int] = field(default_factory=list)
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """The length of a training in steps and epochs."""
-
-    batch: int
-    steps_per_epoch: int
-    epochs: int
-    warm_steps: int
-    evaluate_every: int
-
-    @classmethod
-    def of(cls, budget: Budget, rows: int) -> Schedule:
-        """Work out the schedule for ``rows`` training rows."""
-        batch = min(budget.batch, rows)
-        per_epoch = max(1, rows // batch)
-        epochs = budget.epochs
-        if budget.steps is not None:
-            # An epoch longer than the whole budget is cut to it.
-            per_epoch = min(per_epoch, budget.steps)
-            within = max(1, budget.steps // per_epoch)
-            epochs = within if epochs is None else min(epochs, within)
-        if epochs is None:
-            raise BenchError("a budget needs steps or epochs")
-        return cls(
-            batch,
-            per_epoch,
-            epochs,
-            warm_steps=round(budget.warm_fraction * epochs * per_epoch),
-            evaluate_every=max(1, math.ceil(epochs / budget.evaluations)),
-        )
 
 
 @dataclass(frozen=True)
@@ -110,8 +65,11 @@ class Trainer:
         context: Context,
         clip_norm: float | None,
         learning_rate: float | Tensor,
+        keeps_last: Sequence[bool] | None = None,
     ) -> None:
         """Set up the optimisers; ``validate`` returns each replica's validation error, [R].
+
+        Replicas that ``keeps_last`` names are left in their last state, whatever the error says.
 
         The learning rate is a number or one per replica, [R, 1].
         """
@@ -142,8 +100,11 @@ class Trainer:
         self.history = History()
         self.best = [tensor.clone() for tensor in trained_tensors(network)]
         replicas = train.replicas
+        self.keeps_last = torch.tensor(keeps_last or [False] * replicas, device=context.device)
         self.best_error = torch.full((replicas,), math.inf, device=context.device)
         self.best_epoch = torch.zeros(replicas, dtype=torch.int64, device=context.device)
+        #: Epoch at which a replica ran out of patience, 0 while it goes on.
+        self.frozen_at = torch.zeros(replicas, dtype=torch.int64, device=context.device)
         #: Of each epoch the mean loss and of each evaluation the validation error, [R].
         self.losses: list[Tensor] = []
         self.validation: list[Tensor] = []
@@ -152,12 +113,16 @@ class Trainer:
         self.epoch = 0
 
     def run(self) -> History:
-        """Train to the end of the schedule, from the checkpoint if there is one; raises Stopped at an epoch's end."""
+        """Train to the end of the schedule, from the checkpoint if there is one; raises Stopped at an epoch's end.
+
+        It ends before when every replica has run out of patience. One that has goes through the same motions as long as
+        the others train, and nothing comes of them.
+        """
         self._load()
         began = time.perf_counter() - self.history.seconds
         saved_at, pause = time.perf_counter(), CHECKPOINT_SECONDS
         total = self.schedule.epochs
-        while self.epoch < total:
+        while not self._over():
             self.run_epoch()
             self.epoch += 1
             if self.epoch % self.schedule.evaluate_every == 0 or self.epoch == total:
@@ -170,12 +135,16 @@ class Trainer:
             except Stopped:
                 self.save()
                 raise
-            if now - saved_at >= pause or self.epoch == total:
+            if now - saved_at >= pause or self._over():
                 self.save()
                 saved_at = time.perf_counter()
                 pause = max(CHECKPOINT_SECONDS, (saved_at - now) / CHECKPOINT_SHARE)
         self.restore_best()
         return self._finish()
+
+    def _over(self) -> bool:
+        frozen = self.schedule.patience is not None and bool((self.frozen_at > 0).all())
+        return frozen or self.epoch >= self.schedule.epochs
 
     def run_epoch(self) -> None:
         """Take the steps of an epoch on rows in a new order, and note each replica's mean loss."""
@@ -302,16 +271,24 @@ class Trainer:
 
     @torch.no_grad()
     def keep_best(self) -> None:
-        """Validate, and keep the present state of each replica whose error is lower than any before."""
+        """Validate, and keep the present state of each replica whose error is lower than any before.
+
+        Not while the objective of the network is not whole yet, nor of a replica that has run out of patience.
+        """
         self.network.eval()
         error = self.validate()
-        improved = error < self.best_error
+        first = self.schedule.warm_epochs if self.network.warms_up else 0
+        better = (error < self.best_error) | (self.keeps_last & error.isfinite())
+        improved = better & (self.frozen_at == 0) & (self.epoch >= first)
         self.best_error = torch.where(improved, error, self.best_error)
         self.best_epoch = torch.where(improved, self.epoch, self.best_epoch)
         for best, current in zip(self.best, trained_tensors(self.network), strict=True):
             best.copy_(torch.where(improved.view(-1, *(1,) * (best.dim() - 1)), current, best))
         self.validation.append(error)
         self.history.validation_epochs.append(self.epoch)
+        if self.schedule.patience is not None:
+            tired = self.epoch - self.best_epoch.clamp(min=first) >= self.schedule.patience
+            self.frozen_at = torch.where((self.frozen_at == 0) & tired, self.epoch, self.frozen_at)
 
     @torch.no_grad()
     def restore_best(self) -> None:
@@ -322,11 +299,16 @@ class Trainer:
 
     def _finish(self) -> History:
         history = self.history
-        history.steps, history.epochs = self.next_step, self.epoch
+        history.epochs = torch.where(self.frozen_at > 0, self.frozen_at, self.epoch).tolist()
+        history.steps = [epochs * self.schedule.steps_per_epoch for epochs in history.epochs]
         history.best_epoch = self.best_epoch.tolist()
         history.best_error = self.best_error.tolist()
-        history.loss = torch.stack(self.losses, dim=1).tolist()
-        history.validation = torch.stack(self.validation, dim=1).tolist()
+        losses, errors = torch.stack(self.losses, dim=1).tolist(), torch.stack(self.validation, dim=1).tolist()
+        history.loss = [own[:epochs] for own, epochs in zip(losses, history.epochs, strict=True)]
+        history.validation = [
+            [error for error, epoch in zip(own, history.validation_epochs, strict=True) if epoch <= epochs]
+            for own, epochs in zip(errors, history.epochs, strict=True)
+        ]
         return history
 
     def save(self) -> None:
@@ -342,6 +324,7 @@ class Trainer:
             "best": self.best,
             "best_error": self.best_error,
             "best_epoch": self.best_epoch,
+            "frozen_at": self.frozen_at,
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "losses": self.losses,
             "validation": self.validation,
@@ -361,7 +344,7 @@ class Trainer:
             current.copy_(saved)
         for best, saved in zip(self.best, state["best"], strict=True):
             best.copy_(saved)
-        self.best_error, self.best_epoch = state["best_error"], state["best_epoch"]
+        self.best_error, self.best_epoch, self.frozen_at = state["best_error"], state["best_epoch"], state["frozen_at"]
         for optimiser, optimiser_state in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(optimiser_state)
         self.losses, self.validation = state["losses"], state["validation"]

@@ -82,13 +82,12 @@ def on_device(
         for attribute, value in vars(module).items():
             if isinstance(value, Tensor):
                 setattr(module, attribute, value.to(device))
-    assert validation.held_out is not None
-    selection, tensors = HeldOutError(validation.held_out, encoder, device), validation.tensors(device)
-    floor = selection.floor_errors()
+    selection = HeldOutError(validation, encoder, device)
+    chunks, _ = selection.chunks, selection.scales + selection.entries
 
     def validate() -> Tensor:
-        chunks = (Rows(encoder.encode(tensors.batch(index))) for index in selection.chunks)
-        return selection.relative_error((network.impute(chunk, 3, NOISE)[0] for chunk in chunks), floor)
+        rows = (Rows(encoder.encode(chunk.shown.batch(chunk.index))) for chunk in chunks)
+        return selection.relative_error(network.impute(own, 3, NOISE)[0] for own in rows)
 
     parameters, train_rows = method.parameters, train.tensors(device)
     clip_norm = parameters.get("clip_norm")

@@ -25,6 +25,7 @@ from bench.neural.engine.optimiser import largest_rate
 from bench.neural.engine.packed import PackedRows
 from bench.neural.engine.probe import dry_run
 from bench.neural.engine.replay import REPLAY_VARIABLE, CudaGraphs, Recorder, Replays, Tensors, Traces, Work, recorders
+from bench.neural.engine.schedule import History
 from bench.neural.method import NeuralStackedMethod
 from bench.neural.model import Network
 from bench.neural.rows import Layout, Rows
@@ -392,7 +393,7 @@ def test_a_trainer_goes_when_nobody_holds_it(monkeypatch: pytest.MonkeyPatch) ->
     trainers: list[weakref.ref[training.Trainer]] = []
     run = training.Trainer.run
 
-    def noted(trainer: training.Trainer) -> training.History:
+    def noted(trainer: training.Trainer) -> History:
         trainers.append(weakref.ref(trainer))
         return run(trainer)
 

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 import bench.neural.engine.trainer as training
-from bench.api import BenchError, BoolArray, Budget, Context, Incomplete, Stopped, Table
+from bench.api import BenchError, BoolArray, Budget, Context, FloatArray, Incomplete, Stopped, Table
 from bench.neural.engine.encoder import Encoder
 from bench.neural.engine.noise import replica_generators, replica_noise
 from bench.neural.engine.optimiser import clip_per_replica
+from bench.neural.engine.schedule import Schedule
 from bench.neural.engine.selection import ROW_CHUNK, HeldOutError, row_chunks
-from bench.neural.engine.trainer import Schedule, Trainer
+from bench.neural.engine.trainer import Trainer
 from bench.neural.model import Network, Noise, Warmup
 from bench.neural.rows import Encoded, Imputed, Layout, Rows
 from tests.neural_views import (
@@ -35,7 +36,7 @@ from tests.neural_views import (
     state_of,
     trained,
 )
-from tests.truth import rows_behind, some_rows_of, table_behind
+from tests.truth import folds_behind, rows_behind, some_rows_of, table_behind
 
 VSAE = type[Any]
 #: Odd numbers on purpose: batches, rows and draws that fill neither cache lines nor vector registers. A batch of 16
@@ -83,7 +84,7 @@ def test_a_whole_training_is_bit_identical_alone_and_in_a_stack(vsae: VSAE, kind
     # The replicas are different ones, and none is the untrained one.
     last = states["decoder.scalars.layers.3.bias"]
     assert not torch.equal(last[0], last[1])
-    assert min(stacked.history.best_epoch) >= 1 and stacked.history.steps >= 12
+    assert min(stacked.history.best_epoch) >= 1 and min(stacked.history.steps) >= 12
 
 
 @pytest.mark.usefixtures("deterministic_torch")
@@ -100,7 +101,7 @@ def test_a_stopped_training_resumes_to_the_same_bits(vsae: VSAE, kind: str, tmp_
         nonlocal asked
         asked += 1
         # At the first epoch's end, some epochs later and, last, while imputing.
-        if asked in (1, 3, 4, whole.history.epochs + 1):
+        if asked in (1, 3, 4, whole.history.epochs[0] + 1):
             raise Stopped
 
     for _attempt in range(4):
@@ -214,12 +215,85 @@ def test_each_replica_ends_in_its_own_best_state_with_the_running_statistics_of_
     history = trainer.run()
     # The lowest; of two equal ones the earlier; never one that is not a number.
     assert history.best_epoch == [2, 5, 1] and history.best_error == [1.0, 3.0, 1.0]
-    assert history.validation_epochs == [1, 2, 3, 4, 5] and len(history.loss) == 3 and history.epochs == 5
+    assert history.validation_epochs == [1, 2, 3, 4, 5] and len(history.loss) == 3 and history.epochs == [5] * 3
     for replica, epoch in enumerate(history.best_epoch):
         assert torch.equal(network.weight[replica], states[epoch - 1][0][replica])
         assert torch.equal(network.running[replica], states[epoch - 1][1][replica])
     # The dry run leaves no trace.
     assert network.running[:, 0].tolist() == [6.0, 15.0, 3.0]
+
+
+def scripted_trainer(errors: Sequence[Sequence[float]], budget: Budget, warms_up: bool = False) -> tuple[Toy, Trainer]:
+    """Return a toy network whose replicas have these validation errors, epoch by epoch, and its trainer."""
+    script, asked = torch.tensor(errors), [0]
+
+    def validate(network: Toy) -> Tensor:
+        asked[0] = trainer.epoch
+        return script[:, asked[0] - 1]
+
+    network, trainer = toy_trainer(budget, validate, range(len(errors)))
+    network.warms_up = warms_up
+    return network, trainer
+
+
+PATIENT = Budget(steps=None, epochs=9, batch=10, evaluations=9, patience=1 / 3)
+#: The first never improves after epoch 2, the second is best at the end, the third tires and would have been best.
+CURVES = [
+    [5.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0],
+    [9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0],
+    [3.0, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0, 0.0, 0.0],
+]
+
+
+def test_a_replica_out_of_patience_is_done_whatever_the_others_do(tmp_path: Path) -> None:
+    network, trainer = scripted_trainer(CURVES, PATIENT)
+    history = trainer.run()
+    assert history.best_epoch == [2, 9, 1] and history.epochs == [5, 9, 4] and history.steps == [15, 27, 12]
+    assert [len(own) for own in history.loss] == [len(own) for own in history.validation] == [5, 9, 4]
+    # Alone each is the same, and ends when it is done.
+    for replica, curve in enumerate(CURVES):
+        own_network, own = scripted_trainer([curve], PATIENT)
+        alone = own.run()
+        assert own.epoch == history.epochs[replica]
+        assert alone.best_epoch == [history.best_epoch[replica]] and alone.validation == [history.validation[replica]]
+        assert len(own_network.seen) == history.steps[replica]
+    # Stopped between the freeze and the end, it goes on with the freeze in its checkpoint.
+    path, stops = tmp_path / "job.pt", [0]
+
+    def stop() -> None:
+        stops[0] += 1
+        if stops[0] == 7:
+            raise Stopped
+
+    _, trainer = scripted_trainer(CURVES, PATIENT)
+    trainer.context = replace(trainer.context, checkpoint=path, stop=stop)
+    with pytest.raises(Stopped):
+        trainer.run()
+    _, trainer = scripted_trainer(CURVES, PATIENT)
+    trainer.context = replace(trainer.context, checkpoint=path)
+    resumed = trainer.run()
+    assert (resumed.epochs, resumed.best_epoch) == (history.epochs, history.best_epoch)
+    assert resumed.validation == history.validation
+
+
+def test_the_last_finite_state_is_kept_where_the_error_cannot_tell() -> None:
+    errors = [[1.0, 2.0, 4.0, math.inf], [1.0, 2.0, 4.0, 3.0]]
+    _, trainer = scripted_trainer(errors, Budget(steps=None, epochs=4, batch=10, evaluations=4, patience=0.25))
+    trainer.keeps_last = torch.tensor([True, False])
+    history = trainer.run()
+    assert history.best_epoch == [3, 1] and history.best_error == [4.0, 1.0] and history.epochs == [4, 2]
+
+
+def test_no_state_is_chosen_before_the_objective_is_whole() -> None:
+    budget = Budget(steps=None, epochs=4, batch=10, warm_fraction=0.5, evaluations=4, patience=0.25)
+    curve = [[1.0, 2.0, 4.0, 3.0]]
+    _, trainer = scripted_trainer(curve, budget, warms_up=True)
+    assert trainer.schedule.warm_epochs == 2
+    # Patience too begins when a choice can be made.
+    assert trainer.run().best_epoch == [2]
+    _, trainer = scripted_trainer(curve, budget, warms_up=False)
+    history = trainer.run()
+    assert (history.best_epoch, history.epochs) == ([1], [2])
 
 
 def test_a_replica_that_never_has_a_finite_error_is_reported(vsae: VSAE) -> None:
@@ -287,7 +361,10 @@ def test_steps_know_the_warm_phase_and_an_epoch_shows_no_row_twice() -> None:
     network, trainer = toy_trainer(budget, validate, [0, 1])
     history = trainer.run()
     # 30 rows: 3 batches of 8 an epoch, 4 epochs, 12 steps of which 6 are warm.
-    assert (history.steps, history.epochs, validations) == (12, 4, 2) and history.validation_epochs == [2, 4]
+    assert (history.steps, history.epochs, validations) == ([12] * 2, [4] * 2, 2) and history.validation_epochs == [
+        2,
+        4,
+    ]
     assert [warm for *_, warm in network.seen] == [True] * 6 + [False] * 6
     assert [progress for _, _, progress, _ in network.seen] == pytest.approx([k / 6 for k in range(1, 7)] + [1.0] * 6)
     orders = []
@@ -379,49 +456,53 @@ def test_a_replica_is_trained_as_plain_adam_would_train_it() -> None:
 
 
 def brute_force_error(
-    selection: HeldOutError, validation: Incomplete, imputed: Imputed, train: Incomplete
+    selection: HeldOutError, validation: Incomplete, imputed: Sequence[Imputed], train: Incomplete
 ) -> list[float]:
-    """Return the relative error of each replica, attribute by attribute in NumPy."""
-    schema, held = validation.schema, validation.held_out
-    assert held is not None
-    table, order, result = table_behind(validation), selection.encoder.layout.order.tolist(), []
+    """Return the relative error of each replica's imputation of each fold, attribute by attribute in NumPy."""
+    schema, table = validation.schema, table_behind(validation)
+    order, result = selection.encoder.layout.order.tolist(), []
     for replica in range(validation.replicas):
-        shown = train.observed[replica]
-        rows, train_rows = rows_behind(held)[replica], rows_behind(train)[replica]
+        rows, train_rows = rows_behind(validation)[replica], rows_behind(train)[replica]
         numeric = categorical = 0
         members: dict[str, int] = {}
         ratios = []
         for index in order:
-            attribute = schema.attributes[index]
-            chosen, known = held.observed[replica][:, index], shown[:, index]
-            if attribute.kind in ("numeric", "categorical"):
-                column = list(schema.scalar_indices).index(index)
+            attribute, known = schema.attributes[index], train.observed[replica][:, index]
+            chosen = [fold.held_out.observed[replica][:, index] for fold in validation.folds]
+            column = list(schema.scalar_indices).index(index) if attribute.kind in ("numeric", "categorical") else -1
+            if column >= 0:
                 truth, seen = table.scalars[rows, column], table.scalars[train_rows, column][known]
             else:
                 raw = table.blocks[attribute.name].astype(np.float64) / (255 if attribute.kind == "image" else 1)
                 truth, seen = raw[rows], raw[train_rows][known]
+            errors: list[FloatArray] = []
+            for shown, part in zip(chosen, imputed, strict=True):
+                if attribute.kind == "numeric":
+                    guess = part.numeric[replica, :, numeric].numpy() * seen.std() + seen.mean()
+                    errors.append(((truth - guess) ** 2)[shown])
+                elif attribute.kind == "categorical":
+                    guess = part.categorical[replica, :, :, categorical].numpy().argmax(-1)
+                    errors.append((truth != guess)[shown].astype(np.float64))
+                else:
+                    place, member = {"image": 0, "features": 1}[attribute.kind], members.get(attribute.kind, 0)
+                    guess = part.blocks[place][replica, :, member].numpy().astype(np.float64)
+                    scale = 1.0
+                    if attribute.kind == "features":
+                        guess, scale = guess * seen.std(0) + seen.mean(0), seen.std(0)
+                    errors.append((((truth - guess) / scale) ** 2)[shown].mean(1))
+            mean = np.concatenate(errors).mean() if any(map(len, errors)) else None
             if attribute.kind == "numeric":
-                guess = imputed.numeric[replica, :, numeric].numpy() * seen.std() + seen.mean()
                 numeric += 1
-                ours, floor = ((truth - guess) ** 2)[chosen].sum(), ((truth - seen.mean()) ** 2)[chosen].sum()
-                ratio = math.sqrt(ours / floor) if floor else None
+                floor, bound = seen.std(), 0.1 * np.ptp(seen)
+                ratio = None if mean is None or not floor else np.sqrt(mean) / max(floor, bound)
             elif attribute.kind == "categorical":
-                guess = imputed.categorical[replica, :, :, categorical].numpy().argmax(-1)
                 categorical += 1
-                mode = np.bincount(seen.astype(int)).argmax()
-                ours, floor = (truth != guess)[chosen].sum(), (truth != mode)[chosen].sum()
-                ratio = ours / floor if floor else None
+                floor = 1 - np.bincount(seen.astype(int)).max() / len(seen)
+                ratio = None if mean is None or not floor else mean / max(floor, 0.05)
             else:
-                place = {"image": 0, "features": 1}[attribute.kind]
-                member = members.setdefault(attribute.kind, 0)
-                members[attribute.kind] += 1
-                guess = imputed.blocks[place][replica, :, member].numpy().astype(np.float64)
-                scale = 1.0
-                if attribute.kind == "features":
-                    guess, scale = guess * seen.std(0) + seen.mean(0), seen.std(0)
-                ours = (((truth - guess) / scale) ** 2)[chosen].mean(1).sum()
-                floor = (((truth - seen.mean(0)) / scale) ** 2)[chosen].mean(1).sum()
-                ratio = math.sqrt(ours / floor) if floor else None
+                members[attribute.kind] = members.get(attribute.kind, 0) + 1
+                floor = np.sqrt(((seen - seen.mean(0)) ** 2).mean()) if attribute.kind == "image" else 1.0
+                ratio = None if mean is None else np.sqrt(mean) / floor
             if ratio is not None:
                 ratios.append(float(ratio))
         result.append(float(np.mean(ratios)))
@@ -430,14 +511,12 @@ def brute_force_error(
 
 def selection_on(views: Sequence[Incomplete]) -> HeldOutError:
     """Return the selection rule on the validation view."""
-    held_out = views[1].held_out
-    assert held_out is not None
-    return HeldOutError(held_out, Encoder(views[0], Layout(views[0].schema), "standard", "cpu"), "cpu")
+    return HeldOutError(views[1], Encoder(views[0], Layout(views[0].schema), "standard", "cpu"), "cpu")
 
 
-def random_imputation(selection: HeldOutError, rows: int, replicas: int) -> Imputed:
+def random_imputation(selection: HeldOutError, rows: int, replicas: int, seed: int = 3) -> Imputed:
     """Return arbitrary expectations for every entry."""
-    layout, draw = selection.encoder.layout, generator(3)
+    layout, draw = selection.encoder.layout, generator(seed)
 
     def numbers(*shape: int) -> Tensor:
         return torch.randn(replicas, rows, *shape, generator=draw)
@@ -447,69 +526,76 @@ def random_imputation(selection: HeldOutError, rows: int, replicas: int) -> Impu
     return Imputed(numbers(layout.numeric), torch.softmax(logits, -2), blocks)
 
 
-def chunks_of(selection: HeldOutError, whole: Imputed) -> list[Imputed]:
-    """Return the rows of an imputation of all rows that the selection rule asks for, chunk by chunk."""
+def random_imputations(selection: HeldOutError, validation: Incomplete) -> list[Imputed]:
+    """Return one for each fold of a validation view."""
+    return [
+        random_imputation(selection, len(validation), validation.replicas, seed)
+        for seed in range(len(validation.folds))
+    ]
+
+
+def chunks_of(selection: HeldOutError, folds: Sequence[Imputed]) -> list[Imputed]:
+    """Return the rows of an imputation of all rows of each fold that the selection rule asks for, chunk by chunk."""
 
     def chosen(whole: Tensor, index: Tensor) -> Tensor:
         return torch.stack([part[rows] for part, rows in zip(whole, index, strict=True)])
 
     return [
         Imputed(
-            chosen(whole.numeric, index),
-            chosen(whole.categorical, index),
-            tuple(chosen(block, index) for block in whole.blocks),
+            chosen(folds[chunk.fold].numeric, chunk.index),
+            chosen(folds[chunk.fold].categorical, chunk.index),
+            tuple(chosen(block, chunk.index) for block in folds[chunk.fold].blocks),
         )
-        for index in selection.chunks
+        for chunk in selection.chunks
     ]
 
 
 @pytest.mark.parametrize("scaling", ["standard", "minmax"])
-def test_the_relative_error_is_the_brute_force_one_and_the_floor_scores_one(scaling: str) -> None:
+def test_the_relative_error_is_the_brute_force_one_and_the_truth_scores_zero(scaling: str) -> None:
     table = dependent_table(140, numbers=2, levels=(3, 2), images=2, features=1)
     views = split_views(table, replicas=2, ratio=0.3)
     validation = views[1]
+    assert len(validation.folds) == 2
     selection = selection_on(views)
-    floor = selection.floor_errors()
-    assert (floor > 0).all()
-    imputed = random_imputation(selection, len(validation), 2)
+    assert (selection.scales > 0).all()
+    imputed = random_imputations(selection, validation)
     expected = brute_force_error(selection, validation, imputed, views[0])
-    got = selection.relative_error(chunks_of(selection, imputed), floor)
-    np.testing.assert_allclose(got, expected, rtol=1e-4)
+    np.testing.assert_allclose(selection.relative_error(chunks_of(selection, imputed)), expected, rtol=1e-4)
 
     encoder = Encoder(views[0], Layout(table.schema), scaling, "cpu")
-    assert validation.held_out is not None
-    scaled = HeldOutError(validation.held_out, encoder, "cpu")
-    rows = len(validation)
-    as_floor = Imputed(
-        encoder.floor.numeric.expand(-1, rows, -1),
-        encoder.floor.categorical.expand(-1, rows, -1, -1),
-        tuple(block.expand(-1, rows, -1, -1) for block in encoder.floor.blocks),
-    )
-    assert scaled.relative_error(chunks_of(scaled, as_floor), scaled.floor_errors()).tolist() == [1.0, 1.0]
-    index = torch.arange(rows).expand(2, -1)
-    truth = encoder.encode(validation.held_out.tensors("cpu").batch(index))
-    perfect = Imputed(truth.numeric, truth.categorical, truth.blocks)
-    assert scaled.relative_error(chunks_of(scaled, perfect), scaled.floor_errors()).tolist() == [0.0, 0.0]
+    scaled = HeldOutError(validation, encoder, "cpu")
+    index = torch.arange(len(validation)).expand(2, -1)
+    truths = [encoder.encode(fold.held_out.tensors("cpu").batch(index)) for fold in validation.folds]
+    perfect = [Imputed(truth.numeric, truth.categorical, truth.blocks) for truth in truths]
+    assert scaled.relative_error(chunks_of(scaled, perfect)).tolist() == [0.0, 0.0]
+
+
+def test_the_floor_scores_about_one() -> None:
+    views = split_views(dependent_table(4000, numbers=2, levels=(3, 2)), ratio=0.3)
+    selection, rows = selection_on(views), len(views[1])
+    floor = selection.encoder.floor
+    as_floor = Imputed(floor.numeric.expand(-1, rows, -1), floor.categorical.expand(-1, rows, -1, -1), ())
+    assert float(selection.relative_error(chunks_of(selection, [as_floor] * 2))) == pytest.approx(1, abs=0.05)
 
 
 def test_attributes_without_anything_to_judge_by_do_not_count() -> None:
     table = dependent_table(140, numbers=3, levels=(3,))
-    # One constant column, and one that is never observed in validation.
+    # One constant column, and one that is never held out in validation.
     scalars = table.scalars.copy()
     scalars[:, 1] = 7.0
     table = Table(table.schema, scalars, {}, table.present)
     train, validation, test = split_views(table, ratio=0.3)
-    held = validation.held_out
-    assert held is not None
-    observed, chosen = validation.observed | held.observed, held.observed.copy()
-    chosen[:, :, 3] = False
-    views = (train, Incomplete(table, rows_behind(validation), observed, chosen), test)
+    folds = folds_behind(validation)
+    assert folds is not None
+    folds = folds.copy()
+    folds[:, :, 3] = -1
+    views = (train, Incomplete(table, rows_behind(validation), validation.observed, folds), test)
     selection = selection_on(views)
-    floor = selection.floor_errors()
     # In group order: three numbers, of which the second column of the table is constant, then the category.
-    assert (floor[0] > 0).tolist() == [False, True, False, True]
-    imputed = random_imputation(selection, len(validation), 1)
-    got = float(selection.relative_error([imputed], floor))
+    assert (selection.scales[0] > 0).tolist() == [False, True, True, True]
+    assert (selection.entries[0] > 0).tolist() == [True, True, False, True]
+    imputed = random_imputations(selection, views[1])
+    got = float(selection.relative_error(chunks_of(selection, imputed)))
     assert got == pytest.approx(brute_force_error(selection, views[1], imputed, train)[0], rel=1e-4)
 
 
@@ -519,38 +605,37 @@ def test_rows_come_in_chunks_and_errors_add_up_over_them(monkeypatch: pytest.Mon
     assert torch.equal(torch.cat(chunks, 1)[2], torch.arange(2 * ROW_CHUNK + 5))
     views = split_views(dependent_table(140, numbers=2, levels=(3,)), replicas=2)
     selection = selection_on(views)
-    imputed = random_imputation(selection, len(views[1]), 2)
-    whole = selection.relative_error([imputed], selection.floor_errors())
+    imputed = random_imputations(selection, views[1])
+    whole = selection.relative_error(chunks_of(selection, imputed))
     monkeypatch.setattr("bench.neural.engine.selection.ROW_CHUNK", 10)
-    sizes = [10, 10, 8]
-    numeric, categorical = imputed.numeric.split(sizes, 1), imputed.categorical.split(sizes, 1)
-    parts = [Imputed(*part, ()) for part in zip(numeric, categorical, strict=True)]
-    selection = selection_on(views)
-    torch.testing.assert_close(selection.relative_error(parts, selection.floor_errors()), whole)
+    smaller = selection_on(views)
+    assert [chunk.index.shape[1] for chunk in smaller.chunks] == [10, 10, 8] * 2
+    torch.testing.assert_close(smaller.relative_error(chunks_of(smaller, imputed)), whole)
 
 
 def test_of_images_only_rows_with_held_out_entries_are_imputed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.neural.engine.selection.HELD_OUT_CHUNK", 8)
     views = split_views(dependent_table(300, images=2), replicas=3, ratio=0.3)
-    selection, held = selection_on(views), views[1].held_out
-    assert held is not None
-    with_held_out: BoolArray = np.any(held.observed, axis=2)
-    positions = torch.cat(selection.chunks, dim=1)
-    largest = int(with_held_out.sum(axis=1).max())
-    assert largest < len(held) / 2 and positions.shape == (3, -(-largest // 8) * 8)
-    for replica, own in enumerate(positions.tolist()):
-        assert len(set(own)) == len(own)
-        needed = np.flatnonzero(with_held_out[replica]).tolist()
-        assert own[: len(needed)] == needed
-    imputed = random_imputation(selection, len(views[1]), 3)
-    floor = selection.floor_errors()
-    got = selection.relative_error(chunks_of(selection, imputed), floor)
-    np.testing.assert_allclose(got, brute_force_error(selection, views[1], imputed, views[0]), rtol=1e-4)
+    selection, validation = selection_on(views), views[1]
+    for number, fold in enumerate(validation.folds):
+        with_held_out: BoolArray = np.any(fold.held_out.observed, axis=2)
+        positions = torch.cat([chunk.index for chunk in selection.chunks if chunk.fold == number], dim=1)
+        largest = int(with_held_out.sum(axis=1).max())
+        assert largest < len(validation) / 2 and positions.shape == (3, -(-largest // 8) * 8)
+        for replica, own in enumerate(positions.tolist()):
+            assert len(set(own)) == len(own)
+            needed = np.flatnonzero(with_held_out[replica]).tolist()
+            assert own[: len(needed)] == needed
+    imputed = random_imputations(selection, validation)
+    got = selection.relative_error(chunks_of(selection, imputed))
+    np.testing.assert_allclose(got, brute_force_error(selection, validation, imputed, views[0]), rtol=1e-4)
     # A replica by itself imputes the same rows in the same chunks, as far as it has any.
     for replica in range(3):
         alone = selection_on(one_replica(views, replica))
-        for own, in_stack in zip(alone.chunks, selection.chunks, strict=False):
-            assert torch.equal(own[0], in_stack[replica])
+        for number in range(2):
+            pairs = [[chunk.index for chunk in rule.chunks if chunk.fold == number] for rule in (alone, selection)]
+            for own_rows, in_stack in zip(*pairs, strict=False):
+                assert torch.equal(own_rows[0], in_stack[replica])
 
 
 def test_only_held_out_entries_decide_which_epoch_is_kept(vsae: VSAE) -> None:
@@ -564,10 +649,8 @@ def test_only_held_out_entries_decide_which_epoch_is_kept(vsae: VSAE) -> None:
     assert same.history.validation == method.history.validation
     assert_same_values(values[0], expected[0])
     # Held-out truth is what counts: with other values there, the curve is another one.
-    held = validation.held_out
-    assert held is not None
     scalars = table.scalars.copy()
-    rows, columns = np.nonzero(held.observed[0])
+    rows, columns = np.nonzero(validation.folds[0].held_out.observed[0])
     scalars[rows_behind(validation)[0][rows], columns] = scalars[rows_behind(validation)[0][rows[::-1]], columns]
     shuffled = Table(table.schema, scalars, {}, table.present)
     changed, _ = trained(vsae, [on_table(view, shuffled) for view in (train, validation, test)], [3], WHOLE)
