@@ -1,254 +1,386 @@
 """How much the rule of model selection gives away, and how often rounding alone changes a choice.
 
-Each training notes, at every evaluation, what several rules would choose by, and the error on the test entries: one
-half of these finds the best epoch there was, the other judges what a rule chose. The *regret* of a rule is the error at
-its epoch less that at the best one, in percent of the floor's. The test truth judges the rules, and none of them sees
-it. ``--flips`` trains again with products rounded otherwise and counts the choices that change.
+``python -m benchmarks.selection`` trains methods on data sets and notes, at every evaluation, what each rule would
+choose by, and the error on the test entries: one half of these finds the best epoch there was, the other judges what a
+rule chose. The *regret* of a rule is the error at its epoch less that at the best one, in percent of the floor's error.
+The test truth judges the rules; none of them sees it. Patience is off, so that all see the same epochs. With
+``--flips`` each training is repeated with other kernels of the same libraries, as another processor would have them,
+and the choices that change are counted. Needs the checkout.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.data.schema import BoolArray, FloatArray
+from bench.data.schema import BoolArray, FloatArray, IntArray
 from bench.data.view import Incomplete
+from benchmarks.common import ROOT
 
-#: What a rule's criterion is; the last epoch has none.
-RULES = ("rotated", "one fold, its own floor", "held out as a third state", "twice the draws", "bound", "last epoch")
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bench.neural.engine.selection import HeldOutError
+    from bench.neural.method import NeuralStackedMethod
+    from bench.neural.rows import Imputed
+
 METHODS = ("vsae", "vae", "cvae", "miwae", "gain", "hivae")
-DATASETS = ("yeast", "whitewine", "heart_cleveland", "phishing")
-#: Methods that have a likelihood of the mask.
+DATASETS = ("yeast", "whitewine", "heart_cleveland", "phishing", "mnist_label")
+#: Methods with a likelihood of the mask.
 MASK_MODELS = ("vsae", "not_miwae")
+#: The rule that the suite follows, and those it is compared with.
+OURS = "ours"
+OTHERS = ("as hidden", "twice the draws", "one fold", "bound", "last epoch")
+RULES = (OURS, *OTHERS)
+MEANING = {
+    OURS: "rotated folds, scales from training entries; a likelihood of the mask leaves held-out entries out; the last "
+    "epoch for models of p(m | x) where the mechanism is not ignorable",
+    "as hidden": "the same, but held-out entries count as hidden in a likelihood of the mask",
+    "twice the draws": "ours with twice the validation draws",
+    "one fold": "one fold instead of up to five, in units of the floor's error on the same few entries",
+    "bound": "the method's own bound on validation rows",
+    "last epoch": "no choice",
+}
+#: Draws of each test row, for the judge and the oracle.
+JUDGING_DRAWS = 50
+#: What another processor computes otherwise: the kernels that the libraries have for every processor.
+OTHER_KERNELS = {"MKL_CBWR": "COMPATIBLE", "ATEN_CPU_CAPABILITY": "default"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """Trainings that are noted together: a replica per seed."""
+
+    dataset: str
+    method: str
+    mechanism: str
+    ratio: float
+    seeds: int
+    steps: int | None
 
 
 @dataclass(frozen=True)
 class Curves:
-    """What one training of a stack noted: per rule the criterion, and the two halves' test error, each [E, R]."""
+    """What the trainings of a case noted: a criterion per rule, and both halves' test error, each [E, R]."""
 
-    epochs: FloatArray
+    epochs: IntArray
     criteria: Mapping[str, FloatArray]
     oracle: FloatArray
     judge: FloatArray
-    warm: int
+    warm_epochs: int
+    keeps_last: bool
 
-    def chosen(self, rule: str) -> FloatArray:
+    def after_warm_up(self, criterion: FloatArray) -> FloatArray:
+        """Return a criterion that chooses no epoch of the warm-up and none without a finite value, [E, R]."""
+        usable = (self.epochs >= self.warm_epochs)[:, None] & np.isfinite(criterion)
+        return np.where(usable, criterion, np.inf)
+
+    def chosen(self, rule: str) -> IntArray:
         """Return the evaluation that a rule chooses in each replica, [R]."""
-        if rule == "last epoch":
+        if rule == "last epoch" or (rule == OURS and self.keeps_last):
             return np.full(self.judge.shape[1], len(self.judge) - 1)
-        usable = np.where((self.epochs >= self.warm)[:, None], self.criteria[rule], np.inf)
-        usable = np.where(np.isnan(usable), np.inf, usable)
-        return usable.argmin(axis=0)
-
-    def error_of(self, chosen: FloatArray) -> FloatArray:
-        """Return the judge's error at an evaluation of each replica, [R]."""
-        return self.judge[chosen, np.arange(self.judge.shape[1])]
+        return np.asarray(self.after_warm_up(self.criteria[rule]).argmin(axis=0))
 
     def regret(self, rule: str) -> FloatArray:
         """Return what a rule loses in each replica, [R], in percent of the floor's error."""
-        best = np.where((self.epochs >= self.warm)[:, None], self.oracle, np.inf).argmin(axis=0)
-        return 100 * (self.error_of(self.chosen(rule)) - self.error_of(best))
+        replicas = np.arange(self.judge.shape[1])
+        best = self.after_warm_up(self.oracle).argmin(axis=0)
+        return np.asarray(100 * (self.judge[self.chosen(rule), replicas] - self.judge[best, replicas]))
 
     def rank_correlation(self, rule: str) -> float:
-        """Return Spearman's correlation of a rule's criterion with the judge's error, mean over replicas."""
+        """Return Spearman's correlation of a rule's criterion with the judge's error, the mean over replicas."""
         from scipy.stats import spearmanr
 
         criterion = self.criteria[rule]
-        found = [spearmanr(criterion[:, r], self.judge[:, r]).statistic for r in range(self.judge.shape[1])]
+        found = [spearmanr(criterion[:, r], self.judge[:, r]).statistic for r in range(criterion.shape[1])]
         return float(np.nanmean(found))
 
 
-def halves_of(view: Incomplete, complete: BoolArray, seed: int) -> tuple[Incomplete, Incomplete]:
-    """Return two views that show one half each of the entries that ``view`` hides, where ``complete`` [n, M] has them."""
-    rng = np.random.default_rng(seed)
-    present = complete[view._rows]
-    hidden, first = present & ~view.observed, rng.random(view.observed.shape) < 0.5
-    return tuple(Incomplete(view._table, view._rows, hidden & half) for half in (first, ~first))  # type: ignore[return-value]
+@dataclass(frozen=True)
+class Verdict:
+    """What a rule did in the trainings of a case: the regret and the epoch chosen of each, and the correlation."""
+
+    regret: Sequence[float]
+    epochs: Sequence[int]
+    rank_correlation: float | None
 
 
-def noted(
-    method: str, dataset: str, mechanism: str, ratio: float, seeds: Sequence[int], steps: int | None, parameters: str
-) -> Curves:
-    """Train a method on a data set under the preset ``quick``, a replica per seed, and return what was noted."""
+@dataclass(frozen=True)
+class Outcome:
+    """A case, what each rule did in it, and its processor seconds."""
+
+    case: Case
+    verdicts: Mapping[str, Verdict]
+    seconds: float
+
+    @classmethod
+    def from_line(cls, line: str) -> Outcome:
+        """Return the outcome that a line of ``--json`` holds."""
+        found = json.loads(line)
+        verdicts = {rule: Verdict(**verdict) for rule, verdict in found["verdicts"].items()}
+        return cls(Case(**found["case"]), verdicts, found["seconds"])
+
+    def as_line(self) -> str:
+        """Return the outcome as one line of JSON."""
+        verdicts = {rule: vars(verdict) for rule, verdict in self.verdicts.items()}
+        return json.dumps({"case": vars(self.case), "verdicts": verdicts, "seconds": self.seconds})
+
+
+def halves_of(view: Incomplete, complete: BoolArray, seed: int) -> list[Incomplete]:
+    """Return two views that show a half each of the entries that ``view`` hides and ``complete`` [N, M] has."""
+    first = np.random.default_rng(seed).random(view.observed.shape) < 0.5
+    hidden: BoolArray = complete[view._rows] & ~view.observed
+    halves: list[BoolArray] = [hidden & first, hidden & np.logical_not(first)]
+    return [Incomplete(view._table, view._rows, half) for half in halves]
+
+
+@dataclass
+class Notes:
+    """Takes the place of a method's own measure of its held-out error, which it also returns, and notes the others."""
+
+    method: NeuralStackedMethod
+    own: Callable[[Incomplete], Callable[[], Tensor]]
+    test: Incomplete
+    halves: Sequence[Incomplete]
+    noted: dict[str, list[FloatArray]] = field(default_factory=dict)
+
+    def __call__(self, validation: Incomplete) -> Callable[[], Tensor]:
+        """Return the function that measures the held-out error, [R], and notes what every rule goes by."""
+        import torch
+
+        from bench.neural.engine.selection import HeldOutError
+        from bench.neural.model import LatentModel
+
+        own = self.own(validation)
+        rule = HeldOutError(validation, self.method.encoder, "cpu")
+        draws = self.method.context.budget.validation_draws
+
+        @torch.no_grad()
+        def measured() -> Tensor:
+            error = own()
+            found = {
+                OURS: error,
+                "twice the draws": rule.relative_error(self.imputed(rule, 2 * draws)),
+                "one fold": self.one_fold(rule, draws),
+            }
+            if self.method.name in MASK_MODELS:
+                found["as hidden"] = rule.relative_error(self.imputed(rule, draws, as_hidden=True))
+            if isinstance(self.method.model, LatentModel):
+                found["bound"] = -self.bound(validation, draws)
+            found["oracle"], found["judge"] = self.test_errors(rule.scales)
+            for name, value in found.items():
+                self.noted.setdefault(name, []).append(value.double().numpy())
+            return error
+
+        return measured
+
+    def imputed(self, rule: HeldOutError, draws: int, as_hidden: bool = False) -> Iterator[Imputed]:
+        """Yield the imputations of the rule's chunks, with the noise that the suite's own measure has."""
+        from bench.neural.rows import Rows
+
+        order, folds = self.method.encoder.layout.order, range(len(rule.validation.folds))
+        noise = [self.method._noise(f"validation, fold {number}", self.method._seeds) for number in folds]
+        for chunk in rule.chunks:
+            held_out = None if as_hidden else chunk.held_out.batch(chunk.index).observed[..., order]
+            rows = Rows(self.method.encoder.encode(chunk.shown.batch(chunk.index)), held_out=held_out)
+            yield self.method.model.impute(rows, draws, noise[chunk.fold])[0]
+
+    def one_fold(self, rule: HeldOutError, draws: int) -> Tensor:
+        """Return the error on one fold's entries in units of the floor's on the same entries, [R]."""
+        import torch
+
+        from bench.neural.engine.selection import attribute_errors, mean_in_units
+        from bench.neural.rows import Imputed
+
+        floor, layout = self.method.encoder.floor, self.method.encoder.layout
+        error, floor_error, entries = (torch.zeros_like(rule.scales) for _ in range(3))
+        for chunk, part in zip(rule.chunks, self.imputed(rule, draws), strict=False):
+            if chunk.fold:
+                break
+            truth, count = self.method.encoder.encode(chunk.held_out.batch(chunk.index)), chunk.index.shape[1]
+            blocks = tuple(block.expand(-1, count, -1, -1) for block in floor.blocks)
+            fills = Imputed(floor.numeric.expand(-1, count, -1), floor.categorical.expand(-1, count, -1, -1), blocks)
+            error += attribute_errors(part, truth)
+            floor_error += attribute_errors(fills, truth)
+            entries += truth.observed.sum(1)
+        mean = floor_error / entries.clamp(min=1)
+        categorical = torch.zeros(layout.attributes, dtype=torch.bool)
+        categorical[layout.numeric : layout.numeric + layout.categorical] = True
+        return mean_in_units(error, entries, torch.where(categorical, mean, mean**0.5), layout)
+
+    def bound(self, validation: Incomplete, draws: int) -> Tensor:
+        """Return the importance-weighted bound on log p of the validation rows, [R]."""
+        import torch
+
+        notes: dict[str, list[Tensor]] = {}
+        for _ in self.imputations(validation, draws, "validation bound", notes):
+            pass
+        return torch.cat(notes["bound"], 1).mean(1)
+
+    def imputations(
+        self, view: Incomplete, draws: int, stream: str, notes: dict[str, list[Tensor]]
+    ) -> Iterator[Imputed]:
+        """Yield the imputations of a view's rows, a chunk at a time."""
+        from bench.neural.engine.selection import row_chunks
+
+        chunks = row_chunks(len(view), view.replicas, "cpu")
+        return self.method._imputed(view.tensors("cpu"), chunks, draws, stream, notes)
+
+    def test_errors(self, scales: Tensor) -> list[Tensor]:
+        """Return the error on each half of the test entries, each [R], in the units of the rule."""
+        import torch
+
+        from bench.neural.engine.selection import attribute_errors, mean_in_units, row_chunks
+
+        encoder, layout = self.method.encoder, self.method.encoder.layout
+        tensors = [half.tensors("cpu") for half in self.halves]
+        totals = [torch.zeros_like(scales) for _ in self.halves]
+        chunks = row_chunks(len(self.test), self.test.replicas, "cpu")
+        for index, part in zip(chunks, self.imputations(self.test, JUDGING_DRAWS, "judge", {}), strict=True):
+            for total, half in zip(totals, tensors, strict=True):
+                total += attribute_errors(part, encoder.encode(half.batch(index)))
+        entries = [torch.as_tensor(half.observed.sum(1), dtype=torch.float32)[:, layout.order] for half in self.halves]
+        return [mean_in_units(total, count, scales, layout) for total, count in zip(totals, entries, strict=True)]
+
+
+def curves_of(case: Case) -> Curves:
+    """Train the case's replicas as a stack under the preset ``quick``, without patience, and return what was noted."""
     import torch
 
     from bench.experiment.presets import budget_for
     from bench.files.fetch import load_sound
-    from bench.neural.engine.selection import HeldOutError, attribute_errors, row_chunks
-    from bench.neural.model import LatentModel
-    from bench.neural.rows import Rows
+    from bench.neural.engine.schedule import Schedule
+    from bench.neural.method import NeuralStackedMethod
     from bench.plugins.contracts import Context
     from bench.plugins.registry import Registry, load
     from bench.problem.build import build_problem
-    from bench.problem.held_out import floor_scales
     from bench.problem.scenario import Scenario
 
-    registry = Registry.scan([])
-    table = load_sound(load(registry.dataset(dataset))(), include_target=False).table
-    info = registry.mechanism(mechanism)
-    scenarios = [
-        Scenario(dataset, table.content_hash, False, mechanism, dict(info.parameters), ratio, seed) for seed in seeds
-    ]
-    problem = build_problem(table, scenarios, [load(info)() for _ in seeds])
-    oracle, judge = halves_of(problem.test, table.present, 0)
-    budget = replace(budget_for("quick", table.schema.kinds), patience=None)
-    if steps is not None:
-        budget = replace(budget, steps=steps)
-    cls = load(registry.method(method))
-    notes: dict[str, list[FloatArray]] = {}
-
-    class Noted(cls):  # type: ignore[misc, valid-type]
-        """The method, taking notes at each evaluation."""
-
-        def _validator(self, validation: Incomplete) -> Callable[[], torch.Tensor]:
-            rule = HeldOutError(validation, self.encoder, self.context.device)
-            own, twice = super()._validator(validation), None
-            order = self.encoder.layout.order
-            whole = validation.tensors("cpu"), row_chunks(len(validation), validation.replicas, "cpu")
-            test = problem.test.tensors("cpu"), row_chunks(len(problem.test), problem.test.replicas, "cpu")
-            halves = [half.tensors("cpu") for half in (oracle, judge)]
-            scales = rule.scales
-            layout = self.encoder.layout
-            categorical = torch.zeros(layout.attributes, dtype=torch.bool)
-            categorical[layout.numeric : layout.numeric + layout.categorical] = True
-            del twice
-
-            def combined(total: torch.Tensor, entries: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-                mean = total / entries.clamp(min=1)
-                counts = (entries > 0) & (scale > 0)
-                ratio = torch.where(categorical, mean, mean.sqrt()) / torch.where(counts, scale, 1.0)
-                return torch.where(counts, ratio, 0.0).sum(1) / counts.sum(1).clamp(min=1)
-
-            def folds(draws: int, third: bool) -> torch.Tensor:
-                noise = [self._noise(f"validation, fold {n}", self._seeds) for n in range(len(validation.folds))]
-
-                def imputed() -> Iterator[Any]:
-                    for chunk in rule.chunks:
-                        held = chunk.held_out.batch(chunk.index).observed[..., order] if third else None
-                        rows = Rows(self.encoder.encode(chunk.shown.batch(chunk.index)), held_out=held)
-                        yield self.model.impute(rows, draws, noise[chunk.fold])[0]
-
-                return rule.relative_error(imputed())
-
-            def one_fold(draws: int) -> torch.Tensor:
-                noise, total, floor = self._noise("validation, fold 0", self._seeds), 0.0, 0.0
-                for chunk in (c for c in rule.chunks if c.fold == 0):
-                    truth = self.encoder.encode(chunk.held_out.batch(chunk.index))
-                    rows = Rows(self.encoder.encode(chunk.shown.batch(chunk.index)))
-                    part = self.model.impute(rows, draws, noise)[0]
-                    total = total + attribute_errors(part, truth)
-                    count = chunk.index.shape[1]
-                    floor_part = type(part)(
-                        self.encoder.floor.numeric.expand(-1, count, -1),
-                        self.encoder.floor.categorical.expand(-1, count, -1, -1),
-                        tuple(b.expand(-1, count, -1, -1) for b in self.encoder.floor.blocks),
-                    )
-                    floor = floor + attribute_errors(floor_part, truth)
-                ratio = total / floor.clamp(min=1e-12)  # type: ignore[union-attr]
-                ratio = torch.where(categorical, ratio, ratio.sqrt())
-                counts = floor > 0
-                return torch.where(counts, ratio, 0.0).sum(1) / counts.sum(1).clamp(min=1)  # type: ignore[union-attr]
-
-            @torch.no_grad()
-            def validate() -> torch.Tensor:
-                draws = self.context.budget.validation_draws
-                error = own()
-                notes.setdefault("third", []).append(error.numpy())
-                plain = folds(draws, False) if method in MASK_MODELS else error
-                notes.setdefault("rotated", []).append(plain.numpy())
-                notes.setdefault("twice the draws", []).append(folds(2 * draws, True).numpy())
-                notes.setdefault("one fold, its own floor", []).append(one_fold(draws).numpy())
-                if isinstance(self.model, LatentModel):
-                    noise, bound = self._noise("validation bound", self._seeds), []
-                    for index in whole[1]:
-                        _, told = self.model.impute(Rows(self.encoder.encode(whole[0].batch(index))), draws, noise)
-                        bound.append(told["bound"])
-                    notes.setdefault("bound", []).append(-torch.cat(bound, 1).mean(1).numpy())
-                noise = self._noise("selection test", self._seeds)
-                totals = [torch.zeros_like(scales) for _ in halves]
-                for index in test[1]:
-                    part = self.model.impute(Rows(self.encoder.encode(test[0].batch(index))), 50, noise)[0]
-                    for number, half in enumerate(halves):
-                        totals[number] += attribute_errors(part, self.encoder.encode(half.batch(index)))
-                for name, total, half in zip(("oracle", "judge"), totals, halves, strict=True):
-                    entries = half.observed.sum(1).to(torch.float32)[:, order]
-                    notes.setdefault(name, []).append(combined(total, entries, scales).numpy())
-                return error
-
-            return validate
-
-    del floor_scales
-    settings = dict(cls.parameter_sets[parameters])
     torch.set_num_threads(1)
-    fitted = Noted(settings, Context(budget))
-    fitted.fit_many(problem.train, problem.validation, list(seeds))
-    curves = {name: np.stack(values) for name, values in notes.items()}
-    curves["held out as a third state"] = curves.pop("third")
-    oracle_curve, judge_curve = curves.pop("oracle"), curves.pop("judge")
-    from bench.neural.engine.schedule import Schedule
-
-    warm = (
-        Schedule.of(fitted.model.training_budget(budget), len(problem.train)).warm_epochs
-        if fitted.model.warms_up
-        else 0
+    registry = Registry.scan([])
+    table = load_sound(load(registry.dataset(case.dataset))(), include_target=False).table
+    mechanism = registry.mechanism(case.mechanism)
+    scenario = Scenario(
+        case.dataset, table.content_hash, False, case.mechanism, dict(mechanism.parameters), case.ratio, 0
     )
-    return Curves(np.array(fitted.history.validation_epochs), curves, oracle_curve, judge_curve, warm)
+    scenarios = [replace(scenario, seed=seed) for seed in range(case.seeds)]
+    problem = build_problem(table, scenarios, [load(mechanism)() for _ in scenarios])
+    budget = replace(budget_for("quick", table.schema.kinds), patience=None)
+    if case.steps is not None:
+        budget = replace(budget, steps=case.steps)
+    cls = load(registry.method(case.method))
+    method = cls(dict(cls.parameter_sets["default"]), Context(budget))
+    if not isinstance(method, NeuralStackedMethod):
+        raise SystemExit(f"'{case.method}' is not a neural method: it chooses no epoch")
+    notes = Notes(method, method._validator, problem.test, halves_of(problem.test, table.present, 0))
+    method._validator = notes  # type: ignore[method-assign]
+    method.fit_many(problem.train, problem.validation, list(range(case.seeds)))
+    found = {name: np.stack(values) for name, values in notes.noted.items()}
+    oracle, judge = found.pop("oracle"), found.pop("judge")
+    schedule = Schedule.of(method.model.training_budget(budget), len(problem.train))
+    warm_epochs = schedule.warm_epochs if method.model.warms_up else 0
+    epochs = np.array(method.history.validation_epochs)
+    return Curves(epochs, found, oracle, judge, warm_epochs, all(method.keeps_last))
+
+
+def outcome_of(case: Case) -> Outcome:
+    """Return what each rule did in the trainings of a case."""
+    began = time.process_time()
+    curves = curves_of(case)
+    verdicts = {
+        rule: Verdict(
+            [round(float(value), 3) for value in curves.regret(rule)],
+            [int(curves.epochs[at]) for at in curves.chosen(rule)],
+            round(curves.rank_correlation(rule), 3) if rule in curves.criteria else None,
+        )
+        for rule in RULES
+        if rule in curves.criteria or rule == "last epoch"
+    }
+    return Outcome(case, verdicts, round(time.process_time() - began, 1))
+
+
+def outcome_elsewhere(case: Case) -> Outcome:
+    """Return what each rule does in the same trainings with other kernels, in a process of its own."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    steps = [] if case.steps is None else ["--steps", str(case.steps)]
+    command = [sys.executable, "-m", "benchmarks.selection", "--json", "--datasets", case.dataset]
+    command += ["--methods", case.method, "--mechanism", case.mechanism, "--ratio", str(case.ratio)]
+    command += ["--seeds", str(case.seeds), *steps]
+    environment = {**os.environ, **OTHER_KERNELS, "PYTHONPATH": path}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return Outcome.from_line(done.stdout.splitlines()[0])
+
+
+def table_of(outcomes: Sequence[Outcome]) -> list[str]:
+    """Return a line per case and rule: mean regret with its standard error, how many lose over 5 %, correlation."""
+    lines = [f"{'data set':<16}{'method':<10}{'rule':<17}{'regret %':>9}{'+-':>6}{'> 5 %':>7}{'rank':>6}"]
+    for outcome in outcomes:
+        for rule, verdict in outcome.verdicts.items():
+            lines.append(f"{outcome.case.dataset:<16}{outcome.case.method:<10}{summary_of(rule, [verdict])}")
+    for rule in RULES:
+        verdicts = [outcome.verdicts[rule] for outcome in outcomes if rule in outcome.verdicts]
+        if verdicts:
+            lines.append(f"{'all':<16}{'':<10}{summary_of(rule, verdicts)}")
+    return lines
+
+
+def summary_of(rule: str, verdicts: Sequence[Verdict]) -> str:
+    """Return what a rule did in some cases, as one line."""
+    regret = np.concatenate([np.array(verdict.regret) for verdict in verdicts])
+    error = regret.std(ddof=1) / np.sqrt(len(regret)) if len(regret) > 1 else float("nan")
+    ranks = [verdict.rank_correlation for verdict in verdicts if verdict.rank_correlation is not None]
+    rank = f"{np.mean(ranks):6.2f}" if ranks else f"{'':>6}"
+    return f"{rule:<17}{regret.mean():9.2f}{error:6.2f}{int((regret > 5).sum()):4d}/{len(regret):<2}{rank}"
+
+
+def flips_of(here: Outcome, elsewhere: Outcome) -> list[str]:
+    """Return a line per rule: how many choices differ between two roundings of the same trainings."""
+    lines = []
+    for rule, verdict in here.verdicts.items():
+        other = elsewhere.verdicts[rule].epochs
+        changed = sum(a != b for a, b in zip(verdict.epochs, other, strict=True))
+        lines.append(f"{here.case.dataset:<16}{here.case.method:<10}{rule:<17}{changed} of {len(other)} choices flip")
+    return lines
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print one JSON line per training, then the table of rules."""
-    made = argparse.ArgumentParser(prog="python -m benchmarks.selection", description=__doc__)
-    made.add_argument("--methods", default=",".join(METHODS))
-    made.add_argument("--datasets", default=",".join(DATASETS))
+    """Print a line of JSON per case as it comes (``--json``), or the table of rules."""
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks.selection", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    made.add_argument("--methods", default=",".join(METHODS), help="neural methods, by commas")
+    made.add_argument("--datasets", default=",".join(DATASETS), help="data sets, by commas")
     made.add_argument("--mechanism", default="mcar")
     made.add_argument("--ratio", type=float, default=0.5)
-    made.add_argument("--seeds", type=int, default=10)
-    made.add_argument("--steps", type=int, default=None)
-    made.add_argument("--parameters", default="default")
-    made.add_argument("--save", default=None)
+    made.add_argument("--seeds", type=int, default=5, help="seeds 0 to N-1, one stack")
+    made.add_argument("--steps", type=int, default=None, help="optimiser steps, instead of the preset's")
+    made.add_argument("--flips", action="store_true", help="repeat with other kernels and count choices that change")
+    made.add_argument("--json", action="store_true", help="print one JSON object per case")
+    made.add_argument("--small", action="store_true", help="one method, 60 steps: to see that it works")
     options = made.parse_args(arguments)
-    import time
-
-    for dataset in options.datasets.split(","):
-        for method in options.methods.split(","):
-            began = time.process_time()
-            try:
-                curves = noted(
-                    method,
-                    dataset,
-                    options.mechanism,
-                    options.ratio,
-                    range(options.seeds),
-                    options.steps,
-                    options.parameters,
-                )
-            except Exception as error:
-                print("failed", dataset, method, repr(error)[:300], flush=True)
-                continue
-            out = {
-                "dataset": dataset,
-                "method": method,
-                "mechanism": options.mechanism,
-                "seconds": round(time.process_time() - began),
-            }
-            for rule in [*curves.criteria, "last epoch"]:
-                regret = curves.regret(rule)
-                out[rule] = {
-                    "regret": [round(float(r), 2) for r in regret],
-                    "rank": None if rule == "last epoch" else round(curves.rank_correlation(rule), 3),
-                    "chosen": curves.chosen(rule).tolist(),
-                }
-            print(json.dumps(out), flush=True)
-            if options.save:
-                import pickle
-
-                with open(options.save, "ab") as stream:
-                    pickle.dump((dataset, method, options.mechanism, curves), stream)
+    methods, datasets = options.methods.split(","), options.datasets.split(",")
+    if options.small:
+        methods, datasets, options.steps, options.seeds = ["vsae"], ["yeast"], 60, 2
+    outcomes: list[Outcome] = []
+    flips: list[str] = []
+    for dataset in datasets:
+        for method in methods:
+            case = Case(dataset, method, options.mechanism, options.ratio, options.seeds, options.steps)
+            outcomes.append(outcome_of(case))
+            print(outcomes[-1].as_line(), file=sys.stdout if options.json else sys.stderr, flush=True)
+            if options.flips:
+                flips += flips_of(outcomes[-1], outcome_elsewhere(case))
+    if not options.json:
+        print("\n".join([*table_of(outcomes), *flips, *(f"{rule}: {MEANING[rule]}" for rule in RULES)]))
     return 0
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.data.view import Incomplete, TensorView
 from bench.neural.engine.encoder import Encoder
-from bench.neural.rows import Encoded, Imputed
+from bench.neural.rows import Encoded, Imputed, Layout
 from bench.problem.held_out import floor_scales, held_out_entries
 
 #: Rows imputed at a time; part of what is computed, since noise is drawn chunk by chunk.
@@ -38,6 +38,21 @@ def attribute_errors(imputed: Imputed, truth: Encoded) -> Tensor:
     blocks = [((t - i) ** 2).mean(-1) for t, i in zip(truth.blocks, imputed.blocks, strict=True)]
     errors = torch.cat([numeric, wrong, *blocks], dim=-1)
     return torch.where(shown, errors, 0.0).sum(1)
+
+
+def mean_in_units(errors: Tensor, entries: Tensor, scales: Tensor, layout: Layout) -> Tensor:
+    """Return the mean over attributes of the error in units of ``scales``, [R]; squared errors enter as their root.
+
+    Summed ``errors``, numbers of ``entries`` and ``scales`` are [R, M] in group order; an attribute without entries or
+    with a scale of 0 does not count.
+    """
+    mean = errors / entries.clamp(min=1)
+    categorical = torch.zeros(layout.attributes, dtype=torch.bool, device=mean.device)
+    categorical[layout.numeric : layout.numeric + layout.categorical] = True
+    counts = (entries > 0) & (scales > 0)
+    # The square root of 0 is told as the IEEE one, on every processor.
+    own = torch.where(categorical, mean, mean**0.5) / torch.where(counts, scales, 1.0)
+    return torch.where(counts, own, 0.0).sum(1) / counts.sum(1).clamp(min=1)
 
 
 @dataclass(frozen=True)
@@ -114,11 +129,4 @@ class HeldOutError:
         total = torch.zeros_like(self.scales)
         for chunk, part in zip(self.chunks, imputed, strict=True):
             total = total + attribute_errors(part, self.encoder.encode(chunk.held_out.batch(chunk.index)))
-        layout = self.encoder.layout
-        mean = total / self.entries.clamp(min=1)
-        categorical = torch.zeros(layout.attributes, dtype=torch.bool, device=mean.device)
-        categorical[layout.numeric : layout.numeric + layout.categorical] = True
-        counts = (self.entries > 0) & (self.scales > 0)
-        # The square root of 0 is told as the IEEE one, on every processor.
-        own = torch.where(categorical, mean, mean**0.5) / torch.where(counts, self.scales, 1.0)
-        return torch.where(counts, own, 0.0).sum(1) / counts.sum(1).clamp(min=1)
+        return mean_in_units(total, self.entries, self.scales, self.encoder.layout)
