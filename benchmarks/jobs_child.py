@@ -42,7 +42,7 @@ def measure(method: str, dataset: str, preset: str, steps: int, replicas: int, p
     began = time.process_time()
     instance.impute_many(problem.test, whole.draws)
     impute = time.process_time() - began
-    taken, chosen = trainer.history.steps, len(trainer.history.validation_epochs)
+    taken, chosen = _longest(trainer.history.steps), len(trainer.history.validation_epochs)
     step, choose = seconds[run_epoch] / taken, seconds[keep_best] / chosen
     full = training.Schedule.of(trainer.network.training_budget(whole), trainer.train.rows)
     evaluations = -(-full.epochs // full.evaluate_every)
@@ -118,6 +118,11 @@ def _older_stack(dataset: str, asked: dict[str, Any]) -> Stack:
     mechanisms = [plugins.load(registry.mechanism(cell.mechanism))() for cell in cells]
     method = plugins.load(registry.method(cells[0].method))
     return Stack(method, cells, problem.build_problem(table, cells, mechanisms))
+
+
+def _longest(steps: int | Sequence[int]) -> int:
+    """Return the steps that a stack took: one number in older commits, else one per replica."""
+    return steps if isinstance(steps, int) else max(steps)
 
 
 def _method_name(trainer: type[Any], name: str) -> str:

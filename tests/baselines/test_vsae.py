@@ -427,6 +427,12 @@ def test_the_decoder_taken_literally_is_linear_behind_its_first_layer(vsae: VSAE
         assert torch.allclose(middle, behind(torch.zeros_like(x))) is linear
 
 
+def showing(observed: torch.Tensor) -> Rows:
+    """Return rows of no columns with a mask [R, b, M]."""
+    none = torch.zeros(*observed.shape[:2], 0)
+    return Rows(Encoded(none, none[..., None], (), observed))
+
+
 def test_the_mask_reaches_the_data_decoder_as_the_mask_decoders_probabilities(vsae: VSAE) -> None:
     network, batch, _ = network_and_batch(vsae, TABLES["mixed"](), 2, 5)
     network.eval()
@@ -437,8 +443,8 @@ def test_the_mask_reaches_the_data_decoder_as_the_mask_decoders_probabilities(vs
     torch.testing.assert_close(prediction.numeric, expected.numeric)
     shown = batch.observed[:, :1].expand_as(logits[:, 0])
     bernoulli = Bernoulli(logits=logits[:, 0]).log_prob(shown.double()).sum(-1)
-    torch.testing.assert_close(network.log_p_m(logits, shown)[:, 0], bernoulli)
-    far = network.log_p_m(torch.tensor([[[[1e4, -1e4]]]]), torch.tensor([[[False, True]]]))
+    torch.testing.assert_close(network.log_p_m(logits, showing(shown))[:, 0], bernoulli)
+    far = network.log_p_m(torch.tensor([[[[1e4, -1e4]]]]), showing(torch.tensor([[[False, True]]])))
     assert far.tolist() == [[[-2e4]]]
 
 
@@ -449,7 +455,7 @@ def test_the_masks_gradient_has_the_same_bits_alone_and_in_a_stack(vsae: VSAE) -
     gradients = []
     for own, shown in [(logits, observed), *((logits[k : k + 1], observed[k : k + 1]) for k in range(3))]:
         own = own.clone().requires_grad_()
-        network.log_p_m(own, shown).sum().backward()
+        network.log_p_m(own, showing(shown)).sum().backward()
         gradients.append(gradient_of(own))
     assert torch.equal(gradients[0], torch.cat(gradients[1:]))
 

@@ -45,6 +45,10 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VSAE_BENCH_CACHE", str(tmp_path / "cache"))
 
 
+#: The toy data with enough rows to tune on.
+MANY = DATA.replace("toy_", "many_").replace("60", "1500")
+
+
 def folder_with(tmp_path: Path, **sources: str) -> Path:
     return write_plugins(tmp_path / "plugins", data=DATA, **sources)
 
@@ -298,11 +302,15 @@ def test_tune_plot_and_check_outlive_a_method_that_ends_its_process(tmp_path: Pa
     extra = "tunable = {'fill': ('uniform', 0.0, 1.0)}\n    parameter_sets = {'default': {'fill': 0.0}}"
     dies = method_source("dies", fit="os._exit(0)", extra=extra)
     folder_with(
-        tmp_path, dies=dies, flat=method_source("flat", impute=ZEROS), raises=method_source("raises", fit="1/0")
+        tmp_path,
+        dies=dies,
+        flat=method_source("flat", impute=ZEROS),
+        raises=method_source("raises", fit="1/0"),
+        many=MANY,
     )
     died = "worker process died (exit code 0)"
     common = ("--plugins", "plugins")
-    tuned = run_command("tune", "dies", "toy_mixed", "--preset", "smoke", *common, folder=tmp_path)
+    tuned = run_command("tune", "dies", "many_mixed", "--preset", "smoke", *common, folder=tmp_path)
     assert (tuned.returncode, tuned.stderr) == (2, f"vsae-bench: {died}\n")
     drawn = run_command(
         "plot", "imputations", "toy_mixed", "--methods", "dies", "--preset", "smoke", *common, folder=tmp_path
@@ -322,15 +330,15 @@ def test_tune_plot_and_check_outlive_a_method_that_ends_its_process(tmp_path: Pa
 def test_tuning_goes_on_after_a_data_set_that_does_not_load(tmp_path: Path) -> None:
     extra = "tunable = {'fill': ('uniform', 0.0, 1.0)}\n    parameter_sets = {'default': {'fill': 0.0}}"
     broken = DATA.replace("toy_", "broken_").replace("rng = np", "raise KeyError('no')\n        rng = np")
-    folder_with(tmp_path, mine=method_source("mine", impute=ZEROS, extra=extra), broken=broken)
-    words = ("tune", "mine", "broken_mixed,toy_mixed", "--preset", "smoke", "--seeds", "0", "--plugins", "plugins")
+    folder_with(tmp_path, mine=method_source("mine", impute=ZEROS, extra=extra), broken=broken, many=MANY)
+    words = ("tune", "mine", "broken_mixed,many_mixed", "--preset", "smoke", "--seeds", "0", "--plugins", "plugins")
     done = run_command(*words, "--store", "store", folder=tmp_path)
     assert (done.returncode, done.stderr) == (1, "")
     assert (
         "failed: mine on broken_mixed: data set 'broken_mixed' cannot be loaded: KeyError: 'no' (broken.py:15)"
         in done.stdout
     )
-    assert (tmp_path / "store" / "tuned" / "toy_mixed" / "mine.json").is_file()
+    assert (tmp_path / "store" / "tuned" / "many_mixed" / "mine.json").is_file()
 
 
 # Where it is called from
