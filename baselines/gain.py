@@ -3,7 +3,8 @@
 Numbers follow the authors' code (github.com/jsyoon0823/GAIN): min-max scaling, hints of 0 where nothing is revealed,
 Xavier initialisation and networks as wide as the data. Categories follow their advice in issue 10 there, softmax and
 cross-entropy, in ``default``; ``literal`` treats one-hot columns as numbers and rounds, as the code does. The mask and
-the discriminator's answers are per attribute.
+the discriminator's answers are per attribute. It takes the code's 10,000 steps on batches of 128 rows under every
+preset but ``smoke``: after the 1500 steps of ``quick`` it is far from converged.
 """
 
 from __future__ import annotations
@@ -179,6 +180,8 @@ class GAIN(NeuralStackedMethod):
             "round_below": 0,
             "learning_rate": 1e-3,
             "clip_norm": None,
+            "steps": 10_000,
+            "batch": 128,
         },
         "literal": {"softmax": False, "round_below": 20},
     }

@@ -241,7 +241,7 @@ class HIVAENetwork(LatentModel):
         return {"kl": kl_latent + kl_component, "kl_component": kl_component}
 
     def impute(self, x: Rows, draws: int, noise: Noise) -> tuple[Imputed, Notes]:
-        """Impute a batch with ``draws`` samples of z for every component, or of (s, z) where s is drawn."""
+        """Impute a batch with ``draws`` samples of z, as many for each component, or of (s, z) where s is drawn."""
         if not (self.components_summed and self.importance_weights):
             return super().impute(x, draws, noise)
         rows, features = x.size, self.features(x)
@@ -250,8 +250,9 @@ class HIVAENetwork(LatentModel):
         at_a_time = max(1, min(DRAWS_AT_A_TIME, pairs // self.components))
         # As s is uniform and each component has as many samples, the mean weight over all of them estimates p(x_o).
         average = ImportanceAverage()
-        for done in range(0, draws, at_a_time):
-            count = min(at_a_time, draws - done)
+        per_component = -(-draws // self.components)
+        for done in range(0, per_component, at_a_time):
+            count = min(at_a_time, per_component - done)
             e = noise.normal("latent", count, rows, self.latent)
             for first in range(0, self.components, group):
                 several = min(group, self.components - first)

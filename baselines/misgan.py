@@ -2,9 +2,10 @@
 
 Follows the authors' code (github.com/steveli/misgan): a generator of masks, a generator of data and an imputer, each
 against a critic with a gradient penalty (WGAN-GP), five steps of the critics for one of the generators. For tables
-the networks are sized to the data, the mask is per attribute, and in ``default`` a category is a softmax over its
-levels and the imputer is given the mask (the code's ``MaskImputer``); ``literal`` has sigmoids and the code's default
-imputer, which cannot tell noise from data. The code's term ``beta`` leaves the data generator without a gradient: the
+the networks are sized to the data (``authors`` has the code's widths, which are those for MNIST), the mask is per
+attribute, and in ``default`` a category is a softmax over its levels and the imputer is given the mask (the code's
+``MaskImputer``); ``literal`` has sigmoids and the code's default imputer, which cannot tell noise from data. The code's
+term ``beta`` leaves the data generator without a gradient: the
 imputed rows do not depend on it. ``literal`` drops it; ``default`` has the paper's, in which the generator also
 lowers its critic's score.
 """
@@ -68,7 +69,10 @@ class MisGANNetwork(Network):
     """A stack of MisGANs: three generators (masks, data, imputer) and their critics."""
 
     def __init__(self, layout: Layout, replicas: int, parameters: Settings) -> None:
-        """Allocate networks of the authors' shape: for MNIST these have 512 units and the imputer 784."""
+        """Allocate networks of the authors' shape, twice as wide as the data.
+
+        For MNIST, as for ``authors`` anywhere, these have 512 units, and the imputer 784.
+        """
         super().__init__(layout, replicas, parameters)
         self.parameters_set = dict(parameters)
         self.softmax, self.mask_in_imputer = parameters["softmax"], parameters["mask_in_imputer"]
@@ -76,7 +80,7 @@ class MisGANNetwork(Network):
         self.latent = parameters["latent"]
         width, used, attributes = layout.width, layout.width_used, layout.attributes
         largest = LARGEST_LAYER // width
-        hidden = rounded_width(max(4 * used, parameters["least_width"]), min(parameters["most_width"], largest), 64)
+        hidden = rounded_width(max(2 * used, parameters["least_width"]), min(parameters["most_width"], largest), 64)
         imputer = rounded_width(max(hidden, used), min(784, largest), 16)
         critic = (hidden, hidden // 2, hidden // 4, 1)
         condition = attributes if self.mask_in_imputer else 0
@@ -222,7 +226,7 @@ class MisGAN(NeuralStackedMethod):
             "critic_steps": 5,
             "batch": 64,
             "latent": 128,
-            "least_width": 128,
+            "least_width": 64,
             "most_width": 512,
             "mask_temperature": 0.66,
             "mask_stretch": 0.1,
@@ -231,4 +235,6 @@ class MisGAN(NeuralStackedMethod):
             "clip_norm": None,
         },
         "literal": {"softmax": False, "mask_in_imputer": False, "beta": 0.0},
+        #: The authors' widths, which are those for MNIST.
+        "authors": {"least_width": 512},
     }

@@ -264,6 +264,24 @@ class Heads(nn.Module):
         numbers = prediction.numeric + spread[..., : layout.numeric] * of_numbers
         return Imputed(numbers, one_hot, tuple(blocks))
 
+    def as_drawn(self, values: Encoded, drawn: Tensor) -> Target:
+        """Return the target that ``values`` are, of which the entries ``drawn`` [R, b, M] come from ``draw``.
+
+        The noise of an image's pixels, which ``draw`` leaves out, enters by its variance.
+        """
+        layout, target = self.layout, Target.certain(values)
+        if self.log_scale is None or not layout.block_groups:
+            return target
+        own = torch.exp(2 * self.log_scales(drawn.dim()))
+        variances, first = [], layout.numeric
+        for index, group in enumerate(layout.block_groups):
+            members = len(group.names)
+            width = group.width if group.kind == "image" else 0
+            noise = width * own[..., first : first + members]
+            variances.append(torch.where(drawn[..., layout.group_positions(index)], noise, 0.0))
+            first += members
+        return replace(target, block_variance=tuple(variances)).detach()
+
     def moments(self, draw_numbers: bool) -> SampleMoments:
         """Return an empty collection of samples, whose moments are targets; see ``SampleMoments``."""
         return SampleMoments(self, draw_numbers)

@@ -84,6 +84,8 @@ class Network(nn.Module):
         super().__init__()
         self.layout, self.replicas = layout, replicas
         self.input_dropout = settings.get("input_dropout", 0.0)
+        self.own_steps: int | None = settings.get("steps")
+        self.own_batch: int | None = settings.get("batch")
         self.noisy_fill = require_choice("fill", settings.get("fill", "zero"), ("zero", "noise")) == "noise"
 
     def loss(self, x: Rows, noise: Noise, warmup: Warmup) -> Tensor:
@@ -106,8 +108,14 @@ class Network(nn.Module):
         return self.loss(x, noise, warmup)
 
     def training_budget(self, budget: Budget) -> Budget:
-        """Return the budget of the training loop, given the preset's; it differs if a step takes several batches."""
-        return budget
+        """Return the budget of the training loop, given the preset's.
+
+        A method whose parameters state ``steps`` of its own, on batches of ``batch`` rows, takes those under every
+        preset but ``smoke``. It also differs if a step takes several batches.
+        """
+        if self.own_steps is None or budget.preset == "smoke":
+            return budget
+        return replace(budget, steps=self.own_steps, epochs=None, batch=self.own_batch or budget.batch)
 
     def given(self, x: Rows, noise: Noise) -> Rows:
         """Return the batch with noise in the hidden entries of its input, if the model has that."""

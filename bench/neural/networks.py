@@ -23,6 +23,7 @@ from bench.neural.engine.bank import (
     frozen,
     parameter_count,
     sigmoid,
+    statistics_kept,
 )
 from bench.neural.engine.packed import PackedRows
 from bench.neural.gaussian import Gaussian
@@ -47,6 +48,7 @@ __all__ = [
     "parameter_count",
     "row_encoder",
     "sigmoid",
+    "statistics_kept",
     "unflatten_draws",
     "vsae_parameter_count",
 ]

@@ -129,6 +129,29 @@ class Encoded:
             observed,
         )
 
+    def repeated(self, times: int) -> Encoded:
+        """Return the rows ``times`` times, one version behind another, [R, times * b, ...]; the fill is left out."""
+
+        def each(tensor: Tensor) -> Tensor:
+            return tensor.repeat(1, times, *(1,) * (tensor.dim() - 2))
+
+        blocks = tuple(each(block) for block in self.blocks)
+        return Encoded(each(self.numeric), each(self.categorical), blocks, each(self.observed))
+
+    def completed(self, values: Imputed, layout: Layout) -> Encoded:
+        """Return the rows with ``values`` in their hidden entries, as rows of which everything is observed."""
+        first, last = layout.numeric, layout.numeric + layout.categorical
+        blocks = tuple(
+            torch.where(self.observed[..., layout.group_positions(index), None], own, other)
+            for index, (own, other) in enumerate(zip(self.blocks, values.blocks, strict=True))
+        )
+        return Encoded(
+            torch.where(self.observed[..., :first], self.numeric, values.numeric),
+            torch.where(self.observed[..., None, first:last], self.categorical, values.categorical),
+            blocks,
+            torch.ones_like(self.observed),
+        )
+
 
 @dataclass(frozen=True)
 class Rows:

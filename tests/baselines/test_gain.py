@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.api import Budget, Context, Table
+from bench.experiment.presets import budget_for
 from bench.neural.engine.bank import reset_parameters
 from bench.neural.engine.encoder import Encoder
 from bench.neural.engine.trainer import Trainer
@@ -177,6 +178,17 @@ def test_networks_are_as_wide_as_the_data_and_drawn_as_the_authors_do(gain: Plug
             assert (layer.bias == 0).all()
     wide = gain().build(Layout(dependent_table(3, numbers=5000).schema), 1)
     assert wide.generator.layers[0].weight.shape == (1, 10000, 416)
+
+
+def test_it_takes_its_authors_steps_under_every_preset_but_smoke(gain: Plugin) -> None:
+    layout = Layout(dependent_table(5, numbers=2).schema)
+    network = gain().build(layout, 1)
+    for preset in ("quick", "long", "paper"):
+        budget = network.training_budget(budget_for(preset, ("numeric",)))
+        assert (budget.steps, budget.epochs, budget.batch) == (10_000, None, 128)
+    assert network.training_budget(budget_for("smoke", ("numeric",))) == budget_for("smoke", ("numeric",))
+    given = gain({**gain.parameter_sets["default"], "steps": None}).build(layout, 1)
+    assert given.training_budget(budget_for("quick", ("numeric",))) == budget_for("quick", ("numeric",))
 
 
 def test_the_literal_set_rounds_hidden_numbers_of_few_values(gain: Plugin) -> None:

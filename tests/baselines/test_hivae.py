@@ -177,8 +177,7 @@ def test_imputation_is_the_conditional_mean_of_the_mixture(hivae: type[Any], sum
     rows = 6
     batch = rows_of(NUMBERS, rows)
     with torch.no_grad():
-        draws = 3000 if summed else 12_000
-        imputed, notes = network.impute(Rows(batch), draws, DrawnNoise(replica_generators("draws", [3]), "cpu"))
+        imputed, notes = network.impute(Rows(batch), 12_000, DrawnNoise(replica_generators("draws", [3]), "cpu"))
         parts = exact_mixture(network)
         for row in range(rows):
             seen, hidden = (torch.nonzero(m).squeeze(1) for m in (batch.observed[0, row], ~batch.observed[0, row]))
@@ -201,9 +200,24 @@ def test_imputation_is_the_conditional_mean_of_the_mixture(hivae: type[Any], sum
 def test_effective_sample_size_counts_every_component(hivae: type[Any]) -> None:
     network = build(hivae, NUMBERS, components=4)
     with torch.no_grad():
-        _, notes = network.impute(Rows(rows_of(NUMBERS, 5)), 50, DrawnNoise(replica_generators("draws", [3]), "cpu"))
+        _, notes = network.impute(Rows(rows_of(NUMBERS, 5)), 200, DrawnNoise(replica_generators("draws", [3]), "cpu"))
     size = notes["effective_sample_size"][0]
     assert float(size.max()) > 50 and float(size.max()) <= 200.001 and float(size.min()) >= 1
+
+
+def test_components_share_the_draws_of_the_budget(hivae: type[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+    network = build(hivae, NUMBERS, components=4)
+    weigh = network.weigh
+
+    def counted(x: Rows, features: torch.Tensor, component: torch.Tensor, e: torch.Tensor) -> Any:
+        decoded.append(e.shape[1])
+        return weigh(x, features, component, e)
+
+    monkeypatch.setattr(network, "weigh", counted)
+    with torch.no_grad():
+        network.impute(Rows(rows_of(NUMBERS, 5)), 20, DrawnNoise(replica_generators("draws", [3]), "cpu"))
+    assert sum(decoded) == 20
 
 
 @pytest.mark.parametrize("components_at_a_time", [1, 3])
@@ -296,7 +310,7 @@ def test_parameter_sets_have_the_same_keys(hivae: type[Any]) -> None:
     assert set(hivae.parameter_sets["default"]) == set(hivae.parameter_sets["literal"])
 
 
-SHORT = Budget(steps=300, batch=128, learning_rate=5e-3, draws=20, validation_draws=5, evaluations=6)
+SHORT = Budget(steps=300, batch=128, learning_rate=5e-3, draws=200, validation_draws=50, evaluations=6)
 
 
 def test_it_goes_most_of_the_way_to_the_conditional_mean(hivae: type[Any]) -> None:

@@ -17,7 +17,7 @@ from torch.distributions import Bernoulli, Categorical, Independent, Normal, kl_
 from bench.api import Attribute, Batch, BoolArray, Budget, FloatArray, Incomplete, Schema, Table, TensorView
 from bench.neural.engine.bank import parameter_count, reset_parameters
 from bench.neural.engine.encoder import Encoder
-from bench.neural.networks import BankedMLP, frozen
+from bench.neural.networks import BankedMLP, frozen, statistics_kept
 from bench.neural.rows import Encoded, Layout, Rows
 from bench.problem.held_out import deal_folds
 from tests.neural_views import (
@@ -245,17 +245,29 @@ def decode(network: Any, z: Tensor) -> tuple[Tensor, Any]:
     return logits, decoded
 
 
-def restated_bound(network: Any, batch: Encoded, noise: Mapping[str, Tensor], progress: float, warm: bool) -> Tensor:
-    """Return the bound [R] written out, one replica, row, attribute and sample at a time."""
+def restated_bound(
+    network: Any,
+    batch: Encoded,
+    noise: Mapping[str, Tensor],
+    progress: float,
+    warm: bool,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Return the bound [R] written out, one replica, row, attribute and sample at a time.
+
+    With ``mask`` [R, b, M] the batch is a complete one, of which the mask hides what was drawn.
+    """
     layout, heads = network.layout, network.decoder.heads
     proposal = network.q(network.given(Rows(batch), Named(noise)))
     q = Normal(proposal.mean, torch.exp(0.5 * proposal.log_variance))
     z = q.loc + q.scale * noise["latent"]
     logits, decoded = decode(network, z)
     imagined = []
-    for s in range(noise["target"].shape[1]):
-        with torch.no_grad(), frozen(network):
-            imagined.append(decode(network, q.loc + q.scale * noise["target"][:, s])[1])
+    if network.unobserved_term and not warm:
+        # Of images, of which only hidden rows are decoded, by running statistics.
+        with torch.no_grad(), (frozen if layout.block_groups else statistics_kept)(network):
+            together = network.p((q.loc[:, None] + q.scale[:, None] * noise["target"]).flatten(3))[1]
+        imagined = [together.map(lambda tensor, at=at: tensor[:, at]) for at in range(noise["target"].shape[1])]
     gaussians = layout.numeric + sum(len(group.names) for group in layout.block_groups)
     scales = torch.ones(network.replicas, gaussians).double()
     if heads.log_scale is not None:
@@ -315,10 +327,16 @@ def restated_bound(network: Any, batch: Encoded, noise: Mapping[str, Tensor], pr
         rows = []
         for b in range(batch.observed.shape[1]):
             shown = batch.observed[r, b]
-            total = Bernoulli(logits=logits[r, b]).log_prob(shown.double()).sum() - weight * divergence[r, b].sum()
+            told = shown if mask is None else mask[r, b]
+            total = Bernoulli(logits=logits[r, b]).log_prob(told.double()).sum() - weight * divergence[r, b].sum()
             for i in range(layout.attributes):
                 if shown[i]:
-                    total = total + decoded_attribute(decoded, r, b, i)[0].log_prob(value(r, b, i))
+                    head = decoded_attribute(decoded, r, b, i)[0]
+                    total = total + head.log_prob(value(r, b, i))
+                    if not told[i] and kind_of(layout, i) == "image":
+                        # Its mean was drawn: the noise of its pixels has as much variance as the model says.
+                        own = head.base_dist.scale
+                        total = total - (own.detach() ** 2 / (2 * own**2)).sum()
                 elif not warm and network.unobserved_term:
                     total = total + term_of_hidden(r, b, i)
             rows.append(total)
@@ -330,9 +348,9 @@ def restated_bound(network: Any, batch: Encoded, noise: Mapping[str, Tensor], pr
 @pytest.mark.parametrize(
     ("parameter_set", "changes"),
     [
-        ("default", {}),
-        ("default", {"draw_numbers": True}),
-        ("default", {"kl_warm_up": False}),
+        ("default", {"reading": "independent"}),
+        ("default", {"reading": "independent", "draw_numbers": True}),
+        ("default", {"reading": "independent", "kl_warm_up": False}),
         ("literal", {}),
     ],
 )
@@ -352,6 +370,65 @@ def test_the_bound_is_the_plain_one_and_so_is_its_gradient(
         torch.testing.assert_close(ours.grad, theirs.grad, msg=name, atol=1e-6, rtol=1e-5)
     for (name, ours), theirs in zip(network.named_buffers(), plain.buffers(), strict=True):
         torch.testing.assert_close(ours, theirs, msg=name)
+
+
+def kind_of(layout: Layout, i: int) -> str:
+    """Return the kind of the attribute at a position in group order."""
+    return layout.schema.attributes[int(layout.order[i])].kind
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_the_complete_bound_is_that_of_rows_completed_by_the_model(vsae: VSAE, kind: str) -> None:
+    network, batch, noise = network_and_batch(vsae, TABLES[kind](), 2, 4)
+    assert network.reading == "complete" and (~batch.observed).any()
+    plain = copy.deepcopy(network)
+    x = plain.given(Rows(batch), Named(noise))
+    rows, complete = copy.deepcopy(plain).complete(plain.q(x), x, Named(noise))
+    assert complete.observed.all() and torch.equal(rows.observed, batch.observed.repeat(1, 2, 1))
+    kept = torch.where(rows.observed[..., : network.layout.numeric], complete.numeric, 0.0)
+    assert torch.equal(kept, batch.numeric.repeat(1, 2, 1))
+    assert (complete.categorical.sum(-2) == 1).all()
+    losses = loss_of(network, batch, noise, 0.37, False)
+    plain = copy.deepcopy(plain)
+    of_observed = restated_bound(plain, batch, noise, 0.37, warm=True)
+    own = {**noise, "latent": noise["complete latent"], "fill": noise["fill"].repeat(1, 2, 1)}
+    of_complete = restated_bound(plain, complete, own, 0.37, warm=True, mask=rows.observed)
+    expected = 0.5 * (of_observed + of_complete)
+    torch.testing.assert_close(-losses, expected)
+    losses.sum().backward()
+    (-expected).sum().backward()
+    for (name, ours), theirs in zip(network.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, msg=name, atol=1e-6, rtol=1e-5)
+
+
+def test_what_the_model_draws_for_hidden_entries_is_drawn_from_its_own_distribution(vsae: VSAE) -> None:
+    network, batch, _ = network_and_batch(vsae, TABLES["mixed"](), 1, 1)
+    count = 4000
+    many = Encoded(
+        batch.numeric.repeat(1, count, 1),
+        batch.categorical.repeat(1, count, 1, 1),
+        (),
+        torch.zeros_like(batch.observed).repeat(1, count, 1),
+    ).without(torch.ones(1, count, 5, dtype=torch.bool), network.layout)
+    network.eval()
+    noise = Named(
+        {
+            name: torch.randn(1, *shape, generator=generator(3), dtype=torch.float64)
+            for name, shape in step_noise(network, count).items()
+        }
+    )
+    x = network.given(Rows(many), noise)
+    q = network.q(x)
+    _, complete = network.complete(q, x, noise)
+    # The same by another route: the law of total variance over decoded draws.
+    z = q.sample(torch.randn(1, 50, count, *network.blocks, generator=generator(4), dtype=torch.float64)).flatten(3)
+    decoded = network.p_x(z, x)
+    spread = torch.exp(2 * network.heads.log_scales(3))[..., :3].squeeze()
+    torch.testing.assert_close(complete.numeric.mean(1), decoded.numeric.mean((1, 2)), atol=0.05, rtol=0)
+    expected = decoded.numeric.var((1, 2)) + spread
+    torch.testing.assert_close(complete.numeric.var(1), expected, atol=0, rtol=0.1)
+    shares = decoded.probabilities().mean((1, 2))
+    torch.testing.assert_close(complete.categorical.mean(1), shares, atol=0.03, rtol=0)
 
 
 def test_without_the_term_of_the_unobserved_the_main_phase_is_the_warm_one(vsae: VSAE) -> None:

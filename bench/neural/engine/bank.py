@@ -280,6 +280,20 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
             part.training = True
 
 
+@contextmanager
+def statistics_kept(*modules: nn.Module) -> Iterator[None]:
+    """Leave the running statistics of batch normalisation as they are for a while; a training still goes by batches."""
+    norms = [part for module in modules for part in module.modules() if isinstance(part, BankedBatchNorm)]
+    before = [part.momentum for part in norms]
+    for part in norms:
+        part.momentum = 0.0
+    try:
+        yield
+    finally:
+        for part, momentum in zip(norms, before, strict=True):
+            part.momentum = momentum
+
+
 def chosen_at_random(noise: Tensor, share: float | Tensor) -> Tensor:
     """Return where standard normal ``noise`` [R, b, M] is in its lowest ``share`` (or one per replica, [R, 1])."""
     if not isinstance(share, Tensor):
