@@ -3,7 +3,8 @@
 Stekhoven and Buehlmann: *MissForest: non-parametric missing value imputation for mixed-type data*, Bioinformatics 28,
 2012. From the mean and the mode, sweep after sweep, a random forest per column predicts its hidden entries from all
 other columns, those with the fewest holes first. The sweeps end when the completed table changes more than in the sweep
-before, in numbers and in categories, and the table before that sweep is kept:
+before, in numbers and in categories, and the table before that sweep is kept. Numbers are standardised first, so that
+neither their unit nor a constant added to them matters:
 
     numbers:     sum of (x_new - x_old)^2 / sum of x_new^2
     categories:  changed hidden entries / hidden entries
@@ -28,7 +29,17 @@ from typing import Any
 
 import numpy as np
 
-from bench.api import FloatArray, Incomplete, Method, Values, fill_hidden, observed_statistics, seed_of
+from bench.api import (
+    FloatArray,
+    Incomplete,
+    Method,
+    Values,
+    fill_hidden,
+    observed_statistics,
+    original_scalars,
+    seed_of,
+    standardised_scalars,
+)
 
 
 class MissForest(Method):
@@ -69,10 +80,13 @@ class MissForest(Method):
         )
         with np.errstate(invalid="ignore", divide="ignore"):
             completed = imputer.fit_transform(
-                values.scalars[:, kept], cat_vars=[int(c) for c in categorical] if len(categorical) else None
+                standardised_scalars(values.scalars, statistics)[:, kept],
+                cat_vars=[int(c) for c in categorical] if len(categorical) else None,
             )
         self._iterations = int(imputer.iter_count_)
-        imputed[:, kept] = completed
+        standardised = standardised_scalars(imputed, statistics)
+        standardised[:, kept] = completed
+        imputed = original_scalars(standardised, statistics)
         return Values(np.where(observed, values.scalars, imputed))
 
     def _watch(self, columns: int) -> Callable[[], None]:

@@ -23,7 +23,9 @@ from bench.api import (
     Values,
     fill_hidden,
     observed_statistics,
+    original_scalars,
     seed_of,
+    standardised_scalars,
 )
 
 
@@ -54,7 +56,7 @@ class MissForestInductive(Method):
         vary = vary if len(vary) > 1 else vary[:0]
         self._columns: IntArray = vary[np.argsort(-statistics.count[vary], kind="stable")]
         incomplete = [int(c) for c in self._columns if not observed[:, c].all()]
-        completed = fill_hidden(train.values(), observed, statistics).scalars
+        completed = standardised_scalars(fill_hidden(train.values(), observed, statistics).scalars, statistics)
         last_change = {"numeric": np.inf, "categorical": np.inf}
         sweeps = self.context.budget.sweeps if incomplete else 0
         for sweep in range(sweeps):
@@ -78,14 +80,16 @@ class MissForestInductive(Method):
     def impute(self, data: Incomplete, draws: int) -> Values:
         """Return ``data`` imputed by the kept forests; ``draws`` is not used."""
         observed = data.observed[0]
-        scalars = fill_hidden(data.values(), observed, self._statistics).scalars
+        filled = fill_hidden(data.values(), observed, self._statistics).scalars
+        scalars = standardised_scalars(filled, self._statistics)
         for forests in self._forests:
             for column in self._columns:
                 self.context.stop()
                 hidden = ~observed[:, column]
                 if hidden.any():
                     scalars[hidden, column] = forests[int(column)].predict(self._inputs(scalars[hidden], column))
-        return Values(scalars)
+        imputed = original_scalars(scalars, self._statistics)
+        return Values(np.where(observed[:, data.schema.scalar_indices], filled, imputed))
 
     def diagnostics(self) -> list[dict[str, Any]]:
         """Return the number of sweeps whose forests were kept, and the trees per forest."""

@@ -3,7 +3,15 @@
 from bench.data.kinds import KINDS, Kind
 from bench.data.schema import SCALAR_KINDS, AnyArray, Attribute, BoolArray, FloatArray, IntArray, Schema
 from bench.data.source import Fetched, File, Source
-from bench.data.statistics import ObservedStatistics, design_matrix, design_slices, fill_hidden, observed_statistics
+from bench.data.statistics import (
+    ObservedStatistics,
+    design_matrix,
+    design_slices,
+    fill_hidden,
+    observed_statistics,
+    original_scalars,
+    standardised_scalars,
+)
 from bench.data.table import Table, Values
 from bench.data.view import Batch, Incomplete, TensorView
 from bench.errors import BenchError, Stopped
@@ -56,6 +64,8 @@ __all__ = [
     "in_units_of",
     "mean_over_steps",
     "observed_statistics",
+    "original_scalars",
+    "standardised_scalars",
     "read_numbers",
     "read_rows",
     "seed_of",

@@ -47,12 +47,15 @@ from bench.conformance.tables import (
 )
 from bench.conformance.trial import SEED, Trial, answers, require_declared_fill, require_survived
 from bench.data.kinds import Kind
+from bench.data.statistics import observed_statistics
 from bench.data.table import Table, Values
 from bench.errors import BenchError
 from bench.plugins.contracts import Method, StackedMethod
 from bench.seeds import generator
 
 LARGE_COLUMNS = 10_000
+#: Standard deviations that an imputed number may move by where only its unit changed.
+UNIT_TOLERANCE = 0.05
 
 
 def hidden_values_change_nothing(trial: Trial) -> None:
@@ -259,6 +262,31 @@ def categories_unseen_in_training(trial: Trial) -> None:
     require_survived(trial, example)
 
 
+def units_change_nothing(trial: Trial) -> None:
+    """A constant added to numbers, or another unit, changes nothing else.
+
+    Numbers get 1e8 added (a Julian day has 2.45e6), and are multiplied by 1e-12 and by 1e12. What is imputed follows
+    them to a twentieth of a standard deviation (training carries rounding further), or is the same whatever they are.
+
+    Mend: standardise with ``observed_statistics(train)`` in float64 before anything is cast to float32.
+    """
+    example = trial.example.replica(0)
+    columns = example.table.schema.scalar_columns("numeric")
+    if not len(columns):
+        raise NotApplicable("it takes no numbers")
+    statistics = observed_statistics(example.train_view(trial.protocol))
+    expected = trial.values.scalars[:, columns]
+    hidden = ~trial.data.observed[0][:, example.table.schema.scalar_indices[columns]]
+    for offset, unit in ((1e8, 1.0), (0.0, 1e-12), (0.0, 1e12)):
+        numbers = trial.impute(example.with_numbers(offset, unit)).scalars[:, columns]
+        if np.array_equal(numbers[hidden], expected[hidden]):
+            continue
+        distance = np.abs((numbers - offset) / unit - expected) / statistics.scale[columns]
+        if not float(distance.max(initial=0.0)) <= UNIT_TOLERANCE:
+            said = f"with numbers multiplied by {unit:g}" if offset == 0 else f"with {offset:g} added to the numbers"
+            raise Failed(f"{said} an entry moved by {distance.max():.2g} standard deviations")
+
+
 def infinities_are_refused(trial: Trial) -> None:
     """Infinities in the input are refused with one line that names the column.
 
@@ -349,6 +377,7 @@ METHOD_CHECKS: tuple[MethodCheck, ...] = (
     constant_column,
     never_observed_in_training,
     categories_unseen_in_training,
+    units_change_nothing,
     infinities_are_refused,
     stack_agrees_with_each_alone,
     other_parameter_sets,

@@ -89,6 +89,14 @@ class Example:
         known: BoolArray = self.observed.any(axis=0) & self.table.present
         return known
 
+    def with_numbers(self, offset: float, unit: float) -> Example:
+        """Return the example with ``unit * x + offset`` in place of every number x."""
+        scalars = self.table.scalars.copy()
+        columns = self.table.schema.scalar_columns("numeric")
+        scalars[:, columns] = unit * scalars[:, columns] + offset
+        table = Table(self.table.schema, scalars, self.table.blocks, self.table.present)
+        return replace(self, table=table)
+
     def hiding(self, hidden: BoolArray) -> Example:
         """Return the example with more entries hidden; ``hidden`` is broadcast to [R, n, M]."""
         return replace(self, observed=self.observed & ~hidden)

@@ -126,23 +126,23 @@ def require_float32(table: Table) -> None:
 
 def notes_of(table: Table) -> list[str]:
     """Return what a result of a table is to warn of: what was assumed in reading it, and numbers far from 0."""
-    notes = [*table.assumed, *coarse_in_float32(table)]
+    notes = [*table.assumed, *coarse_numbers(table)]
     more = len(notes) - MOST_NOTES
     return notes if more <= 0 else [*notes[:MOST_NOTES], f"{more} more notes like these"]
 
 
-def coarse_in_float32(table: Table) -> list[str]:
-    """Return a line that names the attributes of which float32 keeps a few steps only, as they are far from 0."""
+def coarse_numbers(table: Table) -> list[str]:
+    """Return a line that names the attributes of which float64 keeps a few steps only, as they are far from 0."""
     coarse: list[str] = []
     for name, values in _numbers(table):
-        step = float(np.spacing(np.float32(np.abs(values).max())))
+        step = float(np.spacing(np.abs(values).max()))
         if 0 < float(values.std()) < FEW_STEPS * step:
             coarse.append(name)
     if not coarse:
         return []
     return [
-        f"far from 0, so that float32, which neural methods and forests compute in, keeps less than {FEW_STEPS:g} steps"
-        f" of a standard deviation: {listed(coarse)}; subtract a constant"
+        f"far from 0, so that float64 keeps less than {FEW_STEPS:g} steps of a standard deviation: {listed(coarse)}; "
+        "subtract a constant before they are rounded"
     ]
 
 

@@ -16,7 +16,18 @@ from bench.data.schema import AnyArray, BoolArray, FloatArray, IntArray, Schema
 from bench.data.table import Values
 from bench.data.view import Incomplete
 
-__all__ = ["ObservedStatistics", "design_matrix", "design_slices", "fill_hidden", "observed_statistics"]
+__all__ = [
+    "ObservedStatistics",
+    "design_matrix",
+    "design_slices",
+    "fill_hidden",
+    "observed_statistics",
+    "original_scalars",
+    "standardised_scalars",
+]
+
+#: Steps per standard deviation that standardised scalars are rounded to.
+STEPS = 2.0**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +185,27 @@ def fill_hidden(values: Values, observed: BoolArray, statistics: ObservedStatist
             mean = statistics.block_mean[attribute.name].astype(block.dtype)
             blocks[attribute.name] = np.where(observed[:, index, None], block, mean)
     return Values(scalars, blocks)
+
+
+def standardised_scalars(scalars: FloatArray, statistics: ObservedStatistics) -> FloatArray:
+    """Return ``scalars`` [n, S] with numbers standardised, in steps of 2^-20 standard deviations; codes stay.
+
+    The steps are finer than float32 and coarser than what float64 keeps of a number far from 0, so that a constant
+    added to a column, or another unit, decides no comparison: forests cut between values.
+    """
+    standardised = scalars.copy()
+    numeric = statistics.schema.scalar_columns("numeric")
+    numbers = (scalars[:, numeric] - statistics.mean[numeric]) / statistics.scale[numeric]
+    standardised[:, numeric] = np.rint(numbers * STEPS) / STEPS
+    return standardised
+
+
+def original_scalars(standardised: FloatArray, statistics: ObservedStatistics) -> FloatArray:
+    """Return ``standardised`` scalars [n, S] in the data's own scale."""
+    scalars = standardised.copy()
+    numeric = statistics.schema.scalar_columns("numeric")
+    scalars[:, numeric] = standardised[:, numeric] * statistics.scale[numeric] + statistics.mean[numeric]
+    return scalars
 
 
 def design_slices(schema: Schema) -> tuple[slice, ...]:

@@ -137,12 +137,15 @@ def nothing_observed(schema: Schema, rows: int, replicas: int = 1) -> Incomplete
 
 
 def device_store(table: Table, device: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Return the table's store on a device: float32 scalars and blocks as they came, one copy for all views."""
+    """Return the table's store on a device, one copy for all views: float64 scalars and blocks as they came.
+
+    Scalars are scaled before they are cast: float32 would keep nothing of a Julian day's hours.
+    """
     import torch
 
     stores: dict[str, tuple[torch.Tensor, dict[str, torch.Tensor]]] = table._stores
     if device not in stores:
-        scalars = torch.as_tensor(table.scalars, dtype=torch.float32, device=device)
+        scalars = torch.as_tensor(table.scalars, dtype=torch.float64, device=device)
         blocks = {name: torch.as_tensor(np.ascontiguousarray(b), device=device) for name, b in table.blocks.items()}
         stores[device] = (scalars, blocks)
     return stores[device]
@@ -152,7 +155,7 @@ def device_store(table: Table, device: str) -> tuple[torch.Tensor, dict[str, tor
 class Batch:
     """Rows of every replica, 0 in hidden entries.
 
-    ``scalars`` is [R, b, S], each of ``blocks`` [R, b, width], ``observed`` [R, b, M].
+    ``scalars`` is float64 [R, b, S], each of ``blocks`` float32 [R, b, width], ``observed`` [R, b, M].
     """
 
     scalars: torch.Tensor

@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
-from bench.api import Budget, Context, FloatArray, Incomplete, seed_of
+from bench.api import (
+    Budget,
+    Context,
+    FloatArray,
+    Incomplete,
+    observed_statistics,
+    original_scalars,
+    seed_of,
+    standardised_scalars,
+)
 from tests.classical import NEEDS_MISSINGPY, Load, error, imputed, missing_table, module_of, nonlinear_table, run, views
 
 
@@ -79,8 +88,13 @@ def test_the_method_asks_for_one_iteration_more_than_its_sweeps(load: Load) -> N
     everything = Incomplete(table, np.arange(60)[None], ~np.isnan(scalars)[None])
     method = load("missforest")(None, Context(Budget(trees=4, sweeps=1)))
     method.fit(everything, everything, 8)
-    expected = restated(scalars, categorical, 4, 1, seed_of("missforest", 8) % 2**32)[1]
-    assert np.array_equal(imputed(method, everything), expected)
+    statistics = observed_statistics(everything)
+    standardised = standardised_scalars(scalars, statistics)
+    expected = restated(standardised, categorical, 4, 1, seed_of("missforest", 8) % 2**32)[1]
+    found = imputed(method, everything)
+    hidden = np.isnan(scalars)
+    assert np.array_equal(found[hidden], original_scalars(expected, statistics)[hidden])
+    assert np.array_equal(found[~hidden], scalars[~hidden])
     assert method.diagnostics() == [{"iterations": 2, "trees": 4}]
 
 

@@ -204,6 +204,16 @@ class HasABadSet(LeavesNaN):
         return fill_hidden(left, data.observed[0], self.statistics) if self.parameters["fill"] else left
 
 
+class CastsBeforeItScales(Sound):
+    """Keeps its means in float32, which holds little of a number far from 0."""
+
+    def impute(self, data: Incomplete, draws: int) -> Values:
+        filled = fill_hidden(data.values(), data.observed[0], self.statistics)
+        cast = filled.scalars.astype(np.float32).astype(np.float64)
+        hidden = ~data.observed[0][:, data.schema.scalar_indices]
+        return Values(np.where(hidden, cast, filled.scalars), filled.blocks)
+
+
 class DropsARow(SoundFrame):
     """Returns a row too few."""
 
@@ -265,6 +275,7 @@ BROKEN: tuple[tuple[type[Method], str, str], ...] = (
     (SharesAcrossTheStack, "stack_agrees_with_each_alone", "replica 0 differs in a stack: 'numeric0' differs"),
     (ForgetsAReplica, "stack_agrees_with_each_alone", "returned 2 imputations for 3 replicas"),
     (HasABadSet, "other_parameter_sets", "parameter set 'bad': 'numeric0' is NaN"),
+    (CastsBeforeItScales, "units_change_nothing", "with 1e+08 added to the numbers an entry moved by "),
     (DropsARow, "seed_decides_everything", "have shape (9, 4), not (10, 4)"),
     (ReturnsAnArray, "no_nan_comes_out", "impute returned ndarray, not a DataFrame or Values"),
 )
@@ -285,6 +296,7 @@ def test_what_is_wrong_in_one_way_fails_one_check() -> None:
         NeedsTwoAttributes: "one_attribute_is_enough",
         SharesAcrossTheStack: "stack_agrees_with_each_alone",
         HasABadSet: "other_parameter_sets",
+        CastsBeforeItScales: "units_change_nothing",
         ClearsTheMask: "views_are_left_alone",
     }
     for method, broken in alone.items():

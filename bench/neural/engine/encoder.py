@@ -41,9 +41,9 @@ class Encoder:
             scale = np.stack([s.standard_deviation[columns] for s in statistics])
         scale = np.where(scale > 0, scale, 1.0)
         #: What numbers are divided by, [R, numeric].
-        self._location64, self.number_scale = location, scale
-        self.location = torch.as_tensor(location, dtype=torch.float32, device=device)
-        self.scale = torch.as_tensor(scale, dtype=torch.float32, device=device)
+        self._location, self.number_scale = location, scale
+        self.location = torch.as_tensor(location, dtype=torch.float64, device=device)
+        self.scale = torch.as_tensor(scale, dtype=torch.float64, device=device)
         categorical = train.schema.scalar_columns("categorical")
         mode = np.stack([s.mode[categorical] for s in statistics])
         mean = np.stack([s.mean[columns] for s in statistics])
@@ -83,7 +83,8 @@ class Encoder:
         observed = batch.observed[..., layout.order]
         numeric_observed = observed[..., : layout.numeric]
         numbers = (batch.scalars[..., layout.numeric_columns] - self.location[:, None]) / self.scale[:, None]
-        numeric = torch.where(numeric_observed, numbers, 0.0)
+        # Scaled in float64, then cast: the other way round a constant far from 0 would leave nothing.
+        numeric = torch.where(numeric_observed, numbers, 0.0).to(torch.float32)
         categorical_observed = observed[..., layout.numeric : layout.numeric + layout.categorical]
         codes = batch.scalars[..., None, layout.categorical_columns]
         is_level = codes == torch.arange(layout.max_levels, device=codes.device)[:, None]
@@ -141,7 +142,7 @@ class Encoder:
         never_observed, shown = self._never_observed[replica], data.values(replica)
         scalars = np.empty_like(shown.scalars)
         scalars[:, layout.numeric_columns.cpu().numpy()] = (
-            numbers * self.number_scale[replica] + self._location64[replica]
+            numbers * self.number_scale[replica] + self._location[replica]
         )
         scalars[:, layout.categorical_columns.cpu().numpy()] = levels
         scalars[:, never_observed[schema.scalar_indices]] = 0.0
