@@ -10,6 +10,7 @@ preset but ``smoke``: after the 1500 steps of ``quick`` it is far from converged
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,8 @@ from bench.neural.adversarial import (
     split_row,
     uniform,
 )
-from bench.neural.method import NeuralStackedMethod
+from bench.neural.gaussian import gumbel
+from bench.neural.method import DrawingMethod
 from bench.neural.model import Network, Noise, Notes, Phase, Settings, Warmup
 from bench.neural.networks import BankedLinear
 from bench.neural.rows import Encoded, Imputed, Layout, Rows
@@ -157,8 +159,22 @@ class GAINNetwork(Network):
         raw = self.generate(x.target, noise.normal("fill", x.size, self.layout.width))
         return split_row(generated_row(raw, self.layout, self.softmax, self.bounded), self.layout), {}
 
+    def draw(self, x: Rows, proposals: int, noise: Noise, draws: int = 1) -> Imputed:
+        """Return passes of the generator, each with noise of its own; categories are drawn from their softmax.
 
-class GAIN(NeuralStackedMethod):
+        Its numbers hardly differ from pass to pass: that is all the spread that GAIN has.
+        """
+        layout, rows = self.layout, x.target.repeated(draws)
+        raw = self.generate(rows, noise.normal("fill", draws * x.size, layout.width))
+        row = split_row(generated_row(raw, layout, self.softmax, self.bounded), layout)
+        if not (layout.categorical and self.softmax):
+            return row
+        e = gumbel(noise.normal("levels", draws * x.size, layout.max_levels, layout.categorical))
+        chosen = (row.categorical.log() + e).argmax(-2, keepdim=True)
+        return replace(row, categorical=torch.zeros_like(row.categorical).scatter_(-2, chosen, 1.0))
+
+
+class GAIN(DrawingMethod):
     """Generative adversarial imputation network."""
 
     name = "gain"

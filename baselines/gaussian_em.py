@@ -33,6 +33,7 @@ from bench.api import (
     Method,
     Values,
     fill_hidden,
+    generator,
     observed_statistics,
 )
 
@@ -106,6 +107,25 @@ def expectation(model: Gaussian, values: FloatArray, observed: BoolArray) -> Exp
     return Expectation(expected, hidden_covariance, log_likelihood)
 
 
+def conditional_draws(
+    model: Gaussian, values: FloatArray, observed: BoolArray, draws: int, rng: np.random.Generator
+) -> FloatArray:
+    """Return draws [draws, n, D] of standardised rows given what they show, by Matheron's rule.
+
+    For y from the model and the regression C of hidden on observed columns, ``y_h + C (x_o - y_o)`` has the conditional
+    distribution of x_h, whatever the pattern.
+    """
+    rows, columns = values.shape
+    root = np.linalg.cholesky(model.covariance)
+    y = rng.normal(size=(draws, rows, columns)) @ root.T + model.mean
+    gap = np.where(observed, values - y, 0.0) + model.mean
+    # The E-step of ``mean + gap`` is the mean plus C times the gap in hidden columns; all draws of a pattern at once.
+    every = np.tile(observed, (draws, 1))
+    correction = expectation(model, gap.reshape(-1, columns), every).values.reshape(gap.shape) - model.mean
+    drawn: FloatArray = np.where(observed, values, y + correction)
+    return drawn
+
+
 def maximisation(step: Expectation, ridge: float) -> Gaussian:
     """Return the M-step: the moments of the completed rows, ``ridge`` added to every variance."""
     mean = step.values.mean(axis=0)
@@ -175,6 +195,20 @@ class GaussianEM(Method):
         imputed = filled.scalars.copy()
         imputed[:, self._vary] = expected * statistics.scale[self._vary] + statistics.mean[self._vary]
         return Values(np.where(observed, values.scalars, imputed))
+
+    def sample(self, data: Incomplete, draws: int, seed: int) -> list[Values]:
+        """Return draws of the hidden numbers from their normal distribution given the observed ones."""
+        statistics, values, observed = self._statistics, data.values(), data.observed[0]
+        filled = fill_hidden(values, observed, statistics)
+        if not len(self._vary) or not len(data):
+            return [filled] * draws
+        shown = observed[:, self._vary]
+        rng = generator("gaussian_em draws", seed)
+        drawn = conditional_draws(self._model, self._standardised(filled.scalars), shown, draws, rng)
+        drawn = drawn * statistics.scale[self._vary] + statistics.mean[self._vary]
+        found = np.tile(filled.scalars, (draws, 1, 1))
+        found[:, :, self._vary] = np.where(shown, found[:, :, self._vary], drawn)
+        return [Values(own) for own in found]
 
     def diagnostics(self) -> list[dict[str, Any]]:
         """Return the iterations made and the log-likelihood per row before the last one."""

@@ -32,8 +32,14 @@ class HotDeck(Method):
 
     def impute(self, data: Incomplete, draws: int) -> Values:
         """Return ``data`` with one draw in every hidden entry; an attribute without a donor gets the floor's value."""
+        return self._drawn(data, generator("hot_deck", self._seed))
+
+    def sample(self, data: Incomplete, draws: int, seed: int) -> list[Values]:
+        """Return as many draws of the whole data."""
+        return [self._drawn(data, generator("hot_deck draws", self._seed, seed, draw)) for draw in range(draws)]
+
+    def _drawn(self, data: Incomplete, rng: np.random.Generator) -> Values:
         context, schema, train = self.context, data.schema, self._train.values()
-        rng = generator("hot_deck", self._seed)
         filled = fill_hidden(data.values(), data.observed[0], self._statistics)
         scalar_column = {int(index): column for column, index in enumerate(schema.scalar_indices)}
         for index, attribute in enumerate(schema.attributes):

@@ -199,9 +199,36 @@ class LatentClass(Method):
             imputed[:, column] = (share @ probabilities.T).argmax(axis=1)
         return Values(np.where(observed, values.scalars, imputed))
 
+    def sample(self, data: Incomplete, draws: int, seed: int) -> list[Values]:
+        """Return draws from the mixture: a component by its posterior, then each hidden entry given the component."""
+        statistics, values, observed = self._statistics, data.values(), data.observed[0]
+        filled = fill_hidden(values, observed, statistics)
+        if self._mixture is None or not len(data):
+            return [filled] * draws
+        layout, mixture = self._layout, self._mixture
+        share, _ = mixture.responsibilities(layout.matrix(filled.scalars, observed))
+        rng = generator("latent_class draws", seed)
+        found = []
+        for _ in range(draws):
+            component = drawn_levels(share, rng)
+            drawn, numeric = filled.scalars.copy(), layout.numeric
+            e = rng.normal(size=(len(data), len(numeric)))
+            numbers = mixture.mean[:, component].T + np.sqrt(mixture.variance[:, component].T) * e
+            drawn[:, numeric] = numbers * statistics.scale[numeric] + statistics.mean[numeric]
+            for column, probabilities in zip(layout.categorical, mixture.probabilities, strict=True):
+                drawn[:, column] = drawn_levels(probabilities[:, component].T, rng)
+            found.append(Values(np.where(observed, values.scalars, drawn)))
+        return found
+
     def diagnostics(self) -> list[dict[str, Any]]:
         """Return the observed log-likelihood per training row and the iterations of every start."""
         return [{"log_likelihoods": self._log_likelihoods, "iterations": self._iterations}]
+
+
+def drawn_levels(probabilities: FloatArray, rng: np.random.Generator) -> IntArray:
+    """Return a code per row [n], drawn from its probabilities [n, K], which sum to 1."""
+    below = np.cumsum(probabilities, axis=1)[:, :-1] <= rng.random(len(probabilities))[:, None]
+    return np.asarray(below.sum(axis=1), dtype=np.int64)
 
 
 def penalty(mixture: Mixture, marginal: FloatArray, smoothing: float) -> float:

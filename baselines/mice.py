@@ -114,6 +114,20 @@ class Mice(Method):
         imputed = read_design(total / len(chains), statistics)
         return Values(np.where(observed, values.scalars, imputed))
 
+    def sample(self, data: Incomplete, draws: int, seed: int) -> list[Values]:
+        """Return draws of the predictive distributions, whatever ``posterior`` says; the chains take turns."""
+        statistics, values, observed = self._statistics, data.values(), data.observed[0]
+        filled = fill_hidden(values, observed, statistics)
+        if not self._chains or not len(data):
+            return [filled] * draws
+        found = []
+        for draw in range(draws):
+            self.context.stop()
+            chain = self._chains[draw % len(self._chains)]
+            matrix = chain.drawn(filled.scalars, observed, seed_of("mice draws", self._seed, seed, draw))
+            found.append(Values(np.where(observed, values.scalars, read_design(matrix, statistics))))
+        return found
+
     def diagnostics(self) -> list[dict[str, Any]]:
         """Return which library ran, the number of chains and the sweeps each made."""
         return [{"library": self._library, "chains": len(self._chains), "sweeps": [c.swept for c in self._chains]}]
@@ -215,9 +229,21 @@ class NumericChain:
 
     def complete(self, filled: FloatArray, observed: BoolArray) -> FloatArray:
         """Return the design matrix [n, S] of rows given with the floor's values in hidden entries."""
-        matrix = np.zeros_like(filled)
         # The imputer's generator moves on with every call; imputing twice must give the same values.
-        self._imputer.random_state_ = np.random.RandomState(seed_of("mice impute", self.seed) % 2**32)
+        return self._transformed(filled, observed, seed_of("mice impute", self.seed))
+
+    def drawn(self, filled: FloatArray, observed: BoolArray, seed: int) -> FloatArray:
+        """Return the same with draws from the predictive distributions."""
+        before = self._imputer.sample_posterior
+        self._imputer.sample_posterior = True
+        try:
+            return self._transformed(filled, observed, seed)
+        finally:
+            self._imputer.sample_posterior = before
+
+    def _transformed(self, filled: FloatArray, observed: BoolArray, seed: int) -> FloatArray:
+        matrix = np.zeros_like(filled)
+        self._imputer.random_state_ = np.random.RandomState(seed % 2**32)
         matrix[:, ~self.statistics.constant] = self._imputer.transform(self._standardised(filled, observed))
         return matrix
 
@@ -339,7 +365,7 @@ class MixedChain:
                     seen = observed[:, model.column]
                     target = matrix[seen, model.where.start] if model.classes is None else filled[seen, model.column]
                     model.estimator.fit(matrix[np.ix_(seen, model.inputs)], target)
-                    self._write(model, matrix, ~seen, rng)
+                    self._write(model, matrix, ~seen, rng, self.posterior != "point")
                 self.swept = sweep + 1
 
     def _unfitted(self) -> list[ColumnModel]:
@@ -374,12 +400,12 @@ class MixedChain:
         return models
 
     def _write(
-        self, model: ColumnModel, matrix: FloatArray, hidden: BoolArray, rng: np.random.Generator
+        self, model: ColumnModel, matrix: FloatArray, hidden: BoolArray, rng: np.random.Generator, draw: bool
     ) -> FloatArray | None:
         """Impute one column's hidden rows in ``matrix``; return what ``avg`` averages, None without hidden rows."""
         if not hidden.any():
             return None
-        if self.posterior == "point":
+        if not draw:
             expected = value = model.expected(matrix[hidden])
         else:
             value, expected = model.drawn(matrix[hidden], rng)
@@ -388,13 +414,25 @@ class MixedChain:
 
     def complete(self, filled: FloatArray, observed: BoolArray) -> FloatArray:
         """Return the design matrix [n, D] of rows given with the floor's values in hidden entries."""
-        rng = generator("mice impute", self.seed)
         matrix = design_matrix(filled, self.statistics)
-        last: list[FloatArray | None] = []
-        for _ in range(self.swept):
-            last = [self._write(model, matrix, ~observed[:, model.column], rng) for model in self._models]
+        last = self._sweep(matrix, observed, generator("mice impute", self.seed), self.posterior != "point")
         if self.posterior == "avg":
             for model, expected in zip(self._models, last, strict=True):
                 if expected is not None:
                     matrix[~observed[:, model.column], model.where] = expected
         return matrix
+
+    def drawn(self, filled: FloatArray, observed: BoolArray, seed: int) -> FloatArray:
+        """Return the design matrix with draws from the predictive distributions."""
+        matrix = design_matrix(filled, self.statistics)
+        self._sweep(matrix, observed, generator("mice drawn", seed), draw=True)
+        return matrix
+
+    def _sweep(
+        self, matrix: FloatArray, observed: BoolArray, rng: np.random.Generator, draw: bool
+    ) -> list[FloatArray | None]:
+        """Impute hidden entries of ``matrix`` sweep after sweep; return what ``avg`` averages of the last one."""
+        last: list[FloatArray | None] = []
+        for _ in range(self.swept):
+            last = [self._write(model, matrix, ~observed[:, model.column], rng, draw) for model in self._models]
+        return last

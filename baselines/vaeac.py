@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.neural.gaussian import Gaussian
 from bench.neural.heads import Prediction
-from bench.neural.method import VariationalMethod
+from bench.neural.method import DrawingMethod, VariationalMethod
 from bench.neural.model import LatentModel, Noise, Notes, Scale, Settings
 from bench.neural.networks import BankedMLP, beside, chosen_at_random, data_decoder, row_encoder
 from bench.neural.rows import Imputed, Layout, Rows
@@ -92,7 +92,7 @@ def log_hyperprior(prior: Gaussian) -> Tensor:
     return (of_means + SPREAD_RATE * (log_spread - log_spread.exp())).sum(-1)
 
 
-class VAEAC(VariationalMethod):
+class VAEAC(VariationalMethod, DrawingMethod):
     """Variational autoencoder with arbitrary conditioning."""
 
     name = "vaeac"

@@ -51,6 +51,7 @@ def budget_for(preset: str, kinds: Iterable[str]) -> Budget:
             target_draws=10,
             validation_draws=10 if images else 20,
             evaluations=50,
+            scored_draws=50,
             patience=PATIENCE,
             trees=30,
             sweeps=4,
@@ -66,6 +67,7 @@ def budget_for(preset: str, kinds: Iterable[str]) -> Budget:
             target_draws=10,
             validation_draws=10 if images else 20,
             evaluations=50,
+            scored_draws=50,
             patience=PATIENCE,
             trees=100,
             sweeps=10,
@@ -83,6 +85,7 @@ def budget_for(preset: str, kinds: Iterable[str]) -> Budget:
             target_draws=100,
             validation_draws=20,
             evaluations=100,
+            scored_draws=50,
             trees=100,
             sweeps=10,
         )

@@ -86,12 +86,12 @@ def draws_at_a_time(rows: int, draws: int, width: int) -> int:
     return max(1, min(DRAWS_AT_A_TIME, draws, CHUNK_FLOATS // max(1, rows * width)))
 
 
-def pick_draw(tensor: Tensor, index: Tensor) -> Tensor:
-    """Return one sample of each row, [R, b, ...], of samples [R, k, b, ...] by their ``index`` [R, b]."""
-    chosen = index[:, None].reshape(index.shape[0], 1, index.shape[1], *(1,) * (tensor.dim() - 3))
-    return tensor.gather(1, chosen.expand(-1, -1, -1, *tensor.shape[3:])).squeeze(1)
+def pick_draws(tensor: Tensor, index: Tensor) -> Tensor:
+    """Return D samples of each row, [R, D, b, ...], of samples [R, k, b, ...] by their ``index`` [R, D, b]."""
+    chosen = index.reshape(*index.shape, *(1,) * (tensor.dim() - 3))
+    return tensor.gather(1, chosen.expand(-1, -1, -1, *tensor.shape[3:]))
 
 
 def choose_rows(rows: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    """Return ``new`` [R, b, ...] in some ``rows`` [R, b] and ``old`` in the others."""
-    return torch.where(rows.reshape(*rows.shape, *(1,) * (new.dim() - 2)), new, old)
+    """Return ``new`` [R, ..., b, ...] in some ``rows`` [R, ..., b] and ``old`` in the others."""
+    return torch.where(rows.reshape(*rows.shape, *(1,) * (new.dim() - rows.dim())), new, old)

@@ -24,6 +24,8 @@ from bench.neural.model import LatentModel, Network
 from bench.neural.rows import Imputed, Layout, Rows
 from bench.plugins.contracts import StackedMethod
 
+#: Floats that one replica may hold of draws that are picked together.
+DRAWN_FLOATS = 2**22
 #: A latent block whose mean KL is below this carries no information.
 COLLAPSED_NATS = 0.01
 #: Points of a curve that a row keeps: every evaluation of the preset ``quick``.
@@ -203,6 +205,33 @@ class NeuralStackedMethod(StackedMethod):
         return result
 
 
+class DrawingMethod(NeuralStackedMethod):
+    """A neural method whose network defines ``draw``."""
+
+    def sample(self, data: Incomplete, draws: int, seed: int) -> list[Values]:
+        """Return the draws of a stack of one."""
+        return self.sample_many(data, draws, seed)[0]
+
+    @torch.no_grad()
+    def sample_many(self, data: Incomplete, draws: int, seed: int) -> list[list[Values]]:
+        """Return ``draws`` complete versions of each replica of ``data``, each row drawn from p(x | x_o, m).
+
+        Draws of a row are picked from as many proposals as the budget has imputation draws.
+        """
+        device = self.context.device
+        tensors, noise = data.tensors(device), self._noise(f"draws {seed}", self._seeds)
+        parts: list[Imputed] = []
+        at_a_time = min(ROW_CHUNK, max(1, DRAWN_FLOATS // (draws * self.encoder.layout.width)))
+        for rows in torch.arange(len(data), device=device).split(at_a_time):
+            x = Rows(self.encoder.encode(tensors.batch(rows.expand(data.replicas, -1))))
+            parts.append(self.model.draw(x, self.context.budget.draws, noise, draws))
+            self.context.stop()
+        by_draw = [
+            self.encoder.to_values([version_of(part, draw, draws) for part in parts], data) for draw in range(draws)
+        ]
+        return [[values[replica] for values in by_draw] for replica in range(data.replicas)]
+
+
 class VariationalMethod(NeuralStackedMethod):
     """A neural method whose network is a ``LatentModel``; ``literal`` is the appendix of VSAE to the letter."""
 
@@ -231,32 +260,8 @@ class VariationalMethod(NeuralStackedMethod):
     }
 
 
-class LatentStackedMethod(VariationalMethod):
+class LatentStackedMethod(VariationalMethod, DrawingMethod):
     """A variational method whose model has a prior: it also draws imputations and whole rows."""
-
-    @torch.no_grad()
-    def sample(self, data: Incomplete, draws: int) -> list[Values]:
-        """Return ``draws`` complete versions of ``data``, each row of each drawn from p(x | x_o, m) on its own.
-
-        A draw picks one of as many proposals as the budget has imputation draws, so that in expectation it is the
-        imputation.
-        """
-        model, device = self._latent_model(), self.context.device
-        tensors, noise = data.tensors(device), self._noise("samples", self._seeds)
-        positions = torch.arange(len(data), device=device).repeat(draws)
-        parts = [
-            model.draw(
-                Rows(self.encoder.encode(tensors.batch(index.expand(data.replicas, -1)))),
-                self.context.budget.draws,
-                noise,
-            )
-            for index in positions.split(ROW_CHUNK)
-        ]
-        rows = len(data)
-        return [
-            self.encoder.to_values(rows_between(parts, draw * rows, (draw + 1) * rows), data)[0]
-            for draw in range(draws)
-        ]
 
     @torch.no_grad()
     def generate(self, rows: int, seed: int) -> Values:
@@ -275,17 +280,11 @@ class LatentStackedMethod(VariationalMethod):
         return self.model
 
 
-def rows_between(parts: Sequence[Imputed], first: int, last: int) -> list[Imputed]:
-    """Return the rows ``first`` to ``last`` (not included) of consecutive chunks of rows, as chunks."""
-    chosen, start = [], 0
-    for part in parts:
-        rows = part.numeric.shape[1]
-        own = slice(max(first - start, 0), max(last - start, 0))
-        start += rows
-        if own.start < min(own.stop, rows):
-            blocks = tuple(block[:, own] for block in part.blocks)
-            chosen.append(Imputed(part.numeric[:, own], part.categorical[:, own], blocks))
-    return chosen
+def version_of(part: Imputed, draw: int, draws: int) -> Imputed:
+    """Return one of ``draws`` versions of the same rows, which stand one behind another, [R, draws * b, ...]."""
+    rows = part.numeric.shape[1] // draws
+    own = slice(draw * rows, (draw + 1) * rows)
+    return Imputed(part.numeric[:, own], part.categorical[:, own], tuple(block[:, own] for block in part.blocks))
 
 
 def block_summary(kl: Tensor) -> dict[str, Any]:

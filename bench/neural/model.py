@@ -19,7 +19,7 @@ from bench.errors import BenchError, closest
 from bench.neural.engine.noise import Noise
 from bench.neural.gaussian import Gaussian, gumbel, log_prior_ratio
 from bench.neural.heads import Heads, Prediction
-from bench.neural.importance import ImportanceAverage, choose_rows, draws_at_a_time, pick_draw
+from bench.neural.importance import ImportanceAverage, choose_rows, draws_at_a_time, pick_draws
 from bench.neural.networks import Sizes
 from bench.neural.rows import Encoded, Imputed, Layout, Rows
 from bench.plugins.contracts import Budget
@@ -95,6 +95,10 @@ class Network(nn.Module):
     def impute(self, x: Rows, draws: int, noise: Noise) -> tuple[Imputed, Notes]:
         """Return the imputation of a batch, and what there is to note of each row."""
         raise TypeError(f"{type(self).__name__} does not define impute")
+
+    def draw(self, x: Rows, proposals: int, noise: Noise, draws: int = 1) -> Imputed:
+        """Return ``draws`` completed versions of the rows, one behind another, [R, draws * b, ...]."""
+        raise TypeError(f"{type(self).__name__} does not define draw")
 
     def phases(self) -> tuple[Phase, ...]:
         """Return the phases of a training step, in order: by default one, of all parameters, that minimises ``loss``.
@@ -219,11 +223,12 @@ class LatentModel(Network):
         notes = {**notes, "effective_sample_size": average.effective_sample_size(), "bound": average.log_mean_weight()}
         return average.result(), notes
 
-    def draw(self, x: Rows, proposals: int, noise: Noise) -> Imputed:
-        """Return one draw of each row from p(x | x_o, m), by picking one of ``proposals`` samples by its weight.
+    def draw(self, x: Rows, proposals: int, noise: Noise, draws: int = 1) -> Imputed:
+        """Return ``draws`` versions of the rows, one behind another [R, draws * b, ...], each drawn from p(x | x_o, m).
 
-        In expectation it is the imputation with as many samples: numbers and blocks as they are, categories one-hot.
-        Each sample's score is its log-weight plus Gumbel noise, so the best of all chunks is one drawn by weight.
+        A draw is one of ``proposals`` samples, picked by its weight. In expectation it is the imputation with as many
+        samples: numbers and blocks as they are, categories one-hot. A sample's score is its log-weight plus Gumbel
+        noise, one for each draw, so the best of all chunks is one drawn by weight.
         """
         at_a_time = draws_at_a_time(x.size, proposals, self.width_per_draw)
         kept: Prediction | None = None
@@ -231,10 +236,10 @@ class LatentModel(Network):
         for done in range(0, proposals, at_a_time):
             count = min(at_a_time, proposals - done)
             log_weight, prediction, _ = self.propose(self.given(x, noise), count, noise)
-            choice = noise.normal("choice", count, x.size)
-            score = gumbel(choice) + (log_weight if self.importance_weights else 0.0)
-            best, index = score.max(1)
-            picked = prediction.map(lambda tensor, at=index: pick_draw(tensor, at))
+            choice = noise.normal("choice", draws * count, x.size).unflatten(1, (draws, count))
+            score = gumbel(choice) + (log_weight[:, None] if self.importance_weights else 0.0)
+            best, index = score.max(2)
+            picked = prediction.map(lambda tensor, at=index: pick_draws(tensor, at))
             if kept is None:
                 kept, highest = picked, best
                 continue
@@ -242,7 +247,7 @@ class LatentModel(Network):
             kept = picked.map(lambda new, old, by=better: choose_rows(by, new, old), kept)
             highest = torch.where(better, best, highest)
         assert kept is not None, "a draw needs at least one proposal"
-        return self.heads.draw(kept, noise)
+        return self.heads.draw(kept.map(lambda tensor: tensor.flatten(1, 2)), noise)
 
     def generate(self, x: Rows, noise: Noise) -> Imputed:
         """Return rows sampled from the model, z from its prior; ``x`` has the rows, and shows nothing."""

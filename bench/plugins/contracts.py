@@ -30,9 +30,10 @@ class Budget:
 
     ``steps`` bounds the optimiser steps and ``epochs`` the passes over the data: training ends at the first reached.
     ``warm_fraction`` of it is the warm phase. ``draws`` are imputation samples, ``target_draws`` VSAE's samples of the
-    unobserved attributes, ``evaluations`` the number of times the validation error is taken at most. A replica whose
-    error has not improved for the share ``patience`` of the budget is done; None is never. ``test_rows`` bounds the
-    scored test rows (a seeded choice, the same for every method).
+    unobserved attributes, ``evaluations`` the number of times the validation error is taken at most, ``scored_draws``
+    the draws of each test row that are scored. A replica whose error has not improved for the share ``patience`` of the
+    budget is done; None is never. ``test_rows`` bounds the scored test rows (a seeded choice, the same for every
+    method).
     """
 
     preset: str = "smoke"
@@ -45,6 +46,7 @@ class Budget:
     target_draws: int = 5
     validation_draws: int = 5
     evaluations: int = 10
+    scored_draws: int = 10
     patience: float | None = None
     trees: int = 5
     sweeps: int = 2
@@ -149,10 +151,11 @@ class Method:
         """
         raise TypeError(f"method '{self.name}' does not define impute")
 
-    def sample(self, data: Incomplete, draws: int) -> list[Values]:
+    def sample(self, data: Incomplete, draws: int, seed: int) -> list[Values]:
         """Return ``draws`` complete versions of ``data``, each drawn given what it shows; optional, after ``fit``.
 
-        Observed entries are unchanged. Raises BenchError if the method draws none.
+        Observed entries are unchanged, and a seed always gives the same draws. The suite scores them beside the
+        imputation (``bench.problem.draw_scores``). Raises BenchError if the method draws none.
         """
         raise BenchError(f"method '{self.name}' draws no samples: it gives one imputation of a row")
 
@@ -178,6 +181,10 @@ class StackedMethod(Method):
     def impute_many(self, data: Incomplete, draws: int) -> list[Values]:
         """Return the imputed values of each replica of ``data``."""
         raise TypeError(f"method '{self.name}' does not define impute_many")
+
+    def sample_many(self, data: Incomplete, draws: int, seed: int) -> list[list[Values]]:
+        """Return ``sample`` of each replica of ``data``; a method that stacks and draws defines both."""
+        raise BenchError(f"method '{self.name}' draws no samples of a stack")
 
     def failures(self) -> Mapping[int, str]:
         """Return which replicas failed in ``fit_many`` and why; the others' imputations stand."""

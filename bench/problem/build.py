@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from bench.data.table import Table, Values
 from bench.data.view import Incomplete
 from bench.errors import BenchError
 from bench.problem.held_out import deal_folds, fold_count
-from bench.problem.mechanisms import draw_observed, ratio_warnings, realised_ratio
+from bench.problem.mechanisms import draw_observed, ratio_warnings, realised_shares
 from bench.seeds import canonical_json, generator
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ class Split:
 class Problem:
     """What a method works on, one replica per scenario, and what its scores need.
 
-    ``masks`` are the observed masks [n, M] of the whole table, ``ratios`` the realised missing ratios, ``warnings``
+    ``masks`` are the observed masks [n, M] of the whole table, ``ratios`` the realised missing ratios over maskable
+    attributes, ``shares`` these and others (see ``bench.problem.mechanisms.realised_shares``), ``warnings``
     what each replica's result is to warn of: notes on the table, and a ratio that was not met.
     """
 
@@ -45,6 +46,7 @@ class Problem:
     splits: tuple[Split, ...]
     masks: tuple[BoolArray, ...]
     ratios: tuple[float, ...]
+    shares: tuple[Mapping[str, float], ...]
     warnings: tuple[tuple[str, ...], ...]
     train: Incomplete
     validation: Incomplete
@@ -108,7 +110,7 @@ def build_problem(table: Table, scenarios: Sequence[Scenario], mechanisms: Seque
 
     The seeds are named after data set, mechanism, ratio and seed, never after the method.
     """
-    splits, masks, ratios, warnings, folds = [], [], [], [], []
+    splits, masks, shares, warnings, folds = [], [], [], [], []
     # The images are not copied: a mechanism reads numbers and categories.
     values = Values(table.scalars.copy(), table.blocks)
     notes = notes_of(table)
@@ -134,7 +136,7 @@ def build_problem(table: Table, scenarios: Sequence[Scenario], mechanisms: Seque
         )
         splits.append(split)
         masks.append(observed)
-        ratios.append(realised_ratio(observed, table.present, probability))
+        shares.append(realised_shares(observed, table.present, probability))
         told = ratio_warnings(scenario.mechanism, scenario.ratio, observed, table.present, probability)
         warnings.append((*notes, *told))
         shown = (observed & table.present)[split.validation]
@@ -153,7 +155,8 @@ def build_problem(table: Table, scenarios: Sequence[Scenario], mechanisms: Seque
         table,
         tuple(splits),
         tuple(masks),
-        tuple(ratios),
+        tuple(own["maskable"] for own in shares),
+        tuple(shares),
         tuple(warnings),
         view("train"),
         view("validation", np.stack(folds)),

@@ -196,6 +196,20 @@ def realised_ratio(observed: BoolArray, present: BoolArray, probability: FloatAr
     return float(hidden.sum() / max(int(cells.sum()), 1))
 
 
+def realised_shares(observed: BoolArray, present: BoolArray, probability: FloatArray) -> dict[str, float]:
+    """Return what share a mask hides of ``all`` present entries, of ``maskable`` ones, and of ``rows``.
+
+    Libraries mean different things by a missing ratio: here it is that over the present entries of maskable attributes
+    (``realised_ratio``); a row counts if it has a hidden entry. All arguments are [n, M].
+    """
+    hidden = present & ~observed
+    return {
+        "all": float(hidden.sum() / max(int(present.sum()), 1)),
+        "maskable": realised_ratio(observed, present, probability),
+        "rows": float(hidden.any(axis=1).mean()) if len(hidden) else 0.0,
+    }
+
+
 def ratio_warnings(
     mechanism: str, ratio: float, observed: BoolArray, present: BoolArray, probability: FloatArray
 ) -> list[str]:

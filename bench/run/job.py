@@ -47,7 +47,10 @@ def run_job(job: Job, machine: Machine) -> list[Result]:
     reason = reason_to_skip(job)
     if reason:
         return _without_scores(job, "skipped", reason, machine, 0.0)
-    return _bounded(job, guard, partial(_compute, job, guard))
+    began = time.process_time()
+    results = _bounded(job, guard, partial(_compute, job, guard))
+    spent = round(time.process_time() - began, 3)
+    return [replace(result, processor_seconds=spent) for result in results]
 
 
 class _Guard:
@@ -257,8 +260,10 @@ def _score(job: Job, replica: int, fitted: Fitted, loaded: LoadedTable, machine:
         variant=loaded.variant,
         source=loaded.source,
         missing_ratio=problem.ratios[replica],
+        ratios=problem.shares[replica],
+        draws=fitted.draw_scores(replica),
         mask_hash=problem.mask_hash(replica),
-        warnings=(*problem.warnings[replica], *warnings),
+        warnings=(*problem.warnings[replica], *warnings, *fitted.draw_warnings),
         diagnostics=bounded_json(fitted.diagnostics[replica]),
     )
 

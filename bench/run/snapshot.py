@@ -156,7 +156,7 @@ def _made(job: Job, table: Table, machine: Machine) -> Snapshot:
     if shows("sample", method):
         rows = test[shown[:SAMPLED_ROWS]]
         view = Incomplete(table, rows[None], fitted.problem.masks[0][rows][None])
-        samples = instance.sample(view, DRAWS)
+        samples = instance.sample(view, DRAWS, cell.seed)
     generated = None
     if shows("generate", method):
         count = GENERATED_ROWS if schema.block_attributes else GENERATED_TABLE_ROWS

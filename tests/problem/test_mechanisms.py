@@ -19,6 +19,7 @@ from bench.problem.mechanisms import (
     draw_observed,
     maskable_columns,
     realised_ratio,
+    realised_shares,
     resolve_parameters,
 )
 
@@ -95,6 +96,15 @@ def test_realised_ratio_is_within_four_binomial_deviations(mechanism: Mechanism,
     realised = realised_ratio(observed, present, probability)
     assert abs(realised - ratio) < 4 * np.sqrt(ratio * (1 - ratio) / cells)
     assert not (observed & ~present).any()
+
+
+def test_realised_shares_by_hand() -> None:
+    present = np.array([[True, True, False], [True, True, True], [True, True, True], [True, True, True]])
+    observed = np.array([[False, True, False], [True, True, True], [False, True, True], [True, True, False]])
+    probability = np.tile([0.5, 0.0, 0.5], (4, 1))
+    shares = realised_shares(observed, present, probability)
+    # Of 11 present entries 3 are hidden, of the 7 in the two maskable columns as many; 3 of 4 rows have one.
+    assert shares == {"all": 3 / 11, "maskable": 3 / 7, "rows": 3 / 4}
 
 
 def test_realised_ratio_by_hand() -> None:

@@ -57,6 +57,7 @@ FIELDS = {
     "attributes",
     "counts",
     "seconds",
+    "processor_seconds",
     "peak_memory_mib",
     "diagnostics",
     "warnings",
@@ -224,7 +225,7 @@ def test_a_missing_package_skips_with_the_command_that_installs_it(tmp_path: Pat
     assert row["reason"] == "needs package_that_is_not_there: pip install package_that_is_not_there"
     (row,) = rows_from(tmp_path, method_source("mine", extra=f'{needs}\n    extra = "paper"'))
     assert row["reason"] == "needs package_that_is_not_there: pip install 'vsae-bench[paper]'"
-    assert set(row) == FIELDS
+    assert set(row) == FIELDS - {"processor_seconds"}
 
 
 def test_other_kinds_of_attributes_are_skipped(tmp_path: Path) -> None:
@@ -276,7 +277,8 @@ def test_a_row_is_complete(tmp_path: Path) -> None:
     registry = registry_with(tmp_path, median=MEDIAN)
     job = jobs_for(registry, ("column_median",))[1]
     (row,) = rows_of(job, threads=1)
-    assert set(row) == FIELDS
+    assert set(row) == FIELDS | {"ratios"}
+    assert row["ratios"].keys() == {"all", "maskable", "rows"} and row["ratios"]["maskable"] == row["missing_ratio"]
     assert (row["key"], row["cell"], row["status"]) == (job.cells[0].key, job.cells[0].as_json(), "ok")
     assert row["stack"] == [row["key"]]
     assert row["variant"] == "full"
