@@ -152,6 +152,7 @@ class GaussianEM(Method):
 
     def fit(self, train: Incomplete, validation: Incomplete, seed: int) -> None:
         """Run EM on the training rows; raises BenchError for a ``ridge`` that is not positive."""
+        self._seed = seed
         ridge = float(self.parameters.get("ridge", 1e-4))
         if not ridge > 0:
             raise BenchError(f"gaussian_em: ridge must be positive, not {ridge}")
@@ -203,7 +204,8 @@ class GaussianEM(Method):
         if not len(self._vary) or not len(data):
             return [filled] * draws
         shown = observed[:, self._vary]
-        rng = generator("gaussian_em draws", seed)
+        self.context.stop()
+        rng = generator("gaussian_em draws", self._seed, seed)
         drawn = conditional_draws(self._model, self._standardised(filled.scalars), shown, draws, rng)
         drawn = drawn * statistics.scale[self._vary] + statistics.mean[self._vary]
         found = np.tile(filled.scalars, (draws, 1, 1))

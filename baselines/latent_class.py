@@ -139,7 +139,7 @@ class LatentClass(Method):
         for name, value in parameters.items():
             if not value > 0:
                 raise BenchError(f"latent_class: {name} must be positive, not {value}")
-        self._statistics = observed_statistics(train)
+        self._seed, self._statistics = seed, observed_statistics(train)
         self._layout = Features.of(self._statistics)
         self._mixture: Mixture | None = None
         self._log_likelihoods: list[float] = []
@@ -207,7 +207,7 @@ class LatentClass(Method):
             return [filled] * draws
         layout, mixture = self._layout, self._mixture
         share, _ = mixture.responsibilities(layout.matrix(filled.scalars, observed))
-        rng = generator("latent_class draws", seed)
+        rng = generator("latent_class draws", self._seed, seed)
         found = []
         for _ in range(draws):
             component = drawn_levels(share, rng)

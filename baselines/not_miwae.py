@@ -29,7 +29,7 @@ from torch.nn import functional
 from bench.api import BenchError
 from bench.neural.gaussian import Gaussian
 from bench.neural.heads import Prediction
-from bench.neural.method import VariationalMethod
+from bench.neural.method import DrawingMethod, VariationalMethod
 from bench.neural.model import LatentModel, Noise, Notes, Scale, Settings, require_choice
 from bench.neural.networks import ROWS_PER_LINE, BankedLinear, data_decoder, row_encoder
 from bench.neural.rows import Layout, Rows
@@ -136,7 +136,7 @@ class NotMIWAENetwork(LatentModel):
         self.decoder = data_decoder(layout, replicas, self.latent, settings)
         self.encoder = row_encoder(layout, replicas, 2 * self.latent, settings, self.decoder)
         kind = require_choice("missing_model", settings["missing_model"], ("selfmask", "selfmask_known", "linear"))
-        self.imputes_draws = require_choice("impute_with", settings["impute_with"], ("draws", "means")) == "draws"
+        self.proposes_numbers = require_choice("impute_with", settings["impute_with"], ("draws", "means")) == "draws"
         self.missing: SelfMasking | LinearMasking = (
             LinearMasking(layout, replicas)
             if kind == "linear"
@@ -175,7 +175,7 @@ class NotMIWAENetwork(LatentModel):
         known = torch.cat([batch.numeric, *(block.mean(-1) for block in batch.blocks)], dim=-1)[:, None]
         drawn = torch.where(numbers_of(batch.observed, layout)[:, None], known, means + error)
         log_weight = log_weight + self.missing.log_mask(drawn, prediction, x, layout)
-        if not self.imputes_draws:
+        if not self.proposes_numbers:
             return log_weight, prediction, q
         first, blocks = layout.numeric, []
         for block in prediction.blocks:
@@ -209,7 +209,7 @@ def _floats(known: Mapping[str, Sequence[float]], name: str, count: int) -> list
     return values
 
 
-class NotMIWAE(VariationalMethod):
+class NotMIWAE(VariationalMethod, DrawingMethod):
     """Importance-weighted autoencoder with a missing model."""
 
     name = "not_miwae"

@@ -61,6 +61,11 @@ class Incomplete:
         """Number of rows n, the same in every replica."""
         return int(self._rows.shape[1])
 
+    def take(self, positions: IntArray) -> Incomplete:
+        """Return the view of some rows of every replica, by their ``positions`` [k] in this view."""
+        folds = None if self._folds is None else self._folds[:, positions]
+        return Incomplete(self._table, self._rows[:, positions], self.observed[:, positions], folds, self.ignorable)
+
     def replica(self, index: int) -> Incomplete:
         """Return the view of one replica alone."""
         keep = slice(index, index + 1)

@@ -71,6 +71,11 @@ def _are_diagnostics(value: Any) -> bool:
     return isinstance(value, dict) and _is_number_or_none(value.get("best_validation_error"))
 
 
+def _are_draws(value: Any) -> bool:
+    scores = isinstance(value, dict) and _are_numbers(value.get("all", {})) and _are_scores(value.get("attributes", {}))
+    return scores and _is_number_or_none(value.get("draws"))
+
+
 _REQUIRED: Final[dict[str, _Test]] = {"key": _is_text, "status": lambda value: value in ("ok", "failed", "skipped")}
 _OPTIONAL: Final[dict[str, _Test]] = {
     "reason": _is_text_or_none,
@@ -90,7 +95,7 @@ _OPTIONAL: Final[dict[str, _Test]] = {
     "plugin_sources": _are_named_texts,
     "ratios": _are_numbers,
     "processor_seconds": _is_number_or_none,
-    "draws": _is_mapping,
+    "draws": _are_draws,
     "traceback": _is_text_or_none,
     "cause": _is_text_or_none,
     "attempts": _is_whole,

@@ -231,12 +231,13 @@ class Heads(nn.Module):
             parts.append(-0.5 * error * torch.exp(-2 * log_scale) - group.width * (log_scale + HALF_LOG_TWO_PI))
         return torch.cat(parts, dim=-1)
 
-    def draw(self, prediction: Prediction, noise: Noise) -> Imputed:
+    def draw(self, prediction: Prediction, noise: Noise, numbers_drawn: bool = False) -> Imputed:
         """Return values drawn from a prediction [R, b, ...].
 
         Numbers and features are drawn where their spread was learned (one that is set says nothing about the data),
         else they are the means; categories are drawn, as one-hot levels. Images are the means: the noise of a Gaussian
-        head is independent from pixel to pixel and would only hide the picture.
+        head is independent from pixel to pixel and would only hide the picture. ``numbers_drawn`` says that numbers and
+        features hold draws already.
         """
         layout, rows = self.layout, prediction.numeric.shape[1]
         widths = [len(group.names) * group.width for group in layout.block_groups if group.kind == "features"]
@@ -247,9 +248,9 @@ class Heads(nn.Module):
         levels = (prediction.categorical + gumbel(of_levels)).argmax(-2, keepdim=True)
         one_hot = torch.zeros_like(prediction.categorical).scatter_(-2, levels, 1.0)
         log_scales = prediction.log_scales
+        if numbers_drawn or (log_scales is None and self.log_scale is None):
+            return Imputed(prediction.numeric, one_hot, prediction.blocks)
         if log_scales is None:
-            if self.log_scale is None:
-                return Imputed(prediction.numeric, one_hot, prediction.blocks)
             log_scales = self.log_scales(prediction.numeric.dim())
         spread = torch.exp(log_scales)
         first, used, blocks = layout.numeric, 0, []

@@ -208,10 +208,6 @@ class NeuralStackedMethod(StackedMethod):
 class DrawingMethod(NeuralStackedMethod):
     """A neural method whose network defines ``draw``."""
 
-    def sample(self, data: Incomplete, draws: int, seed: int) -> list[Values]:
-        """Return the draws of a stack of one."""
-        return self.sample_many(data, draws, seed)[0]
-
     @torch.no_grad()
     def sample_many(self, data: Incomplete, draws: int, seed: int) -> list[list[Values]]:
         """Return ``draws`` complete versions of each replica of ``data``, each row drawn from p(x | x_o, m).

@@ -141,6 +141,8 @@ class LatentModel(Network):
 
     #: Width of everything held per draw and row while decoding: decides how many draws are decoded at a time.
     width_per_draw: int
+    #: Whether ``propose`` gives numbers and features drawn from their heads, not the heads' means.
+    proposes_numbers: bool = False
 
     def __init__(self, layout: Layout, replicas: int, settings: Settings) -> None:
         """Take sizes, the KL's weight and the use of importance weights from a method's parameters."""
@@ -247,7 +249,7 @@ class LatentModel(Network):
             kept = picked.map(lambda new, old, by=better: choose_rows(by, new, old), kept)
             highest = torch.where(better, best, highest)
         assert kept is not None, "a draw needs at least one proposal"
-        return self.heads.draw(kept.map(lambda tensor: tensor.flatten(1, 2)), noise)
+        return self.heads.draw(kept.map(lambda tensor: tensor.flatten(1, 2)), noise, self.proposes_numbers)
 
     def generate(self, x: Rows, noise: Noise) -> Imputed:
         """Return rows sampled from the model, z from its prior; ``x`` has the rows, and shows nothing."""

@@ -154,7 +154,8 @@ class Method:
     def sample(self, data: Incomplete, draws: int, seed: int) -> list[Values]:
         """Return ``draws`` complete versions of ``data``, each drawn given what it shows; optional, after ``fit``.
 
-        Observed entries are unchanged, and a seed always gives the same draws. The suite scores them beside the
+        ``seed`` says which random stream: the same always gives the same draws, another others, and no imputation
+        changes. Observed entries are unchanged. The suite scores the draws of numbers and categories beside the
         imputation (``bench.problem.draw_scores``). Raises BenchError if the method draws none.
         """
         raise BenchError(f"method '{self.name}' draws no samples: it gives one imputation of a row")
@@ -183,8 +184,8 @@ class StackedMethod(Method):
         raise TypeError(f"method '{self.name}' does not define impute_many")
 
     def sample_many(self, data: Incomplete, draws: int, seed: int) -> list[list[Values]]:
-        """Return ``sample`` of each replica of ``data``; a method that stacks and draws defines both."""
-        raise BenchError(f"method '{self.name}' draws no samples of a stack")
+        """Return ``draws`` complete versions of each replica of ``data``; optional, see ``sample``."""
+        raise BenchError(f"method '{self.name}' draws no samples: it gives one imputation of a row")
 
     def failures(self) -> Mapping[int, str]:
         """Return which replicas failed in ``fit_many`` and why; the others' imputations stand."""
@@ -197,6 +198,10 @@ class StackedMethod(Method):
     def impute(self, data: Incomplete, draws: int) -> Values:
         """Impute with a stack of one."""
         return self.impute_many(data, draws)[0]
+
+    def sample(self, data: Incomplete, draws: int, seed: int) -> list[Values]:
+        """Draw with a stack of one."""
+        return self.sample_many(data, draws, seed)[0]
 
 
 class Mechanism:

@@ -20,11 +20,12 @@ from bench.plugins.registry import PluginInfo, load
 from bench.run.machine import Machine, keep_freed_memory, use_precision, use_threads
 
 if TYPE_CHECKING:
-    from bench.data.schema import FloatArray, IntArray
+    from bench.data.schema import IntArray
     from bench.data.table import Table, Values
     from bench.data.view import Incomplete
     from bench.files.fetch import LoadedTable
     from bench.problem.build import Problem
+    from bench.problem.draws import Drawn
 
 #: What torch says, in an error of no class of its own, when memory cannot be had.
 _NO_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory", "not enough memory")
@@ -46,10 +47,8 @@ class Fitted:
     results: Sequence[Any]
     diagnostics: list[dict[str, Any]]
     failures: dict[int, str]
-    #: What the method drew for the test rows of each replica, [draws, n, S] each; empty if it draws none.
-    drawn: Sequence[FloatArray] = ()
-    #: Why its draws are not scored, though it draws.
-    draw_warnings: tuple[str, ...] = ()
+    #: Whether the method was asked and could answer.
+    given: bool = True
 
     def completed(self, replica: int) -> tuple[Values, tuple[str, ...]]:
         """Return the complete test rows of a replica, and what to warn of.
@@ -64,19 +63,6 @@ class Fitted:
         if self.data is not self.problem.test:
             values = _rows_of(values, self.problem.splits[replica].test)
         return values, tuple(told)
-
-    def draw_scores(self, replica: int) -> dict[str, Any]:
-        """Return how good a replica's draws are; nothing if there are none."""
-        from bench.problem.draw_scores import score_draws
-        from bench.problem.metrics import reference_of
-
-        if not self.drawn:
-            return {}
-        table, test = self.problem.table, self.problem.splits[replica].test
-        scalars = table.schema.scalar_indices
-        hidden = (table.present[test] & ~self.problem.masks[replica][test])[:, scalars]
-        truth = table.take(test).scalars
-        return score_draws(truth, self.drawn[replica], hidden, table.schema, reference_of(table))
 
 
 def content_or_problem(dataset: PluginInfo, include_target: bool) -> dict[str, Any]:
@@ -168,30 +154,28 @@ def fit_and_impute(job: Job, table: Table, machine: Machine, problem: Problem | 
     if len(diagnostics) != len(job.cells):
         raise BenchError(f"method '{method.name}' gave {len(diagnostics)} diagnostics for {len(job.cells)} replicas")
     failures = dict(instance.failures()) if answer.given and method.stackable else {}
-    drawn: Sequence[FloatArray] = ()
-    told: tuple[str, ...] = ()
-    if answer.given and not transductive:
-        drawn, told = _draws_of(instance, data, first.budget.get("scored_draws", 0), job)
-    return Fitted(method, instance, problem, train, data, answer.imputed, diagnostics, failures, drawn, told)
+    return Fitted(method, instance, problem, train, data, answer.imputed, diagnostics, failures, answer.given)
 
 
-def _draws_of(method: Any, data: Incomplete, count: int, job: Job) -> tuple[Sequence[FloatArray], tuple[str, ...]]:
-    """Return what a fitted method draws for the rows it imputed, and a warning if it fails to.
+def drawn_by(fitted: Fitted, job: Job) -> Sequence[Drawn]:
+    """Return what the draws of a fitted method score, one per replica; nothing of a method that draws none.
 
-    Images and features are not drawn: they would take as many times the memory of the test rows.
+    Whatever the method raises is the reason why they are not scored: its imputation stands. Raises Stopped.
     """
-    from bench.problem.draws import drawn_scalars, draws_samples
+    from bench.problem.draws import Drawn, draws_samples, scored_draws
 
-    if not count or data.schema.block_attributes or not draws_samples(type(method)):
-        return (), ()
+    count = Budget(**job.cells[0].budget).scored_draws
+    nothing = [Drawn({}) for _ in job.cells]
+    if not fitted.given or not count or not draws_samples(type(fitted.instance)):
+        return nothing
     try:
-        return drawn_scalars(method, data, count), ()
+        return scored_draws(fitted.instance, fitted.problem, fitted.fitted_on, count)
     except Stopped:
         raise
-    except Exception as error:  # a plug-in may raise anything, and its imputation stands
-        if out_of_memory(error):
-            raise
-        return (), (f"its draws are not scored: {reason_of(error, job)}",)
+    except Exception as error:  # a plug-in may raise anything
+        reason = reason_of(error, job)
+    free_memory()
+    return [Drawn({}, reason) for _ in nothing]
 
 
 def problem_of(job: Job, table: Table) -> Problem:

@@ -17,6 +17,7 @@ from bench.plugins.registry import PluginInfo, available, load
 from bench.run.fit import (
     Fitted,
     cause_of,
+    drawn_by,
     fit_from_checkpoint,
     free_memory,
     load_for,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from bench.data.table import Table
     from bench.files.fetch import LoadedTable
     from bench.problem.build import Problem
+    from bench.problem.draws import Drawn
 
 #: The most that a row keeps of a method's diagnostics, and how deep it looks into them.
 DIAGNOSTIC_BYTES, MOST_DEPTH = 2**16, 20
@@ -204,8 +206,9 @@ def _stack_results(job: Job, loaded: LoadedTable, problem: Problem, guard: _Guar
             raise
         reason, trace, cause = reason_of(error, job), _trace(error), cause_of(error)
     else:
+        drawn = drawn_by(fitted, job)
         seconds = time.perf_counter() - began
-        return [_scored(job, replica, fitted, loaded, guard, seconds) for replica in range(len(job.cells))]
+        return [_scored(job, replica, fitted, own, loaded, guard, seconds) for replica, own in enumerate(drawn)]
     # Outside the handler: the error would keep what its frames hold.
     free_memory()
 
@@ -226,12 +229,18 @@ def _stack_results(job: Job, loaded: LoadedTable, problem: Problem, guard: _Guar
     return results
 
 
-def _scored(job: Job, replica: int, fitted: Fitted, loaded: LoadedTable, guard: _Guard, seconds: float) -> Result:
+def _scored(
+    job: Job, replica: int, fitted: Fitted, drawn: Drawn, loaded: LoadedTable, guard: _Guard, seconds: float
+) -> Result:
     """Return the result of one replica of a stack: what is wrong with its values fails it alone."""
     cell = job.cells[replica]
     if replica not in fitted.failures:
         alone = Job((cell,), job.plugins)
-        (result,) = _bounded(alone, guard, lambda: [_score(job, replica, fitted, loaded, guard.machine, seconds)])
+
+        def compute() -> list[Result]:
+            return [_score(job, replica, fitted, drawn, loaded, guard.machine, seconds)]
+
+        (result,) = _bounded(alone, guard, compute)
         if result.status == "ok":
             return result
         return replace(result, stack=_stack_of(job), seconds=round(seconds, 3))
@@ -241,7 +250,9 @@ def _scored(job: Job, replica: int, fitted: Fitted, loaded: LoadedTable, guard: 
     return _result(job, cell, "failed", guard.machine, seconds, reason=reason, **failed)
 
 
-def _score(job: Job, replica: int, fitted: Fitted, loaded: LoadedTable, machine: Machine, seconds: float) -> Result:
+def _score(
+    job: Job, replica: int, fitted: Fitted, drawn: Drawn, loaded: LoadedTable, machine: Machine, seconds: float
+) -> Result:
     """Return the scores of one replica; raises what is wrong with its values."""
     from bench.problem.metrics import reference_of, score
 
@@ -250,6 +261,7 @@ def _score(job: Job, replica: int, fitted: Fitted, loaded: LoadedTable, machine:
     imputed, warnings = fitted.completed(replica)
     shown, present = problem.masks[replica][test], table.present[test]
     scores = score(table.take(test), imputed, shown, present, table.schema, reference_of(table))
+    untold = [f"its draws are not scored: {drawn.reason}"] if drawn.reason else []
     return _result(
         job,
         job.cells[replica],
@@ -261,9 +273,9 @@ def _score(job: Job, replica: int, fitted: Fitted, loaded: LoadedTable, machine:
         source=loaded.source,
         missing_ratio=problem.ratios[replica],
         ratios=problem.shares[replica],
-        draws=fitted.draw_scores(replica),
+        draws=drawn.scores,
         mask_hash=problem.mask_hash(replica),
-        warnings=(*problem.warnings[replica], *warnings, *fitted.draw_warnings),
+        warnings=(*problem.warnings[replica], *warnings, *untold),
         diagnostics=bounded_json(fitted.diagnostics[replica]),
     )
 

@@ -20,11 +20,11 @@ import numpy as np
 
 from bench.data.schema import AnyArray, Attribute, BoolArray, IntArray, Schema
 from bench.data.table import Table, Values, unit_scale
-from bench.data.view import Incomplete
 from bench.errors import BenchError, Stopped
 from bench.experiment.cell import Cell, Job
 from bench.plugins.contracts import Method
 from bench.plugins.registry import PluginInfo, load
+from bench.problem.draws import draws_samples
 from bench.run.fit import fit_from_checkpoint, load_for, reason_of
 from bench.run.isolation.process import Task
 from bench.run.isolation.workers import call
@@ -154,9 +154,7 @@ def _made(job: Job, table: Table, machine: Machine) -> Snapshot:
     shown = rows_to_show(observed & present, present, most, generator("exhibit rows", cell.dataset, cell.data_seed))
     samples: Sequence[Values] = ()
     if shows("sample", method):
-        rows = test[shown[:SAMPLED_ROWS]]
-        view = Incomplete(table, rows[None], fitted.problem.masks[0][rows][None])
-        samples = instance.sample(view, DRAWS, cell.seed)
+        samples = instance.sample(fitted.problem.test.take(shown[:SAMPLED_ROWS]), DRAWS, cell.seed)
     generated = None
     if shows("generate", method):
         count = GENERATED_ROWS if schema.block_attributes else GENERATED_TABLE_ROWS
@@ -176,8 +174,9 @@ def _made(job: Job, table: Table, machine: Machine) -> Snapshot:
 
 
 def shows(what: str, method: PluginInfo) -> bool:
-    """Return whether a method defines ``sample`` or ``generate``."""
-    return getattr(load(method), what) is not getattr(Method, what)
+    """Return whether a method defines ``sample`` (``sample_many`` if it stacks) or ``generate``."""
+    own = load(method)
+    return draws_samples(own) if what == "sample" else getattr(own, what) is not getattr(Method, what)
 
 
 def rows_to_show(observed: BoolArray, present: BoolArray, most: int, rng: np.random.Generator) -> IntArray:
