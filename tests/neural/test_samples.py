@@ -18,7 +18,7 @@ from bench.neural.model import LatentModel, Noise, Notes
 from bench.neural.rows import Encoded, Layout, Rows
 from bench.problem.draws import draws_samples
 from tests.analytic import linear_gaussian
-from tests.neural_views import BASELINES, assert_same_values, dependent_table, split_views, trained
+from tests.neural_views import BASELINES, assert_same_values, dependent_table, one_replica, split_views, trained
 from tests.truth import rows_behind
 
 NAMES = ("vsae", "vae", "cvae", "miwae", "mvae", "hivae")
@@ -180,3 +180,67 @@ def test_methods_without_a_prior_say_so(method_class: LoadMethod, name: str, tin
         cls().sample(tiny_view, 2, 0)
     with pytest.raises(BenchError, match=f"'{name}' has no prior"):
         cls().generate(3, 0)
+
+
+@pytest.mark.parametrize("name", (*NAMES, "vaeac", "gain", "not_miwae"))
+def test_draws_alone_and_in_a_stack_agree_and_follow_seeds(method_class: LoadMethod, name: str) -> None:
+    table = dependent_table(90, numbers=2, levels=(3, 2))
+    views, budget = split_views(table, replicas=2), Budget(steps=6, batch=30, draws=PROPOSALS, evaluations=2)
+    together, imputed = trained(method_class(name), views, [3, 4], budget)
+    drawn = together.sample_many(views[2], 4, 7)
+    other = together.sample_many(views[2], 4, 8)
+    for replica, seed in enumerate((3, 4)):
+        alone, _ = trained(method_class(name), one_replica(views, replica), [seed], budget)
+        hidden = ~views[2].observed[replica]
+        assert len(drawn[replica]) == 4
+        for one, same, another in zip(
+            alone.sample(views[2].replica(replica), 4, 7), drawn[replica], other[replica], strict=True
+        ):
+            assert_same_values(one, same)
+            assert (one.scalars != another.scalars)[hidden].any()
+            assert not (one.scalars != another.scalars)[~hidden].any()
+        assert (drawn[replica][0].scalars != drawn[replica][1].scalars)[hidden].any()
+    # The draws have random numbers of their own.
+    for before, after in zip(imputed, together.impute_many(views[2], PROPOSALS), strict=True):
+        assert_same_values(before, after)
+
+
+def test_gain_draws_categories_from_its_softmax_and_numbers_from_its_noise(method_class: LoadMethod) -> None:
+    table = dependent_table(100, numbers=2, levels=(3,))
+    views = split_views(table)
+    method, _ = trained(method_class("gain"), views, [3], Budget(steps=60, batch=30, evaluations=2))
+    few, count = views[2].take(np.arange(6)), 2000
+    draws = np.stack([one.scalars for one in method.sample(few, count, 0)])
+    x = Rows(method.encoder.encode(few.tensors("cpu").batch(torch.arange(6)[None])))
+    with torch.no_grad():
+        imputed, _ = method.model.impute(x, 1, DrawnNoise(replica_generators("test", [0]), "cpu"))
+    observed, schema = few.observed[0], table.schema
+    hidden = ~observed[:, schema.of_kind("categorical")[0]]
+    shares = (draws[:, :, schema.scalar_columns("categorical")[0], None] == np.arange(3)).mean(0)
+    # The noise behind the imputation moves its probabilities a little.
+    assert hidden.any()
+    assert np.abs(shares - imputed.categorical[0, :, :3, 0].numpy())[hidden].max() < 0.05
+    numbers = draws[:, :, schema.scalar_columns("numeric")]
+    unknown = ~observed[:, schema.of_kind("numeric")]
+    assert unknown.any() and np.all(numbers.std(axis=0)[unknown] > 0)
+
+
+@pytest.mark.parametrize("drawn", ["draws", "means"])
+def test_not_miwae_adds_the_spread_of_numbers_once(method_class: LoadMethod, drawn: str) -> None:
+    table = dependent_table(100, numbers=3)
+    views = split_views(table)
+    budget = Budget(steps=40, batch=30, draws=1, evaluations=2)
+    method, _ = trained(method_class("not_miwae"), views, [3], budget, {"impute_with": drawn})
+    few = views[2].take(np.arange(6))
+    draws = np.stack([method.sample(few, 1, seed)[0].scalars for seed in range(1500)])
+    # With one proposal a draw is z from q and x from its head, whatever the weights say.
+    x = Rows(method.encoder.encode(few.tensors("cpu").batch(torch.arange(6).repeat(3000)[None])))
+    noise = DrawnNoise(replica_generators("test", [0]), "cpu")
+    with torch.no_grad():
+        q = method.model.q(x)
+        p = method.model.p_x(q.sample(noise.normal("latent", 1, x.size, method.model.latent)), x)
+        spread = torch.exp(method.model.heads.log_scales(p.numeric.dim())[..., :3]) ** 2
+        variance = (p.numeric.unflatten(2, (3000, 6)).var(2) + spread.squeeze(2))[0, 0].numpy()
+    hidden = ~few.observed[0]
+    scale = method.encoder.scale[0].numpy()
+    np.testing.assert_allclose((draws.var(axis=0) / scale**2)[hidden], variance[hidden], rtol=0.2)
