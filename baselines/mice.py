@@ -20,8 +20,7 @@ independent chains.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,12 +89,9 @@ class Mice(Method):
         sweeps = min(MOST_SWEEPS, LINEAR_SWEEPS * self.context.budget.sweeps)
         scalars, observed = train.values().scalars, train.observed[0]
         count = int(self.parameters.get("imputations", 20)) if posterior == "avg" else 1
+        kind: type[NumericChain | MixedChain] = NumericChain if train.schema.kinds == {"numeric"} else MixedChain
         for index in range(count):
-            chain: NumericChain | MixedChain
-            if train.schema.kinds == {"numeric"}:
-                chain = NumericChain(self._statistics, posterior, sweeps, seed_of("mice", seed, index))
-            else:
-                chain = MixedChain(self._statistics, posterior, sweeps, seed_of("mice", seed, index))
+            chain = kind(self._statistics, posterior, sweeps, seed_of("mice", seed, index))
             chain.fit(scalars, observed, self.context)
             self._library = chain.library
             self._chains.append(chain)
@@ -118,14 +114,15 @@ class Mice(Method):
         """Return draws of the predictive distributions, whatever ``posterior`` says; the chains take turns."""
         statistics, values, observed = self._statistics, data.values(), data.observed[0]
         filled = fill_hidden(values, observed, statistics)
-        if not self._chains or not len(data):
-            return [filled] * draws
-        found = []
-        for draw in range(draws):
+        found = [filled] * draws
+        for index, chain in enumerate(self._chains[:draws] if len(data) else ()):
             self.context.stop()
-            chain = self._chains[draw % len(self._chains)]
-            matrix = chain.drawn(filled.scalars, observed, seed_of("mice draws", self._seed, seed, draw))
-            found.append(Values(np.where(observed, values.scalars, read_design(matrix, statistics))))
+            turns = range(index, draws, len(self._chains))
+            rows, shown = np.tile(filled.scalars, (len(turns), 1)), np.tile(observed, (len(turns), 1))
+            matrix = chain.complete(rows, shown, seed_of("mice draws", self._seed, seed, index))
+            drawn = np.where(shown, rows, read_design(matrix, statistics))
+            for turn, own in zip(turns, np.split(drawn, len(turns)), strict=True):
+                found[turn] = Values(own)
         return found
 
     def diagnostics(self) -> list[dict[str, Any]]:
@@ -149,15 +146,6 @@ def read_design(matrix: FloatArray, statistics: ObservedStatistics) -> FloatArra
             number = matrix[:, where.start] * statistics.scale[column] + statistics.mean[column]
             scalars[:, column] = np.clip(number, statistics.minimum[column], statistics.maximum[column])
     return scalars
-
-
-@contextmanager
-def _without_convergence_warnings() -> Iterator[None]:
-    from sklearn.exceptions import ConvergenceWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        yield
 
 
 def iterative_imputer() -> tuple[type[Any], str]:
@@ -204,6 +192,8 @@ class NumericChain:
 
     def fit(self, scalars: FloatArray, observed: BoolArray, context: Context) -> None:
         """Fit on the training rows."""
+        from sklearn.exceptions import ConvergenceWarning
+
         imputer, self.library = iterative_imputer()
         statistics, vary = self.statistics, ~self.statistics.constant
         total, done = self.sweeps * int(vary.sum()), 0
@@ -223,28 +213,19 @@ class NumericChain:
             max_value=((statistics.maximum - statistics.mean) / statistics.scale)[vary],
             random_state=self.seed % 2**32,
         )
-        with _without_convergence_warnings():
+        with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
             self._imputer.fit(self._standardised(scalars, observed))
         self.swept = int(self._imputer.n_iter_)
 
-    def complete(self, filled: FloatArray, observed: BoolArray) -> FloatArray:
-        """Return the design matrix [n, S] of rows given with the floor's values in hidden entries."""
+    def complete(self, filled: FloatArray, observed: BoolArray, draws: int | None = None) -> FloatArray:
+        """Return the design matrix [n, S] of rows given with the floor's values in hidden entries, as a mixed chain."""
+        matrix, imputer, before = np.zeros_like(filled), self._imputer, self._imputer.sample_posterior
         # The imputer's generator moves on with every call; imputing twice must give the same values.
-        return self._transformed(filled, observed, seed_of("mice impute", self.seed))
-
-    def drawn(self, filled: FloatArray, observed: BoolArray, seed: int) -> FloatArray:
-        """Return the same with draws from the predictive distributions."""
-        before = self._imputer.sample_posterior
-        self._imputer.sample_posterior = True
-        try:
-            return self._transformed(filled, observed, seed)
-        finally:
-            self._imputer.sample_posterior = before
-
-    def _transformed(self, filled: FloatArray, observed: BoolArray, seed: int) -> FloatArray:
-        matrix = np.zeros_like(filled)
-        self._imputer.random_state_ = np.random.RandomState(seed % 2**32)
-        matrix[:, ~self.statistics.constant] = self._imputer.transform(self._standardised(filled, observed))
+        seed = seed_of("mice impute", self.seed) if draws is None else draws
+        imputer.random_state_ = np.random.RandomState(seed % 2**32)
+        imputer.sample_posterior = before or draws is not None
+        matrix[:, ~self.statistics.constant] = imputer.transform(self._standardised(filled, observed))
+        imputer.sample_posterior = before
         return matrix
 
 
@@ -305,8 +286,7 @@ class RidgeRegression:
 
     def predict(self, inputs: FloatArray) -> FloatArray:
         """Return the predictive mean of rows, [h]."""
-        mean: FloatArray = self._mean + (inputs - self._centre) @ self._coefficients
-        return mean
+        return np.asarray(self._mean + (inputs - self._centre) @ self._coefficients)
 
     def deviation(self, inputs: FloatArray) -> FloatArray:
         """Return the predictive standard deviation of rows, [h]: noise and uncertain coefficients."""
@@ -350,6 +330,7 @@ class MixedChain:
     def fit(self, scalars: FloatArray, observed: BoolArray, context: Context) -> None:
         """Fit on the training rows."""
         import sklearn
+        from sklearn.exceptions import ConvergenceWarning
 
         self.library = f"scikit-learn {sklearn.__version__}"
         rng = generator("mice fit", self.seed)
@@ -357,7 +338,7 @@ class MixedChain:
         matrix = design_matrix(filled, self.statistics)
         self._models = self._unfitted()
         total = self.sweeps * len(self._models)
-        with _without_convergence_warnings():
+        with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
             for sweep in range(self.sweeps):
                 for position, model in enumerate(self._models):
                     context.stop()
@@ -383,20 +364,12 @@ class MixedChain:
             levels, where = statistics.level_counts[column], slices[column]
             inputs = informative.copy()
             inputs[where] = False
-            estimator: Any = RidgeRegression()
-            if len(levels):
-                estimator = LogisticRegression(C=COEFFICIENT_VARIANCE, max_iter=LOGISTIC_ITERATIONS, warm_start=True)
-            mean, scale = statistics.mean[column], statistics.scale[column]
-            models.append(
-                ColumnModel(
-                    column=int(column),
-                    where=where,
-                    inputs=np.flatnonzero(inputs),
-                    estimator=estimator,
-                    classes=np.flatnonzero(levels) if len(levels) else None,
-                    limits=((statistics.minimum[column] - mean) / scale, (statistics.maximum[column] - mean) / scale),
-                )
-            )
+            logistic = LogisticRegression(C=COEFFICIENT_VARIANCE, max_iter=LOGISTIC_ITERATIONS, warm_start=True)
+            estimator = logistic if len(levels) else RidgeRegression()
+            ends = np.array([statistics.minimum[column], statistics.maximum[column]])
+            low, high = (ends - statistics.mean[column]) / statistics.scale[column]
+            classes = np.flatnonzero(levels) if len(levels) else None
+            models.append(ColumnModel(int(column), where, np.flatnonzero(inputs), estimator, classes, (low, high)))
         return models
 
     def _write(
@@ -405,34 +378,23 @@ class MixedChain:
         """Impute one column's hidden rows in ``matrix``; return what ``avg`` averages, None without hidden rows."""
         if not hidden.any():
             return None
-        if not draw:
-            expected = value = model.expected(matrix[hidden])
-        else:
-            value, expected = model.drawn(matrix[hidden], rng)
+        value, expected = model.drawn(matrix[hidden], rng) if draw else (model.expected(matrix[hidden]),) * 2
         matrix[hidden, model.where] = value
         return expected
 
-    def complete(self, filled: FloatArray, observed: BoolArray) -> FloatArray:
-        """Return the design matrix [n, D] of rows given with the floor's values in hidden entries."""
+    def complete(self, filled: FloatArray, observed: BoolArray, draws: int | None = None) -> FloatArray:
+        """Return the design matrix [n, D] of rows given with the floor's values in hidden entries.
+
+        With ``draws``, the seed of a random stream, hidden entries are draws, whatever ``posterior`` says.
+        """
+        rng = generator("mice impute", self.seed) if draws is None else generator("mice draws", draws)
+        draw = self.posterior != "point" or draws is not None
         matrix = design_matrix(filled, self.statistics)
-        last = self._sweep(matrix, observed, generator("mice impute", self.seed), self.posterior != "point")
-        if self.posterior == "avg":
+        last: list[FloatArray | None] = []
+        for _ in range(self.swept):
+            last = [self._write(model, matrix, ~observed[:, model.column], rng, draw) for model in self._models]
+        if self.posterior == "avg" and draws is None:
             for model, expected in zip(self._models, last, strict=True):
                 if expected is not None:
                     matrix[~observed[:, model.column], model.where] = expected
         return matrix
-
-    def drawn(self, filled: FloatArray, observed: BoolArray, seed: int) -> FloatArray:
-        """Return the design matrix with draws from the predictive distributions."""
-        matrix = design_matrix(filled, self.statistics)
-        self._sweep(matrix, observed, generator("mice drawn", seed), draw=True)
-        return matrix
-
-    def _sweep(
-        self, matrix: FloatArray, observed: BoolArray, rng: np.random.Generator, draw: bool
-    ) -> list[FloatArray | None]:
-        """Impute hidden entries of ``matrix`` sweep after sweep; return what ``avg`` averages of the last one."""
-        last: list[FloatArray | None] = []
-        for _ in range(self.swept):
-            last = [self._write(model, matrix, ~observed[:, model.column], rng, draw) for model in self._models]
-        return last

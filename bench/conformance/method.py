@@ -11,6 +11,8 @@ protocol it declares, on one thread. The contract:
   first level, an image or features of 0), and of a row that shows nothing, which get the mean, mode or mean image. A
   method that fills an attribute without one observed training entry itself must give it the declared fill.
 - An *inductive* method learns from the training view alone and imputes each row from that row's own observed entries.
+- ``sample``, which is optional, returns draws of complete rows from the random stream that its ``seed`` names
+  (``bench.conformance.draws``).
 - ``diagnostics`` returns one dict of JSON values per replica, or an empty list.
 
 A method whose cost forbids a table of 10,000 columns declares ``max_attributes``, is tried at that width instead, and
@@ -25,6 +27,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from bench.conformance.draws import DRAW_CHECKS
 from bench.conformance.require import (
     Failed,
     NotApplicable,
@@ -38,7 +41,6 @@ from bench.conformance.tables import (
     Example,
     first_of_each_kind,
     poisoned,
-    wide_example,
     with_constant_columns,
     with_first_attribute_alone,
     with_levels_for_test_rows_only,
@@ -46,14 +48,12 @@ from bench.conformance.tables import (
     without_gaps,
 )
 from bench.conformance.trial import SEED, Trial, answers, require_declared_fill, require_survived
-from bench.data.kinds import Kind
 from bench.data.statistics import observed_statistics
 from bench.data.table import Table, Values
 from bench.errors import BenchError
-from bench.plugins.contracts import Method, StackedMethod
+from bench.plugins.contracts import StackedMethod
 from bench.seeds import generator
 
-LARGE_COLUMNS = 10_000
 #: Standard deviations that an imputed number may move by where only its unit changed.
 UNIT_TOLERANCE = 0.05
 
@@ -381,28 +381,5 @@ METHOD_CHECKS: tuple[MethodCheck, ...] = (
     infinities_are_refused,
     stack_agrees_with_each_alone,
     other_parameter_sets,
+    *DRAW_CHECKS,
 )
-
-
-def many_columns(trial: Trial) -> None:
-    """A table of 10,000 columns, or of max_attributes.
-
-    Mend: declare ``max_attributes``, the most columns that take reasonable time and memory.
-    """
-    require_survived(trial, trial.example)
-
-
-LARGE_METHOD_CHECKS: tuple[MethodCheck, ...] = (many_columns,)
-
-
-def large_example(method: type[Method]) -> Example:
-    """Return a table as wide as the method takes, 10,000 columns at most. Raises NotApplicable without such a kind."""
-    kinds: list[Kind] = [kind for kind in ("numeric", "categorical") if kind in method.kinds]
-    if not kinds:
-        raise NotApplicable("it takes neither numbers nor categories")
-    columns = LARGE_COLUMNS if method.max_attributes is None else min(LARGE_COLUMNS, method.max_attributes)
-    example = wide_example(kinds, columns)
-    width = example.table.schema.encoded_width
-    if method.max_width is None or width <= method.max_width:
-        return example
-    return wide_example(kinds, max(1, columns * method.max_width // width))

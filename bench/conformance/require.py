@@ -24,14 +24,14 @@ class NotApplicable(Exception):
     """A check does not concern the plug-in; the text says why."""
 
 
-def complete_values(imputed: pd.DataFrame | Values, data: Incomplete) -> Values:
-    """Return imputed values as ``Values``. Raises Failed unless their shapes are those of the view."""
+def complete_values(imputed: pd.DataFrame | Values, data: Incomplete, source: str = "impute") -> Values:
+    """Return what ``source`` gave as ``Values``. Raises Failed unless their shapes are those of the view."""
     import pandas as pd
 
     if isinstance(imputed, pd.DataFrame):
         imputed = Values.from_frame(imputed, data.schema, len(data))
     if not isinstance(imputed, Values):
-        raise Failed(f"impute returned {type(imputed).__name__}, not a DataFrame or Values")
+        raise Failed(f"{source} returned {type(imputed).__name__}, not a DataFrame or Values")
     shapes = {"scalars": (len(data), len(data.schema.scalar_indices))}
     shapes |= {attribute.name: (len(data), attribute.width) for attribute in data.schema.block_attributes}
     found = {"scalars": imputed.scalars, **imputed.blocks}

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.conformance.dataset import DATASET_CHECKS, DatasetTrial
+from bench.conformance.large import LARGE_METHOD_CHECKS, large_example
 from bench.conformance.mechanism import MECHANISM_CHECKS, MECHANISM_ROWS, MechanismTrial
-from bench.conformance.method import LARGE_METHOD_CHECKS, METHOD_CHECKS, large_example
+from bench.conformance.method import METHOD_CHECKS
 from bench.conformance.require import Failed, NotApplicable
 from bench.conformance.tables import examples_for
 from bench.conformance.trial import Trial

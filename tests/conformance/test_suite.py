@@ -13,8 +13,9 @@ from bench.api import BenchError
 from bench.cli.app import main
 from bench.conformance import suite, trial
 from bench.conformance.dataset import DATASET_CHECKS
+from bench.conformance.large import LARGE_METHOD_CHECKS
 from bench.conformance.mechanism import MECHANISM_CHECKS
-from bench.conformance.method import LARGE_METHOD_CHECKS, METHOD_CHECKS
+from bench.conformance.method import METHOD_CHECKS
 from bench.conformance.suite import check_named, check_plugin, name_of, remedy_of
 from bench.experiment.presets import budget_for
 from bench.plugins.contracts import Budget
