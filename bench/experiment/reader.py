@@ -95,6 +95,7 @@ def parse_spec(text: str, name: str, folder: Path | None = None) -> TableSpec:
 
 def _check_whole(spec: TableSpec) -> None:
     """Check what no single key shows: seeds twice, two floors, unknown names, cells without a data set."""
+    from bench.problem.draw_scores import DRAW_METRICS
     from bench.problem.metrics import METRICS
 
     if len(set(spec.seeds)) != len(spec.seeds):
@@ -109,7 +110,7 @@ def _check_whole(spec: TableSpec) -> None:
     cells = len(spec.sections) * len(spec.rows) * len(spec.columns)
     if cells > MOST_CELLS:
         raise SpecError(("columns",), f"the table has {cells} cells; a table has at most {MOST_CELLS}")
-    metrics = {metric.name for metric in METRICS}
+    metrics = {metric.name for metric in (*METRICS, *DRAW_METRICS)}
     for location, part in _parts(spec):
         if part.metric is not None and part.metric not in metrics:
             problem = f"unknown metric '{part.metric}'.{closest(part.metric, metrics)}"

@@ -19,7 +19,8 @@ from bench.seeds import canonical_json
 Ratio = Annotated[float, Field(gt=0.0, lt=1.0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Digits = Annotated[int, Field(ge=0, le=8)]
-Direction = Literal["min", "max"]
+#: Which value of a column is the best; of ``none`` there is no best, as of a coverage.
+Direction = Literal["min", "max", "none"]
 Repeat = Literal["all", "initialisation"]
 
 
@@ -226,7 +227,7 @@ class TableSpec(_Model):
         return self.format.digits if own is None else own
 
     def best(self, column: int) -> Direction:
-        """Return whether the lowest or the highest value of a column is the best."""
+        """Return whether the lowest or the highest value of a column is the best, or none."""
         return self.columns[column].best or self.format.best
 
     def cells(self) -> tuple[TableCell, ...]:

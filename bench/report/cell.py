@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from bench.experiment.specs import TableCell
@@ -47,6 +48,8 @@ class ReportCell:
     kept_last: tuple[int, ...] = ()
     #: Seeds whose results are of other code than a plug-in of the user has now.
     stale: tuple[int, ...] = ()
+    #: What draws of these rows score, metric -> mean over the seeds; empty if the method draws none.
+    draw_scores: Mapping[str, float] = field(default_factory=dict)
     #: How many values are of rows without a digest, which an older version stored.
     unverified: int = 0
     #: What the results warn of, such as an attribute never observed in training.

@@ -15,6 +15,8 @@ from bench.seeds import canonical_json
 FORMULA_SIGNS = ("=", "+", "-", "@")
 _NUMBER = re.compile(r"[+-]?\d*\.?\d+([eE][+-]?\d+)?")
 
+#: What draws score in the rows behind a cell, whatever its own metric: means over the seeds.
+DRAW_FIELDS = ("crps", "coverage_50", "coverage_90", "brier", "log_score", "energy_distance")
 FIELDS = (
     "table",
     "section",
@@ -49,6 +51,7 @@ FIELDS = (
     "floor",
     "verdict",
     "published_verdict",
+    *DRAW_FIELDS,
 )
 
 
@@ -107,4 +110,5 @@ def record(table: ReportTable, cell: ReportCell) -> dict[str, object]:
         "floor": cell.floor,
         "verdict": cell.verdict,
         "published_verdict": cell.published_verdict,
+        **{name: cell.draw_scores.get(name) for name in DRAW_FIELDS},
     }

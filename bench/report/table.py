@@ -6,6 +6,7 @@ A table is of one preset and one parameter set. Nothing here runs or loads a met
 from __future__ import annotations
 
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -216,6 +217,7 @@ def _cell(spec: TableSpec, cell: TableCell, results: Sequence[Result], known: _K
         undertrained=tuple(seed for seed in values if _undertrained(by_seed[seed])),
         kept_last=tuple(seed for seed in values if _kept_last(by_seed[seed])),
         stale=stale,
+        draw_scores=_mean_draw_scores([by_seed[seed] for seed in values], cell),
         unverified=sum(not by_seed[seed].verified for seed in values),
         warnings=tuple(dict.fromkeys(text for seed in values for text in by_seed[seed].warnings)),
     )
@@ -255,8 +257,22 @@ def _score(result: Result, cell: TableCell) -> float | None:
         return None
     by_scope, by_attribute = result.metrics, result.attributes
     scores = by_scope[cell.attribute] if cell.attribute in by_scope else by_attribute.get(cell.attribute, {})
-    value = scores.get(cell.metric)
+    value = {**scores, **_draw_scores(result, cell)}.get(cell.metric)
     return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _draw_scores(result: Result, cell: TableCell) -> Mapping[str, float]:
+    """Return what the draws of a result score on the cell's attribute, or on all; nothing if there are none."""
+    by_attribute = {**result.draws.get("attributes", {}), "all": result.draws.get("all", {})}
+    scores: Mapping[str, float] = by_attribute.get(cell.attribute, {})
+    return scores
+
+
+def _mean_draw_scores(results: Sequence[Result], cell: TableCell) -> dict[str, float]:
+    """Return metric -> mean over the results of what their draws score; a metric that one lacks is left out."""
+    each = [_draw_scores(result, cell) for result in results]
+    shared = set.intersection(*(set(scores) for scores in each)) if each else set()
+    return {name: statistics.fmean(scores[name] for scores in each) for name in sorted(shared)}
 
 
 def _entries(result: Result, cell: TableCell) -> int | None:

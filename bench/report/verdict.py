@@ -39,7 +39,7 @@ def with_floor(cells: Sequence[ReportCell], spec: TableSpec) -> list[ReportCell]
     judged: list[ReportCell] = []
     for cell in cells:
         floor = floors.get((cell.spec.section, cell.spec.column))
-        if floor is None:
+        if floor is None or spec.best(cell.spec.column) == "none":
             judged.append(cell)
             continue
         sign = 1 if spec.best(cell.spec.column) == "min" else -1
@@ -68,13 +68,14 @@ def _published_verdict(cell: ReportCell, floor: ReportCell, sign: int) -> Verdic
 def with_best(cells: Sequence[ReportCell], spec: TableSpec) -> list[ReportCell]:
     """Mark the best of each column and section among cells that have every seed; ties are all marked.
 
-    A cell of other code than its method has now is not among them.
+    A cell of other code than its method has now is not among them; a column may say that it has no best.
     """
     best: dict[tuple[int, int], float] = {}
     for cell in cells:
-        if cell.status == "ok" and cell.mean is not None and not cell.stale:
+        direction = spec.best(cell.spec.column)
+        if cell.status == "ok" and cell.mean is not None and not cell.stale and direction != "none":
             place, value = (cell.spec.section, cell.spec.column), round(cell.mean, cell.digits)
-            pick = min if spec.best(cell.spec.column) == "min" else max
+            pick = min if direction == "min" else max
             best[place] = pick(best.get(place, value), value)
     return [
         replace(
@@ -82,7 +83,7 @@ def with_best(cells: Sequence[ReportCell], spec: TableSpec) -> list[ReportCell]:
             best=cell.status == "ok"
             and cell.mean is not None
             and not cell.stale
-            and round(cell.mean, cell.digits) == best[(cell.spec.section, cell.spec.column)],
+            and round(cell.mean, cell.digits) == best.get((cell.spec.section, cell.spec.column)),
         )
         for cell in cells
     ]

@@ -10,6 +10,7 @@ from typing import Any
 from bench.experiment.cell import Cell
 from bench.experiment.result import Result
 from bench.experiment.specs import PublishedKey, TableSpec
+from bench.problem.draw_scores import DRAW_METRICS
 from bench.report.published import PublishedValue
 
 SPEC = """\
@@ -94,7 +95,7 @@ PUBLISHED = {
 
 
 def stored(method: str, dataset: str, seed: int, metrics: dict[str, float] | None = None, **changes: Any) -> Result:
-    """Return a result; ``changes`` name fields of its cell, or status, reason, variant and attributes."""
+    """Return a result; ``changes`` name fields of its cell, or status, reason, variant, attributes and draws."""
     cell: dict[str, Any] = {
         "dataset": dataset,
         "content": f"{dataset}-full",
@@ -116,7 +117,7 @@ def stored(method: str, dataset: str, seed: int, metrics: dict[str, float] | Non
         "budget": {"steps": 30},
         "engine": 1,
     }
-    own: dict[str, Any] = {"status": "ok", "reason": None, "variant": "full", "attributes": {}}
+    own: dict[str, Any] = {"status": "ok", "reason": None, "variant": "full", "attributes": {}, "draws": {}}
     for name, value in changes.items():
         (own if name in own else cell)[name] = value
     scopes = {"all": metrics or {}} if own["status"] == "ok" else {}
@@ -162,6 +163,7 @@ def filled(spec: TableSpec) -> list[Result]:
         for seed in spec.seeds:
             scale = 1 + 0.01 * cell.row + 0.003 * seed
             metrics = {name: value * scale for name, value in level.items()}
+            draws = {metric.name: 0.2 * scale for metric in DRAW_METRICS} if index != 1 else {}
             result = stored(
                 cell.method,
                 cell.dataset,
@@ -173,6 +175,7 @@ def filled(spec: TableSpec) -> list[Result]:
                 protocol=cell.protocol,
                 variant="subset" if cell.dataset == cells[0].dataset else "full",
                 attributes={cell.attribute: metrics},
+                draws={"draws": 50, "all": draws, "attributes": {}},
                 status="failed" if index == 1 else "ok",
                 reason=HOSTILE if index == 1 else None,
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import replace
 
 import pytest
@@ -12,6 +14,7 @@ from bench.experiment.result import Result
 from bench.experiment.specs import TableSpec
 from bench.paths import shipped_rows_folder
 from bench.report import ReportCell, ReportTable, asked_of_store, collect
+from bench.report.csv import csv_table
 from bench.report.latex import latex_table
 from bench.report.markdown import markdown_table
 from bench.report.text import cell_text, notes
@@ -170,3 +173,58 @@ def test_values_of_rows_without_a_digest_are_counted_in_one_note(spec: TableSpec
     older = [replace(rows[0], verified=False), *rows[1:]]
     told = [note.text for note in notes(collect(spec, older)) if "Unverified" in note.text]
     assert told == ["Unverified: 1 of 3 values are of rows that an older version stored, without a digest."]
+
+
+DRAWS = """
+id = "draws"
+title = "Draws"
+label = "tab:draws"
+rows = [
+  { label = "One", method = "one" },
+  { label = "Two", method = "two" },
+  { label = "Blind", method = "hot_deck", floor = true },
+]
+columns = [
+  { label = "CRPS", metric = "crps" },
+  { label = "in 90 %", metric = "coverage_90", best = "none" },
+  { label = "CRPS of a", metric = "crps", attribute = "a" },
+  { label = "PFC", metric = "pfc" },
+]
+[defaults]
+dataset = "yeast"
+mechanism = "mcar"
+ratio = 0.5
+"""
+
+
+def with_draws(method: str, crps: float, coverage: float) -> list[Result]:
+    """Return rows of three seeds with what their draws score."""
+    rows = []
+    for seed in range(3):
+        own = {"crps": crps + 0.01 * seed, "coverage_90": coverage, "energy_distance": 0.5}
+        draws = {"draws": 50, "all": own, "attributes": {"a": {"entries": 7, "crps": 2 * crps}}}
+        rows.append(stored(method, "yeast", seed, {"pfc": 0.3}, draws=draws, parameters={}))
+    return rows
+
+
+def test_scores_of_draws_are_columns_of_a_table_and_of_its_csv() -> None:
+    rows = [*with_draws("one", 0.2, 0.95), *with_draws("hot_deck", 0.4, 0.9)]
+    # The second method draws nothing, and its row is of a time before draws were scored.
+    rows += seeds_of("two", "yeast", "pfc", [0.1] * 3, parameters={})
+    table = collect(parse_spec(DRAWS, "t"), rows)
+    assert table.cell(0, 0, 0).mean == pytest.approx(0.21)
+    assert table.cell(0, 0, 1).values == (0.95,) * 3
+    assert table.cell(0, 0, 2).mean == pytest.approx(0.4)
+    assert (table.cell(0, 1, 0).status, table.cell(0, 1, 3).status) == ("unscored", "ok")
+    assert "no 'crps' of 'all' to score" in table.cell(0, 1, 0).reason
+    # A coverage has no best, and is no better or worse than the floor's.
+    assert [table.cell(0, row, 0).best for row in range(3)] == [True, False, False]
+    assert not any(table.cell(0, row, 1).best for row in range(3))
+    assert (table.cell(0, 0, 0).verdict, table.cell(0, 0, 1).verdict) == ("better than floor", "")
+    records = list(csv.DictReader(io.StringIO(csv_table(table))))
+    by_cell = {(record["row"], record["column"]): record for record in records}
+    # Whatever the metric of a column is, the scores of draws stand beside it.
+    assert float(by_cell["One", "PFC"]["crps"]) == pytest.approx(0.21)
+    assert by_cell["One", "PFC"]["energy_distance"] == "0.5" and by_cell["One", "PFC"]["brier"] == ""
+    assert float(by_cell["One", "CRPS of a"]["crps"]) == pytest.approx(0.4)
+    assert by_cell["Two", "PFC"]["crps"] == by_cell["Two", "PFC"]["coverage_90"] == ""

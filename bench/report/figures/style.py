@@ -39,6 +39,14 @@ METRIC_LABELS = {
     "mse": "MSE",
     "mse_sum": "MSE, summed over attributes",
     "mae": "MAE",
+    "crps": "CRPS / SD",
+    "coverage_50": "coverage of 50 %",
+    "coverage_90": "coverage of 90 %",
+    "width_50": "width of 50 % / SD",
+    "width_90": "width of 90 % / SD",
+    "brier": "Brier score",
+    "log_score": "log score (nats)",
+    "energy_distance": "energy distance",
 }
 
 

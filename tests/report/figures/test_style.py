@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import bench.report.figures.curves as curves
+from bench.problem.draw_scores import DRAW_METRICS
 from bench.problem.metrics import METRICS
 from bench.report.figures.curves import RatioPanel
 from bench.report.figures.style import METRIC_LABELS, Heading, save_figure, series_style, wrapped
@@ -31,4 +32,4 @@ def test_headings_are_wrapped_and_files_repeat(tmp_path: Path) -> None:
 
 
 def test_every_metric_has_a_label() -> None:
-    assert {metric.name for metric in METRICS} == METRIC_LABELS.keys()
+    assert {metric.name for metric in (*METRICS, *DRAW_METRICS)} == METRIC_LABELS.keys()
