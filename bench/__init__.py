@@ -6,7 +6,7 @@ __version__ = "0.2.0"
 
 #: Version, for each kind of attribute, of everything that turns a cell into numbers apart from the method itself:
 #: encoding, splits, masks, the neural engine, scoring. Raise it when stored rows would come out differently.
-ENGINE_VERSIONS = {"numeric": 1, "categorical": 1, "image": 2, "features": 2}
+ENGINE_VERSIONS = {"numeric": 2, "categorical": 2, "image": 3, "features": 3}
 
 
 def engine_version(kinds: Iterable[str]) -> int:
