@@ -1,6 +1,6 @@
 """VSAE as a plain PyTorch loop: what the banked engine is compared with.
 
-The same networks, losses and optimiser as ``baselines/vsae.py`` with its default parameters, written the usual way:
+The same networks, losses and optimiser as ``baselines/vsae.py`` in the reading ``independent``, written the usual way:
 one module per attribute, one seed at a time, tensors preloaded, batches gathered by index, foreach Adam. Given the same
 initial weights, batches and noise it has the same losses. It wastes nothing that a plain loop would spare: an
 attribute's encoder runs on the rows that show it, and samples of the unobserved enter by their moments.
@@ -201,11 +201,20 @@ class PlainVSAE(nn.Module):
 
     @torch.no_grad()
     def imagine(self, mean: Tensor, deviation: Tensor, noise: Tensor) -> tuple[list[Tensor], list[Tensor | None]]:
-        """Return mean and summed variance of what samples of z decode to, by the frozen model."""
-        self.eval()
+        """Return mean and summed variance of what samples of z decode to.
+
+        Of a table by the batch's statistics, which leave the running ones as they are; of images by running ones.
+        """
+        norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm1d)]
+        momenta = [norm.momentum for norm in norms]
+        self.train(not self.block_decoders)
+        for norm in norms:
+            norm.momentum = 0.0
         samples = (mean + deviation * noise).flatten(2).flatten(0, 1)
         _, predictions = self.decode(samples)
         self.train()
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
         targets: list[Tensor] = []
         variances: list[Tensor | None] = []
         for attribute, prediction in zip(self.attributes, predictions, strict=True):

@@ -127,7 +127,10 @@ class Stack:
         """Build a stack of as many replicas as the views have, with VSAE's default parameters."""
         from bench.plugins.registry import Registry, load
 
-        method = load(Registry.scan().method("vsae"))(None, Context(budget, device))
+        vsae = load(Registry.scan().method("vsae"))
+        # The reading that the plain loop has.
+        parameters = {**vsae.parameter_sets["default"], "reading": "independent"}
+        method = vsae(parameters, Context(budget, device))
         seeds = tuple(range(views.train.replicas))
         layout = Layout(views.train.schema)
         encoder = Encoder(views.train, layout, method.parameters["scaling"], device)

@@ -682,7 +682,7 @@ def test_a_known_missing_model_is_taken_in_the_unit_of_the_data(method_class: Lo
     missing, encoder = method.model.missing, method.encoder
     x = 61.0
     score = missing.intercept[:, 0] - missing.raw_slope[:, 0] * (x - encoder.location[:, 0]) / encoder.scale[:, 0]
-    torch.testing.assert_close(score, torch.full((2,), -0.3 * (x - 55.0)))
+    torch.testing.assert_close(score.float(), torch.full((2,), -0.3 * (x - 55.0)))
     assert missing.level_score[:, :, 0].tolist() == [[1.0, -1.0, 0.5]] * 2
     for wrong, message in (
         ({"weight": [0.3, 55.0]}, "must name every attribute"),
