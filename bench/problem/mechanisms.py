@@ -1,5 +1,8 @@
 """Why values are missing: MCAR, MAR and three kinds of NMAR, calibrated to a missing ratio, and how a mask is drawn.
 
+Libraries mean different things by a missing ratio. Each mechanism below says which entries it counts; entries that the
+source itself lacks never count. ``realised_shares`` takes it three ways, and ``docs/masks.md`` explains.
+
 The logistic mechanisms follow the propensities of Muzellec et al. 2020 (MissingDataOT), censoring at the mean follows
 not-MIWAE (Ipsen et al. 2021). A mask is drawn here and nowhere else, and never depends on a method.
 """
@@ -26,7 +29,10 @@ ALLOWED_DEVIATIONS = 4.0
 
 
 class Mcar(Mechanism):
-    """Every entry is missing with the same probability, whatever the values are."""
+    """Every entry is missing with the same probability, whatever the values are.
+
+    The ratio is the expected share of all entries.
+    """
 
     name = "mcar"
     summary = "missing completely at random: every entry with the same probability"
@@ -41,7 +47,11 @@ class Mcar(Mechanism):
 
 
 class Mar(Mechanism):
-    """Some columns are always observed and decide, through a logistic model, where the others are missing."""
+    """Some columns are always observed and decide, through a logistic model, where the others are missing.
+
+    The ratio is the expected share of each other column: of all entries it is less, 35 % at 0.5 where 3 of 10 columns
+    decide.
+    """
 
     name = "mar"
     summary = "missing at random: logistic in a share of columns that are always observed"
@@ -61,7 +71,10 @@ class Mar(Mechanism):
 
 
 class Nmar(Mechanism):
-    """Every column decides itself, through a logistic model, where it is missing."""
+    """Every column decides itself, through a logistic model, where it is missing.
+
+    The ratio is the expected share of each column, and so of all entries.
+    """
 
     name = "nmar"
     summary = "not missing at random, self-masking: logistic in the hidden value itself"
@@ -81,7 +94,10 @@ class Nmar(Mechanism):
 
 
 class NmarLogistic(Mechanism):
-    """As MAR, but the columns that decide are themselves hidden completely at random."""
+    """As MAR, but the columns that decide are themselves hidden completely at random.
+
+    The ratio is the expected share of each column, and so of all entries.
+    """
 
     name = "nmar_logistic"
     summary = "not missing at random: as mar, but the driving columns are themselves masked MCAR"
@@ -103,7 +119,11 @@ class NmarLogistic(Mechanism):
 
 
 class NmarCensor(Mechanism):
-    """The largest values of a column are hidden."""
+    """The largest values of a column are hidden.
+
+    The ratio is the share of each column that is censored: of all entries it is half as much if ``columns`` is
+    ``half``. With ``threshold = "mean"`` it is ignored, and what a column's mean gives is the share.
+    """
 
     name = "nmar_censor"
     summary = "not missing at random: hides the largest values of a column, above a quantile or its mean"

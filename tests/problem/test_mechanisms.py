@@ -107,6 +107,18 @@ def test_realised_shares_by_hand() -> None:
     assert shares == {"all": 3 / 11, "maskable": 3 / 7, "rows": 3 / 4}
 
 
+@pytest.mark.parametrize(("attributes", "all_entries"), [(10, 0.35), (4, 0.375)])
+def test_mar_at_a_half_hides_less_of_all_entries(attributes: int, all_entries: float) -> None:
+    """What docs/masks.md says: 3 of 10 attributes decide and stay complete, or 1 of 4."""
+    schema = Schema(tuple(Attribute(f"x{index}", "numeric") for index in range(attributes)))
+    rng = np.random.default_rng(0)
+    values, present = Values(rng.normal(size=(4000, attributes))), np.ones((4000, attributes), dtype=bool)
+    observed, probability = draw_observed(Mar(), values, schema, 0.5, rng, present)
+    shares = realised_shares(observed, present, probability)
+    assert shares["all"] == pytest.approx(all_entries, abs=4 * np.sqrt(0.25 / (4000 * attributes)))
+    assert shares["maskable"] == pytest.approx(0.5, abs=4 * np.sqrt(0.25 / (2800 * attributes)))
+
+
 def test_realised_ratio_by_hand() -> None:
     present = np.array([[True, True, True], [True, False, True], [True, True, True], [True, True, True]])
     observed = np.array([[True, False, True], [True, False, True], [True, True, True], [True, True, True]])
