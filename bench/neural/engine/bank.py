@@ -79,8 +79,11 @@ def banked_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     ``weight`` is [*bank, inputs, outputs] and ``bias`` [*bank, outputs].
     """
     bank, rows, inputs, outputs = x.shape[:-2], x.shape[-2], weight.shape[-2], weight.shape[-1]
-    # A single column would go to another routine when there is one bank.
+    # A single column would go to another routine when there is one bank, and so would, in the weight's gradient, a
+    # single input.
     padding, columns = -rows % ROWS_PER_LINE, max(outputs, 2)
+    if inputs == 1:
+        x, weight, inputs = functional.pad(x, (0, 1)), functional.pad(weight, (0, 0, 0, 1)), 2
     if columns > outputs:
         weight, bias = functional.pad(weight, (0, 1)), functional.pad(bias, (0, 1))
     x = functional.pad(x, (0, 0, 0, padding)) if padding else x.contiguous()

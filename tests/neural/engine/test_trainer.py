@@ -66,12 +66,8 @@ def vsae(load_plugin: Callable[..., VSAE]) -> VSAE:
     return load_plugin(BASELINES / "vsae.py")
 
 
-#: On some Intel processors a product of an image's few columns rounds by the number of replicas.
-BY_KERNEL = pytest.mark.xfail(reason="known to depend on the stack with some processors' kernels", strict=False)
-
-
 @pytest.mark.usefixtures("deterministic_torch")
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[BY_KERNEL] if "image" in kind else []) for kind in TABLES])
+@pytest.mark.parametrize("kind", TABLES)
 def test_a_whole_training_is_bit_identical_alone_and_in_a_stack(vsae: VSAE, kind: str) -> None:
     views, seeds = split_views(TABLES[kind](), replicas=3), [5, 6, 7]
     # A clip norm that bites in every step: the norm too must not depend on the stack.
