@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bench.data.schema import FloatArray
+from benchmarks.problems import posed
 
 VARIANTS: Mapping[str, Mapping[str, object]] = {
     "complete": {"reading": "complete"},
@@ -71,27 +72,17 @@ def trained(dataset: str, variant: str, seeds: int, steps: int | None) -> Outcom
     import torch
 
     from bench.experiment.presets import budget_for
-    from bench.files.fetch import load_sound
     from bench.neural.method import NeuralStackedMethod
     from bench.plugins.contracts import Context
     from bench.plugins.registry import Registry, load
-    from bench.problem.build import build_problem
-    from bench.problem.scenario import Scenario
 
     torch.set_num_threads(1)
     began = time.process_time()
-    registry = Registry.scan([])
-    table = load_sound(load(registry.dataset(dataset))(), include_target=False).table
-    mechanism = registry.mechanism("mcar")
-    scenarios = [
-        Scenario(dataset, table.content_hash, False, "mcar", dict(mechanism.parameters), 0.5, seed)
-        for seed in range(seeds)
-    ]
-    problem = build_problem(table, scenarios, [load(mechanism)() for _ in scenarios])
+    table, problem = posed(dataset, "mcar", 0.5, seeds)
     budget = budget_for("quick", table.schema.kinds)
     if steps is not None:
         budget = replace(budget, steps=steps)
-    cls = load(registry.method("vsae"))
+    cls = load(Registry.scan([]).method("vsae"))
     method = cls({**cls.parameter_sets["default"], **VARIANTS[variant]}, Context(budget))
     assert isinstance(method, NeuralStackedMethod)
     method.fit_many(problem.train, problem.validation, list(range(seeds)))

@@ -25,6 +25,7 @@ import numpy as np
 from bench.data.schema import BoolArray, FloatArray, IntArray
 from bench.data.view import Incomplete
 from benchmarks.common import ROOT
+from benchmarks.problems import posed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -257,27 +258,17 @@ def curves_of(case: Case) -> Curves:
     import torch
 
     from bench.experiment.presets import budget_for
-    from bench.files.fetch import load_sound
     from bench.neural.engine.schedule import Schedule
     from bench.neural.method import NeuralStackedMethod
     from bench.plugins.contracts import Context
     from bench.plugins.registry import Registry, load
-    from bench.problem.build import build_problem
-    from bench.problem.scenario import Scenario
 
     torch.set_num_threads(1)
-    registry = Registry.scan([])
-    table = load_sound(load(registry.dataset(case.dataset))(), include_target=False).table
-    mechanism = registry.mechanism(case.mechanism)
-    scenario = Scenario(
-        case.dataset, table.content_hash, False, case.mechanism, dict(mechanism.parameters), case.ratio, 0
-    )
-    scenarios = [replace(scenario, seed=seed) for seed in range(case.seeds)]
-    problem = build_problem(table, scenarios, [load(mechanism)() for _ in scenarios])
+    table, problem = posed(case.dataset, case.mechanism, case.ratio, case.seeds)
     budget = replace(budget_for("quick", table.schema.kinds), patience=None)
     if case.steps is not None:
         budget = replace(budget, steps=case.steps)
-    cls = load(registry.method(case.method))
+    cls = load(Registry.scan([]).method(case.method))
     method = cls(dict(cls.parameter_sets["default"]), Context(budget))
     if not isinstance(method, NeuralStackedMethod):
         raise SystemExit(f"'{case.method}' is not a neural method: it chooses no epoch")

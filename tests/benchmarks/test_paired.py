@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -16,12 +16,8 @@ from tests.toys import make_cell, make_result
 
 
 @pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    root = Path(__file__).resolve().parents[2]
-    if not (root / "benchmarks" / "paired.py").is_file():
-        pytest.skip("needs the checkout: these tests run from an installed copy")
-    monkeypatch.syspath_prepend(str(root))
-    return importlib.import_module("benchmarks.paired")
+def benchmark(benchmarks: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmarks("paired")
 
 
 def test_the_interval_is_that_of_a_paired_t_test(benchmark: ModuleType) -> None:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
 
 
 @pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    root = Path(__file__).resolve().parents[2]
-    if not (root / "benchmarks" / "readings.py").is_file():
-        pytest.skip("needs the checkout: these tests run from an installed copy")
-    monkeypatch.syspath_prepend(str(root))
-    return importlib.import_module("benchmarks.readings")
+def benchmark(benchmarks: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmarks("readings")
 
 
 def test_log_ratios_are_paired_by_seed_and_averaged_over_data_sets(benchmark: ModuleType) -> None:

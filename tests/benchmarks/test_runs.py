@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,15 +19,6 @@ from tests.toys import DATA, jobs_for, make_cell, make_result, write_plugins
 from tests.truth import rows_behind, truth_behind
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """Return a function that imports a module of ``benchmarks``, which only a checkout has."""
-    if not (ROOT / "benchmarks" / "grid.py").is_file():
-        pytest.skip("needs the checkout: these tests run from an installed copy")
-    monkeypatch.syspath_prepend(str(ROOT))
-    return lambda name: importlib.import_module(f"benchmarks.{name}")
 
 
 # Whole runs

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,19 +16,6 @@ from tests.neural_views import dependent_table, loss_of, proposal_noise, step_no
 from tests.truth import rows_behind
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return a function that imports a module of ``benchmarks``, which only a checkout has."""
-    if not (ROOT / "benchmarks" / "stacks.py").is_file():
-        pytest.skip("needs the checkout: these tests run from an installed copy")
-    monkeypatch.syspath_prepend(str(ROOT))
-
-    def imported(name: str) -> ModuleType:
-        return importlib.import_module(f"benchmarks.{name}")
-
-    return imported
 
 
 TABLES: dict[str, dict[str, Any]] = {
