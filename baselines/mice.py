@@ -217,13 +217,13 @@ class NumericChain:
             self._imputer.fit(self._standardised(scalars, observed))
         self.swept = int(self._imputer.n_iter_)
 
-    def complete(self, filled: FloatArray, observed: BoolArray, draws: int | None = None) -> FloatArray:
+    def complete(self, filled: FloatArray, observed: BoolArray, draw_seed: int | None = None) -> FloatArray:
         """Return the design matrix [n, S] of rows given with the floor's values in hidden entries, as a mixed chain."""
         matrix, imputer, before = np.zeros_like(filled), self._imputer, self._imputer.sample_posterior
         # The imputer's generator moves on with every call; imputing twice must give the same values.
-        seed = seed_of("mice impute", self.seed) if draws is None else draws
+        seed = seed_of("mice impute", self.seed) if draw_seed is None else draw_seed
         imputer.random_state_ = np.random.RandomState(seed % 2**32)
-        imputer.sample_posterior = before or draws is not None
+        imputer.sample_posterior = before or draw_seed is not None
         matrix[:, ~self.statistics.constant] = imputer.transform(self._standardised(filled, observed))
         imputer.sample_posterior = before
         return matrix
@@ -382,18 +382,18 @@ class MixedChain:
         matrix[hidden, model.where] = value
         return expected
 
-    def complete(self, filled: FloatArray, observed: BoolArray, draws: int | None = None) -> FloatArray:
+    def complete(self, filled: FloatArray, observed: BoolArray, draw_seed: int | None = None) -> FloatArray:
         """Return the design matrix [n, D] of rows given with the floor's values in hidden entries.
 
-        With ``draws``, the seed of a random stream, hidden entries are draws, whatever ``posterior`` says.
+        With ``draw_seed``, the seed of a random stream, hidden entries are draws, whatever ``posterior`` says.
         """
-        rng = generator("mice impute", self.seed) if draws is None else generator("mice draws", draws)
-        draw = self.posterior != "point" or draws is not None
+        rng = generator("mice impute", self.seed) if draw_seed is None else generator("mice draws", draw_seed)
+        draw = self.posterior != "point" or draw_seed is not None
         matrix = design_matrix(filled, self.statistics)
         last: list[FloatArray | None] = []
         for _ in range(self.swept):
             last = [self._write(model, matrix, ~observed[:, model.column], rng, draw) for model in self._models]
-        if self.posterior == "avg" and draws is None:
+        if self.posterior == "avg" and draw_seed is None:
             for model, expected in zip(self._models, last, strict=True):
                 if expected is not None:
                     matrix[~observed[:, model.column], model.where] = expected

@@ -5,9 +5,8 @@ against a critic with a gradient penalty (WGAN-GP), five steps of the critics fo
 the networks are sized to the data (``authors`` has the code's widths, which are those for MNIST), the mask is per
 attribute, and in ``default`` a category is a softmax over its levels and the imputer is given the mask (the code's
 ``MaskImputer``); ``literal`` has sigmoids and the code's default imputer, which cannot tell noise from data. The code's
-term ``beta`` leaves the data generator without a gradient: the
-imputed rows do not depend on it. ``literal`` drops it; ``default`` has the paper's, in which the generator also
-lowers its critic's score.
+term ``beta`` leaves the data generator without a gradient: the imputed rows do not depend on it. ``literal`` drops it;
+``default`` has the paper's, in which the generator also lowers its critic's score.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ class VSAENetwork(LatentModel):
 
         A version has a z ~ q of its own, and x_u ~ p(x_u | z, m). Batch normalisation goes by the batch, as when x_u is
         scored: by running statistics x_u would always lie a little beyond what the model says, and the model run after
-        it without end (thousands of floors, in half of the trainings on Heart).
+        it without end.
         """
         z = q.sample(noise.normal("target", COMPLETIONS, x.size, *self.blocks)).flatten(3)
         with statistics_kept(self.mask_decoder, self.decoder):

@@ -37,21 +37,25 @@ class Split:
 class Problem:
     """What a method works on, one replica per scenario, and what its scores need.
 
-    ``masks`` are the observed masks [n, M] of the whole table, ``ratios`` the realised missing ratios over maskable
-    attributes, ``shares`` these and others (see ``bench.problem.mechanisms.realised_shares``), ``warnings``
+    ``masks`` are the observed masks [n, M] of the whole table, ``shares`` what they hide of it
+    (``bench.problem.mechanisms.realised_shares``), ``warnings``
     what each replica's result is to warn of: notes on the table, and a ratio that was not met.
     """
 
     table: Table
     splits: tuple[Split, ...]
     masks: tuple[BoolArray, ...]
-    ratios: tuple[float, ...]
     shares: tuple[Mapping[str, float], ...]
     warnings: tuple[tuple[str, ...], ...]
     train: Incomplete
     validation: Incomplete
     test: Incomplete
     everything: Incomplete
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        """The realised missing ratio of each replica, over maskable attributes."""
+        return tuple(own["maskable"] for own in self.shares)
 
     def mask_hash(self, replica: int) -> str:
         """Return the SHA-256 of a replica's mask: equal hashes are equal holes."""
@@ -155,7 +159,6 @@ def build_problem(table: Table, scenarios: Sequence[Scenario], mechanisms: Seque
         table,
         tuple(splits),
         tuple(masks),
-        tuple(own["maskable"] for own in shares),
         tuple(shares),
         tuple(warnings),
         view("train"),
