@@ -64,11 +64,17 @@ def ids_of(block: AnyArray, shape: tuple[int, ...] = (28, 28)) -> AnyArray:
     return np.stack([images[:, 0, 0] + 256 * images[:, 0, 1], images[:, 14, 14] - 200], axis=1)
 
 
+def svhn_images(digits: AnyArray, first_id: int = 0) -> AnyArray:
+    """Return noise [n, 32, 32, 3] as images of ``digits``; red pixels hold a unique number and the digit."""
+    images = np.random.default_rng(len(digits)).integers(0, 100, (len(digits), 32, 32, 3), dtype=np.uint8)
+    ids = first_id + np.arange(len(digits))
+    images[:, 0, 0, 0], images[:, 0, 1, 0], images[:, 14, 14, 0] = ids % 256, ids // 256, 200 + digits
+    return images
+
+
 def write_svhn(path: Path, digits: AnyArray, compress: bool = True) -> AnyArray:
     """Write SVHN's format, where X is [32, 32, 3, n] and the digit 0 has label 10; return the images [n, 32, 32, 3]."""
-    images = np.random.default_rng(len(digits)).integers(0, 100, (len(digits), 32, 32, 3), dtype=np.uint8)
-    ids = np.arange(len(digits))
-    images[:, 0, 0, 0], images[:, 0, 1, 0], images[:, 14, 14, 0] = ids % 256, ids // 256, 200 + digits
+    images = svhn_images(digits)
     labels = np.where(digits == 0, 10, digits).astype(np.uint8)[:, None]
     savemat(path, {"X": np.moveaxis(images, 0, -1), "y": labels}, do_compression=compress)
     return images

@@ -20,7 +20,8 @@ class Source:
     package. ``member`` is the file inside a zip, wheel or Debian package. ``sha256`` is that of the file finally used,
     None if nobody has published it; ``content_sha256`` that of a gzip file's content, whatever its header says;
     ``archive_sha256`` is the wheel's. ``subset`` says that rows are missing, ``format`` names the layout for the loader
-    if it is not that of the file's first source.
+    if it is not that of the file's first source. ``more`` are further files that a mirror's source consists of: it has
+    all of them, or it cannot serve.
     """
 
     kind: Literal["mirror", "url", "wheel", "deb"]
@@ -31,12 +32,14 @@ class Source:
     archive_sha256: str | None = None
     subset: bool = False
     format: str = ""
+    more: tuple[Source, ...] = ()
 
     @property
     def label(self) -> str:
         """The source in words, for messages."""
         text = {"mirror": "mirror", "url": "", "wheel": "wheel", "deb": "Debian package"}[self.kind]
-        return f"{text} {self.location}".strip() + (" (subset)" if self.subset else "")
+        whole = " and ".join([self.location, *(other.location for other in self.more)])
+        return f"{text} {whole}".strip() + (" (subset)" if self.subset else "")
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class File:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file that is there: its path, and the source it is laid out as."""
+    """A file that is there: its path, the source it is laid out as, and the paths of the source's ``more`` files."""
 
     path: Path
     source: Source
+    more: tuple[Path, ...] = ()

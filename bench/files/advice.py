@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from bench.data.source import File
 from bench.files.cache import MIRROR_VARIABLE, cached_path
-from bench.files.candidates import Candidate, candidates_of, mirror_path
+from bench.files.candidates import Candidate, candidates_of, mirror_paths
 from bench.files.download import Unavailable
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def describe(dataset: Dataset) -> list[tuple[str, str]]:
         for source in file.sources:
             if source.kind == "mirror":
                 try:
-                    state = f"found at {mirror_path(source)}"
+                    state = f"found at {' and '.join(map(str, mirror_paths(source)))}"
                 except Unavailable as reason:
                     state = str(reason)
             else:
@@ -51,10 +51,15 @@ def lacking_files(dataset: Dataset) -> str:
     )
 
 
-def not_available(dataset: Dataset, failures: Sequence[tuple[str, str]]) -> str:
-    """Return the one line that says which sources were tried, why each failed, and where to put the files by hand."""
+def not_available(dataset: Dataset, failures: Sequence[tuple[str, str]], exhausted: Collection[str] = ()) -> str:
+    """Return the one line that says which sources were tried, why each failed, and where to put the files by hand.
+
+    ``exhausted`` names the files that none of their sources gave.
+    """
     tried = "; ".join(f"{label}: {reason}" for label, reason in failures)
-    places = _places(dataset, _lacking(dataset) or dataset.files, in_cache=True)
+    lacking = _lacking(dataset)
+    wanted = [file for file in dataset.files if file in lacking or file.name in exhausted]
+    places = _places(dataset, wanted or dataset.files, in_cache=True)
     return f"data set '{dataset.name}' is not available; tried {tried}. To place it by hand, put {'; '.join(places)}"
 
 
@@ -68,7 +73,7 @@ def _is_there(candidate: Candidate) -> bool:
     if candidate.source.kind != "mirror":
         return candidate.local
     with contextlib.suppress(Unavailable):
-        return mirror_path(candidate.source).is_file()
+        return bool(mirror_paths(candidate.source))
     return False
 
 

@@ -37,6 +37,7 @@ READING_CODE = (
     "files/arrays.py",
     "files/text.py",
     "files/images.py",
+    "files/npz.py",
     "files/shared.py",
     "data/door.py",
     "data/frame.py",

@@ -67,17 +67,18 @@ def candidates_of(dataset: Dataset, file: File) -> list[Candidate]:
     return sorted([*mirror, *cached.values(), *remote], key=lambda candidate: candidate.source.subset)
 
 
-def mirror_path(source: Source) -> Path:
-    """Return the path of a source in the mirror folder. Raises Unavailable if there is no such file."""
+def mirror_paths(source: Source) -> list[Path]:
+    """Return the paths of all files of a source in the mirror folder. Raises Unavailable if one is not there."""
     folder = mirror_folder()
     if folder is None:
         raise Unavailable(f"{MIRROR_VARIABLE} is not set")
     if not folder.is_dir():
         raise Unavailable(f"{MIRROR_VARIABLE} names {folder}, which is not a folder")
-    path = folder / source.location
-    if not path.is_file():
-        raise Unavailable(f"no file {path}")
-    return path
+    paths = [folder / own.location for own in (source, *source.more)]
+    for path in paths:
+        if not path.is_file():
+            raise Unavailable(f"no file {path}")
+    return paths
 
 
 def local_files(dataset: Dataset) -> dict[str, list[Path]]:
@@ -88,7 +89,7 @@ def local_files(dataset: Dataset) -> dict[str, list[Path]]:
         for candidate in candidates_of(dataset, file):
             if candidate.source.kind == "mirror":
                 with contextlib.suppress(Unavailable):
-                    paths[mirror_path(candidate.source)] = None
+                    paths.update(dict.fromkeys(mirror_paths(candidate.source)))
             elif candidate.local:
                 paths[candidate.cached] = None
         found[file.name] = list(paths)
@@ -115,6 +116,10 @@ class Selection:
             chosen[file.name] = obtained
         return chosen
 
+    def exhausted(self) -> list[str]:
+        """Return the names of the files that have no candidate left."""
+        return [name for name, candidates in self._open.items() if not candidates]
+
     def strike_off(self, name: str, candidate: Candidate, reason: str) -> None:
         """Do not try a candidate for the file of this name any more; what it gave is removed, unless from a mirror."""
         self.failures.append((candidate.label, reason + _discard(candidate)))
@@ -139,19 +144,30 @@ def _obtain(dataset: Dataset, file: File, candidate: Candidate) -> Obtained:
     source = candidate.source
     try:
         if source.kind == "mirror":
-            path, declared = mirror_path(source), [source]
+            paths = mirror_paths(source)
+            declared = [[own] for own in (source, *source.more)]
         else:
             path = candidate.cached
             if not candidate.local:
                 download(source, path, file.most_bytes)
-            declared = [other for other in file.sources if cached_path(dataset, file, other) == path]
-        vouched = _is_vouched_for(path, declared, dataset, file.most_bytes)
-        by_checksum = vouched and any(other.sha256 or other.content_sha256 for other in declared)
-        if not by_checksum and expanded_size(path, file.most_bytes) > file.most_bytes:
-            raise Unavailable(f"{path} holds more than the {file.most_bytes} bytes the data set allows")
-        return Obtained(candidate, Fetched(path, source), vouched)
+            paths = [path]
+            declared = [[other for other in file.sources if cached_path(dataset, file, other) == path]]
+        vouched = [
+            _vouched_within_bounds(path, own, dataset, file.most_bytes)
+            for path, own in zip(paths, declared, strict=True)
+        ]
+        return Obtained(candidate, Fetched(paths[0], source, tuple(paths[1:])), all(vouched))
     except OSError as error:
         raise Unavailable(line_of(error)) from error
+
+
+def _vouched_within_bounds(path: Path, declared: Sequence[Source], dataset: Dataset, most_bytes: int) -> bool:
+    """Return ``_is_vouched_for``. Raises Unavailable if a file without a known checksum holds too much."""
+    vouched = _is_vouched_for(path, declared, dataset, most_bytes)
+    by_checksum = vouched and any(other.sha256 or other.content_sha256 for other in declared)
+    if not by_checksum and expanded_size(path, most_bytes) > most_bytes:
+        raise Unavailable(f"{path} holds more than the {most_bytes} bytes the data set allows")
+    return vouched
 
 
 def _has_checksum(path: Path, sources: Sequence[Source]) -> bool:

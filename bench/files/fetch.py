@@ -146,7 +146,7 @@ def _load_accepted(dataset: Dataset) -> LoadedTable:
             wrong = True
             # Wrong rows do not say which file is to blame: strike off the first without a checksum that vouches for it.
             selection.strike_off(doubtful, chosen[doubtful].candidate, problem)
-    raise (BenchError if wrong else DataUnavailable)(not_available(dataset, selection.failures))
+    raise (BenchError if wrong else DataUnavailable)(not_available(dataset, selection.failures, selection.exhausted()))
 
 
 def _try_load(dataset: Dataset, chosen: Mapping[str, Obtained]) -> tuple[LoadedTable | None, str, str]:

@@ -20,6 +20,7 @@ from bench.data.schema import AnyArray, Attribute, IntArray, Schema
 from bench.data.table import Table
 from bench.errors import BenchError
 from bench.files.cache import decompressed
+from bench.files.npz import read_npz
 
 if TYPE_CHECKING:
     from bench.data.source import Fetched
@@ -30,6 +31,8 @@ SVHN_SHAPE = (32, 32, 3)
 
 #: The layout of a CSV file with the 784 pixels and the label of an image in each line.
 PIXELS_AND_LABEL = "pixels and label"
+#: The layout of npz files with images ``X`` [n, 32, 32, 3] and their digits ``y`` [n] in 0..9.
+IMAGES_AND_DIGITS = "images and digits"
 
 #: The names of the four files of MNIST and FashionMNIST.
 IDX_NAMES = (
@@ -123,6 +126,30 @@ def read_svhn(path: Path) -> Images:
     return Images(rows, _digits(np.where(codes == 10, 0, codes), path))
 
 
+def read_svhn_part(fetched: Fetched) -> Images:
+    """Return what there is of a part of SVHN: all of it, or the digits of its subset. Raises BenchError."""
+    if fetched.source.format != IMAGES_AND_DIGITS:
+        return read_svhn(fetched.path)
+    return joined([_read_svhn_subset(path) for path in (fetched.path, *fetched.more)])
+
+
+def _read_svhn_subset(path: Path) -> Images:
+    """Return the images and digits of one npz file. Raises BenchError."""
+    arrays = read_npz(path, ("X", "y"))
+    pixels, labels = arrays["X"], arrays["y"]
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != SVHN_SHAPE or labels.shape != pixels.shape[:1]:
+        found = f"{pixels.dtype} {pixels.shape} with labels {labels.shape}"
+        raise BenchError(f"{path}: X is {found}, not uint8 (n, {', '.join(map(str, SVHN_SHAPE))}) and one label each")
+    if labels.dtype.kind not in "iu":
+        raise BenchError(f"{path}: its labels are {labels.dtype}, not whole numbers")
+    return Images(pixels.reshape(len(pixels), -1), _digits(labels, path))
+
+
+def joined(parts: Sequence[Images]) -> Images:
+    """Return the images of several collections as one, without official parts."""
+    return Images(np.concatenate([part.pixels for part in parts]), np.concatenate([part.labels for part in parts]))
+
+
 def _digits(labels: AnyArray, path: Path) -> IntArray:
     """Return labels as whole numbers 0..9. Raises BenchError if one is something else."""
     codes = labels.astype(np.int64)
@@ -162,10 +189,18 @@ def image_and_label(images: Images, shape: tuple[int, ...], levels: Sequence[str
     return Table(schema, images.labels[:, None].astype(np.float64), {"image": images.pixels}, present, images.test)
 
 
-def two_images(attributes: tuple[Attribute, Attribute], parts: Sequence[tuple[AnyArray, AnyArray]]) -> Table:
-    """Return a table of two images from the pairs of the training part and, if there is one, the official test part."""
+def two_images(
+    attributes: tuple[Attribute, Attribute],
+    parts: Sequence[tuple[AnyArray, AnyArray]],
+    split_sizes: tuple[int, int, int] | None = None,
+) -> Table:
+    """Return a table of two images from the pairs of the training part and, if there is one, the official test part.
+
+    ``split_sizes`` are those of its random split, of a table without official parts that names them.
+    """
     counts = [len(first) for first, _ in parts]
     rows = sum(counts)
     blocks = {a.name: np.concatenate([part[side] for part in parts]) for side, a in enumerate(attributes)}
     test = None if len(counts) == 1 else np.arange(rows) >= counts[0]
-    return Table(Schema(attributes), np.zeros((rows, 0)), blocks, np.ones((rows, 2), dtype=np.bool_), test)
+    present = np.ones((rows, 2), dtype=np.bool_)
+    return Table(Schema(attributes), np.zeros((rows, 0)), blocks, present, test, split_sizes)
