@@ -54,6 +54,7 @@ class CmuMosi(Dataset):
     name = "cmu_mosi"
     summary = "CMU-MOSI: 2199 rows, acoustic (73), visual (100) and textual (100) features"
     kinds = ("features",)
+    licence = "research use, by CMU; the features: MIT, by their repository"
     content_hash = "36b173930201fd0902d0aa2d8ad6ada3cbd1002c78825d8a311b5fd04d4a4319"
     files = tuple(
         File(

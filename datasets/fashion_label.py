@@ -51,6 +51,7 @@ class FashionLabel(Dataset):
     name = "fashion_label"
     summary = "FashionMNIST+label: 70000 rows, an image of 28x28 pixels and one of 10 kinds of clothing"
     kinds = ("image", "categorical")
+    licence = "MIT"
     content_hash = "c60a2414bab9f781102bf57ff61fa598ebd23958da666ad3ad33c776fe08a546"
     files = idx_files(
         "fashion_mnist",

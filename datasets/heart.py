@@ -24,6 +24,7 @@ class Heart(Dataset):
     name = "heart"
     summary = "UCI Statlog Heart: 270 rows, 6 numeric and 7 categorical"
     kinds = ("numeric", "categorical")
+    licence = "CC BY 4.0 (UCI)"
     target = "disease"
     content_hash = "afd88efcb566d0c8ce3c2aade225e67c33890255ed07fac0172b40b5e2abf5e0"
     files = (

@@ -37,6 +37,7 @@ class HeartCleveland(Dataset):
     name = "heart_cleveland"
     summary = "UCI Heart Disease, Cleveland: 303 rows, 6 numeric and 7 categorical"
     kinds = ("numeric", "categorical")
+    licence = "CC BY 4.0 (UCI)"
     target = "disease"
     content_hash = "faa9004e00ea447ed2809988dfacf033f6041f0355191eb9c259274f11fefad5"
     subset_content_hashes = ("015674b65a4e45a59d6d80d96bf5a64f081bee5b1282fad5108c6005962cbdb4",)

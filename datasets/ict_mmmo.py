@@ -66,6 +66,7 @@ class IctMmmo(Dataset):
     name = "ict_mmmo"
     summary = "ICT-MMMO: 340 rows, acoustic (74), visual (36) and (for 120 rows) textual (300) features"
     kinds = ("features",)
+    licence = "the features: MIT, by their repository"
     content_hash = "ebf9aa2d421fd8f32d40e275dd3e076f8148f46436a1e19406ffe59712e7778c"
     files = FILES
 
@@ -85,6 +86,7 @@ class IctMmmoComplete(Dataset):
     name = "ict_mmmo_complete"
     summary = "ICT-MMMO, the 120 rows with text: acoustic (74), visual (36) and textual (300) features"
     kinds = ("features",)
+    licence = "the features: MIT, by their repository"
     content_hash = "ac0ce0dcfa87f33125e2d84c1b1c458bf108edceb9b75e1b38a45ed6fa1b0f69"
     files = tuple(file for file in FILES if "train" not in file.name)
 

@@ -21,6 +21,7 @@ class MnistLabel(Dataset):
     name = "mnist_label"
     summary = "MNIST+label: 70000 rows, an image of 28x28 pixels and its digit"
     kinds = ("image", "categorical")
+    licence = "none is stated by the authors of MNIST"
     content_hash = "2baee22679e96a737117f41ccd499a757cba7ea371a8f8cd398cb2d9208f9769"
     subset_content_hashes = ("5eb6ebfd43c4aaa08e4a9578e9c441432dda3f1ab03e8c2413ce95f7f0258087",)
     files = MNIST_FILES_OR_SUBSET

@@ -26,6 +26,7 @@ class MnistMnist(Dataset):
     name = "mnist_mnist"
     summary = "MNIST+MNIST: 33903 rows, 2 images of 28x28 pixels"
     kinds = ("image",)
+    licence = "none is stated by the authors of MNIST"
     content_hash = "86b4e7fd4abe7ea13e927eb16ed00ef55bc7f3c5bd8975d9f6e9c40c87c204f7"
     subset_content_hashes = ("37828af687a7b5d89be43e0b40a638d2969d5efc79f148262036dd8b0bcf11ec",)
     files = MNIST_FILES_OR_SUBSET

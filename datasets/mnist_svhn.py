@@ -39,6 +39,7 @@ class MnistSvhn(Dataset):
     name = "mnist_svhn"
     summary = "MNIST+SVHN: 66068 rows, an image of 28x28 pixels and one of 32x32 in colour"
     kinds = ("image",)
+    licence = "SVHN: non-commercial research; MNIST: none is stated by its authors"
     subset_content_hashes = ("d17f8733f9c2fef65c78e06789e2a42fd66db4a0bb240c4f16147e44db41e174",)
     files = (*MNIST_FILES, *SVHN_FILES)
 

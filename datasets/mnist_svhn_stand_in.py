@@ -30,6 +30,7 @@ class MnistSvhnStandIn(Dataset):
     name = "mnist_svhn_stand_in"
     summary = "SYNTHETIC stand-in for MNIST+SVHN (66068 rows): the house numbers are coloured MNIST digits, not SVHN"
     kinds = ("image",)
+    licence = "none is stated by the authors of MNIST"
     stands_in_for = "mnist_svhn"
     files = MNIST_FILES_OR_SUBSET
 

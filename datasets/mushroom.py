@@ -53,6 +53,7 @@ class Mushroom(Dataset):
     name = "mushroom"
     summary = "UCI Mushroom: 8124 rows, 22 categorical"
     kinds = ("categorical",)
+    licence = "CC BY 4.0 (UCI)"
     target = "class"
     content_hash = "d3ef77fadb225e96480edde7786d27cb3f24aab6640668402b40a10b5e7e2a54"
     subset_content_hashes = ("dcfa135fbcc561bbde1375513679c9b40922d581891f89e0fb37d649b841e59f",)

@@ -41,6 +41,7 @@ class Phishing(Dataset):
     name = "phishing"
     summary = "UCI Website Phishing: 1353 rows, 9 categorical"
     kinds = ("categorical",)
+    licence = "CC BY 4.0 (UCI)"
     target = "Result"
     content_hash = "709d8a8ab6dae0b17a514e6f1a3c4fcbb8c8023b71c6720678e8bc23fba32387"
     subset_content_hashes = ("4b2f7eeeda0e5cc91312b86b215965abc6b7c17f48564330a5fb08592dd435f3",)

@@ -59,6 +59,7 @@ class PhishingWebsites(Dataset):
     name = "phishing_websites"
     summary = "UCI Phishing Websites: 11055 rows, 30 categorical"
     kinds = ("categorical",)
+    licence = "CC BY 4.0 (UCI)"
     target = "Result"
     content_hash = "faa56bc1416127eca87becdebc1fbecf48023351854f26b92362da42cc6380b7"
     files = (

@@ -23,6 +23,7 @@ class Whitewine(Dataset):
     name = "whitewine"
     summary = "UCI Wine Quality, white: 4898 rows, 11 numeric"
     kinds = ("numeric",)
+    licence = "CC BY 4.0 (UCI)"
     target = "quality"
     content_hash = "cfc9fc0e3f22e7b1e3e4473452d6ba5915e0ea403cdd6738e7f8a56677197e5d"
     files = (

@@ -27,6 +27,7 @@ class Yeast(Dataset):
     name = "yeast"
     summary = "UCI Yeast: 1484 rows, 8 numeric"
     kinds = ("numeric",)
+    licence = "CC BY 4.0 (UCI)"
     target = "class"
     content_hash = "2fcc28b0bb17500502ee99803726aa016da55f80404ca6c8b4094a91404d7dd4"
     files = (

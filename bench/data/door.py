@@ -11,7 +11,6 @@ import numpy as np
 
 from bench.data.frame import Refused, listed
 from bench.data.kinds import Kind
-from bench.data.parts import part_sizes
 from bench.data.schema import AnyArray, FloatArray
 from bench.data.table import Table
 from bench.errors import printable
@@ -152,9 +151,7 @@ def require_rows(table: Table) -> None:
     sizes = table.split_sizes
     if sizes is not None and sum(sizes) != rows:
         raise Refused(f"split sizes {sizes} do not add up to the table's {rows} rows")
-    if sizes is None:
-        sizes = part_sizes(rows, None if table.test is None else int(table.test.sum()))
-    for part, size in zip(("train", "validation", "test"), sizes, strict=True):
+    for part, size in zip(("train", "validation", "test"), table.part_sizes, strict=True):
         if size < 1:
             raise Refused(f"of its {rows} rows none is left for {part}; give at least five, or official test rows")
 

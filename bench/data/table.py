@@ -12,6 +12,7 @@ import numpy as np
 
 from bench.data.frame import imputed_scalars, read_frame
 from bench.data.kinds import Kind
+from bench.data.parts import part_sizes
 from bench.data.schema import AnyArray, BoolArray, FloatArray, IntArray, Schema
 from bench.errors import BenchError
 from bench.seeds import canonical_json
@@ -98,6 +99,12 @@ class Table:
             strata = None if self.strata is None else self.strata.tolist()
             hasher.update(canonical_json([list(self.split_sizes), strata]).encode())
         return hasher.hexdigest()
+
+    @property
+    def part_sizes(self) -> tuple[int, int, int]:
+        """The numbers of training, validation and test rows that a split of the table gives."""
+        official = None if self.test is None else int(self.test.sum())
+        return self.split_sizes or part_sizes(len(self), official)
 
     def take(self, rows: IntArray) -> Values:
         """Return the true values of ``rows``; for scoring only."""

@@ -235,6 +235,8 @@ class Dataset:
     target: ClassVar[str | None] = None
     #: Data set in whose place this one, which is synthetic, is run if the user says ``--stand-in``.
     stands_in_for: ClassVar[str | None] = None
+    #: Who may use the data for what, in a few words; empty if that is not known.
+    licence: ClassVar[str] = ""
     #: Files to fetch (see ``bench.data.source``); empty for a data set that needs none.
     files: ClassVar[tuple[File, ...]] = ()
     #: ``Table.content_hash`` of everything ``load`` returns (the target too), by which a source of unknown checksum is

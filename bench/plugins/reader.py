@@ -66,6 +66,7 @@ class PluginInfo:
     target: str | None = None
     #: The data set that a synthetic one may take the place of.
     stands_in_for: str | None = None
+    licence: str = ""
     #: Whether it trains several problems as one stack.
     stackable: bool = False
     error: str | None = None
@@ -331,6 +332,7 @@ _ATTRIBUTES: dict[Category, _Rules] = {
     "dataset": {name: rule for name, rule in _COMMON.items() if name != "version"}
     | {
         "target": (lambda value: value is None or isinstance(value, str), "the name of a column, or None"),
+        "licence": (_is_text, "text"),
         "stands_in_for": (lambda value: value is None or _is_named(value), "the name of a data set, or None"),
     },
     "mechanism": _COMMON | {"parameters": (_are_parameters, "a dict of JSON values")},

@@ -151,6 +151,7 @@ BAD_INPUT = {
     "table toy.toml --plugins plugins --store toy.toml": "the store cannot be toy.toml: toy.toml is a file",
     "table": "Missing argument",
     "data nosuch": "unknown data set 'nosuch'",
+    "data heart toy_mixd --plugins plugins": "unknown data set 'toy_mixd'. Did you mean 'toy_mixed'?",
     "list --plugins nowhere": "nowhere does not exist",
     "frob": "No such command 'frob'",
 }
@@ -217,6 +218,28 @@ def test_list_shows_a_users_plugins_and_load_tries_them(place: Path, call: Call)
     assert code == 1
     assert "ERROR" in out
     assert "RuntimeError: too late" in out
+
+
+def test_a_users_data_set_has_a_card(place: Path, call: Call) -> None:
+    code, out, err = call("data", "toy_mixed", "--plugins", "plugins")
+    assert (code, err) == (0, "")
+    _, *lines, content, licence, source = out.splitlines()
+    assert lines == [
+        "toy_mixed: Sixty rows, mixed.",
+        "  rows         60: 38 train, 10 validation, 12 test",
+        "  numeric      3: first, second, third",
+        "  categorical  1, with these levels",
+        "    kind  3: high, low, middle",
+        "  missing      nothing",
+        "  target       none",
+    ]
+    assert content.startswith("  content      sha256 ")
+    assert (licence, source) == ("  licence      not stated", "  source       the plug-in itself, needs no file")
+    write_plugins(place / "plugins", data=DATA.replace("rng = ", "rng = None.none and "))
+    code, out, err = call("data", "toy_mixed", "toy_numbers", "--plugins", "plugins")
+    assert (code, err) == (1, "")
+    assert "toy_mixed: data set 'toy_mixed' cannot be loaded: AttributeError: " in out
+    assert "toy_numbers: Fifty rows of numbers." in out
 
 
 def test_a_newcomers_method_runs_beside_the_others_in_two_workers(tmp_path: Path) -> None:
