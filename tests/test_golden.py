@@ -34,6 +34,8 @@ GOLDEN = Path(__file__).parent / "golden.json"
 RELATIVE = 1e-3
 #: For the appendix to the letter, whose larger steps carry rounding further: other kernels moved it by up to 1.2e-3.
 LITERAL = 5e-3
+#: Cases with a loose tolerance too: processors of two makers were apart by up to 4e-3.
+SENSITIVE = ("miwae-default-golden_pictures", "misgan-authors-golden_mixed")
 #: Diagnostics of neural methods: a loss that is written otherwise is another number at once.
 TRAINING = ("loss_first", "loss_last", "best_validation_error")
 #: For the last loss, which other kernels moved by up to 1 %.
@@ -138,7 +140,7 @@ def written() -> dict[str, Any]:
 
 def close_to(name: str, metrics: dict[str, float]) -> Any:
     """Return what numbers of a case have to be equal to."""
-    usual = LITERAL if "-literal-" in name else RELATIVE
+    usual = LITERAL if "-literal-" in name or name in SENSITIVE else RELATIVE
     relative = {of: LAST_LOSS if of == "loss_last" else usual for of in metrics}
     return {of: pytest.approx(value, rel=relative[of], abs=1e-6) for of, value in metrics.items()}
 

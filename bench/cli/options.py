@@ -169,6 +169,15 @@ OPTIONS: dict[str, Option] = {
         1,
         "place.threads",
     ),
+    "kernels": Option(
+        str,
+        _flag(
+            "--kernels",
+            help="On a CPU: native, or portable, those that processors of different makers share, at half the speed.",
+        ),
+        "native",
+        "place.kernels",
+    ),
     "time_budget": Option(
         str,
         _flag("--time-budget", help="Stop cleanly before this is over, such as 9m or 1h30m.", show_default="none"),

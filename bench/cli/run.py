@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     "workers",
     "threads",
     "device",
+    "kernels",
     "precision",
     "time_budget",
     "job_timeout",

@@ -19,6 +19,7 @@ from bench.neural.engine.bank import (
     ROWS_PER_LINE,
     BankedLinear,
     BankedMLP,
+    banked_product,
     chosen_at_random,
     frozen,
     parameter_count,
@@ -122,7 +123,8 @@ class AttributiveEncoders(nn.Module):
         if self.categorical is not None:
             level_counts = batch.categorical.sum(1).transpose(1, 2)
             by_level = self.categorical(None, level_counts)
-            parts.append(torch.matmul(batch.categorical.permute(0, 3, 1, 2), by_level).transpose(1, 2))
+            levels = batch.categorical.permute(0, 3, 1, 2)
+            parts.append(banked_product(levels, by_level, torch.zeros_like(by_level[..., 0, :])).transpose(1, 2))
         for index, encoder in enumerate(self.blocks):
             weight = observed[..., layout.group_positions(index)].transpose(1, 2)
             parts.append(encoder(batch.blocks[index].transpose(1, 2), weight).transpose(1, 2))

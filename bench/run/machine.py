@@ -47,6 +47,13 @@ KERNEL_VARIABLES = (
     "ONEDNN_MAX_CPU_ISA",
     "OPENBLAS_CORETYPE",
 )
+NATIVE, PORTABLE = "native", "portable"
+
+#: What ``--kernels`` sets in worker processes: nothing, or kernels that processors of different makers share.
+KERNELS: dict[str, dict[str, str]] = {
+    NATIVE: {},
+    PORTABLE: {"MKL_CBWR": "COMPATIBLE", "ATEN_CPU_CAPABILITY": "default", "OPENBLAS_CORETYPE": "HASWELL"},
+}
 _VECTOR = re.compile(r"sse4_[12]|avx.*|fma|f16c|amx.*|neon|asimd.*|sve.*|bf16|i8mm")
 
 #: Parameters of glibc's mallopt.
@@ -73,7 +80,8 @@ class Machine:
     ``checkpoints`` is the folder that trainings keep their state in, or None; ``deadline`` is in seconds of
     ``time.time``, or None. ``silence`` bounds the seconds without progress, per replica of a job's stack, and
     ``memory`` the resident GiB of a worker; None does not. Without ``workers`` jobs run in this process, and
-    ``in_worker`` says that this process is one. ``progress`` and ``stop`` are those of ``bench.api.Context``.
+    ``in_worker`` says that this process is one. ``kernels`` is a name in ``KERNELS``, for workers. ``progress`` and
+    ``stop`` are those of ``bench.api.Context``.
     """
 
     device: str = "cpu"
@@ -84,6 +92,7 @@ class Machine:
     silence: float | None = None
     memory: float | None = None
     in_worker: bool = False
+    kernels: str = NATIVE
     progress: Callable[[int, int, str], None] = _no_progress
     stop: Callable[[], None] = _never_stop
 

@@ -67,6 +67,7 @@ def run_scope(
     limits = Machine(
         workers=1 if place.workers is None else place.workers,
         threads=place.threads,
+        kernels=place.kernels,
         deadline=deadline,
         silence=place.silence(scope.preset),
         memory=place.memory_gib(scope.preset),

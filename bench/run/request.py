@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.errors import POSIX_MODULES, SYSTEMS, BenchError, closest
 from bench.paths import shipped_rows_folder
-from bench.run.machine import memory_gib
+from bench.run.machine import KERNELS, NATIVE, PORTABLE, memory_gib
 
 DEFAULT_STORE = Path("results") / "local"
 MOST_THREADS = 1024
@@ -31,6 +31,7 @@ class Place:
 
     Several ``stores`` are read together, and only the first is written to; ``shipped`` adds the rows that ship with the
     suite beneath them. ``workers`` None is as many as suit the device, 0 none: jobs then run in this process.
+    ``kernels`` is a name in ``bench.run.machine.KERNELS``.
     ``time_budget`` is a duration such as ``9m``, or empty for no limit. ``job_timeout`` is a duration and
     ``job_memory`` a size such as ``8G``; empty stands for what the preset allows.
     """
@@ -41,6 +42,7 @@ class Place:
     device: str = "auto"
     workers: int | None = None
     threads: int = 1
+    kernels: str = NATIVE
     time_budget: str = ""
     job_timeout: str = ""
     job_memory: str = ""
@@ -59,6 +61,10 @@ class Place:
             raise BenchError(f"--threads takes at most {MOST_THREADS}, not {self.threads}")
         if self.device not in DEVICES:
             raise BenchError(f"unknown device '{self.device}'.{closest(self.device, DEVICES)}")
+        if self.kernels not in KERNELS:
+            raise BenchError(f"unknown kernels '{self.kernels}'.{closest(self.kernels, KERNELS)}")
+        if self.kernels == PORTABLE and self.workers == 0:
+            raise BenchError("--kernels portable is set where a process starts: it takes workers, not --workers 0")
         if self.time_budget:
             parse_duration(self.time_budget)
         if self.job_timeout:

@@ -14,7 +14,7 @@ from bench.experiment.cell import Job, Plugins
 from bench.experiment.result import Result, is_stale
 from bench.plugins.registry import Registry, available
 from bench.run.isolation.workers import run_jobs
-from bench.run.machine import Machine, choose_device, choose_workers
+from bench.run.machine import KERNELS, NATIVE, PORTABLE, Machine, choose_device, choose_workers
 from bench.run.plan import FINISHED, NOT_FINISHED, SOME_FAILED, contents_of, costs_of
 from bench.run.progress import RunProgress, counted, print_line
 from bench.run.request import Place
@@ -107,7 +107,7 @@ def compute_again(place: Place, console: Console, sample: int, seed: int) -> tup
     chosen = [stored[ran[index]] for index in generator("verify", seed).permutation(len(ran))[:sample]]
     contents, unusable, *_ = contents_of({(row.cell.dataset, row.cell.include_target) for row in chosen}, registry)
     verdicts: list[Verdict] = []
-    groups: dict[tuple[str, int], dict[str, tuple[Job, list[Result]]]] = {}
+    groups: dict[tuple[str, int, str], dict[str, tuple[Job, list[Result]]]] = {}
     for row in chosen:
         why = unusable.get(row.cell.dataset, "") or _why_not(row, stored, registry, contents)
         if why:
@@ -116,11 +116,11 @@ def compute_again(place: Place, console: Console, sample: int, seed: int) -> tup
         cells = [stored[key].cell for key in row.stack or (row.key,)]
         job = Job(tuple(cells), Plugins.of(cells, registry))
         groups.setdefault(_where(row), {}).setdefault(job.key, (job, []))[1].append(row)
-    for (device, threads), wanted in groups.items():
+    for (device, threads, kernels), wanted in groups.items():
         jobs = [job for job, _ in wanted.values()]
         costs = costs_of([cell for job in jobs for cell in job.cells], jobs[0].cells[0].preset, store)
         workers = choose_workers(place.workers, device, len(jobs))
-        machine = Machine(device=device, threads=threads, workers=workers, deadline=place.deadline())
+        machine = Machine(device, threads, workers, deadline=place.deadline(), kernels=kernels)
         fresh: dict[str, Result] = {}
 
         def put(results: Sequence[Result], fresh: dict[str, Result] = fresh) -> None:
@@ -161,14 +161,15 @@ def _why_not(
     return "; ".join(now.changes_from(cell))
 
 
-def _where(row: Result) -> tuple[str, int]:
-    """Return the device and the threads that a row was computed with, the CPU if there is no such device here."""
+def _where(row: Result) -> tuple[str, int, str]:
+    """Return a row's device (the CPU if there is none such here), its threads and its kernels."""
     device, threads = row.environment.get("device"), row.environment.get("threads")
     try:
         device = choose_device("cuda" if device == "cuda" else "cpu", needs_torch=True)
     except BenchError:
         device = "cpu"
-    return device, threads if isinstance(threads, int) and 1 <= threads <= 1024 else 1
+    kernels = PORTABLE if row.environment.get("kernel_settings") == KERNELS[PORTABLE] else NATIVE
+    return device, threads if isinstance(threads, int) and 1 <= threads <= 1024 else 1, kernels
 
 
 def judge(row: Result, again: Result, others: Sequence[Result] | Any) -> Verdict:

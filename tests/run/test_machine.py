@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,13 @@ from pathlib import Path
 import pytest
 
 from bench.errors import BenchError
-from bench.run.machine import Machine, choose_device, choose_workers
-from tests.toys import command_environment
+from bench.experiment.result import Result
+from bench.plugins.registry import Registry
+from bench.run.isolation.workers import run_jobs
+from bench.run.machine import KERNELS, PORTABLE, Machine, choose_device, choose_workers
+from bench.run.request import Place
+from bench.run.verify import _where
+from tests.toys import DATA, Watcher, command_environment, jobs_for, write_plugins
 
 FAULTS = """
 import resource
@@ -75,3 +81,25 @@ def test_a_machine_survives_json_and_names_checkpoints_in_its_folder(tmp_path: P
     assert there.context(Budget(), "a.pt").checkpoint == tmp_path / "a.pt"
     assert Machine().context(Budget(), "a.pt").checkpoint is None
     assert {"device", "threads", "suite", "processor"} <= set(machine.description())
+
+
+def test_portable_kernels_are_set_in_workers_and_recorded(tmp_path: Path) -> None:
+    registry = Registry.scan((write_plugins(tmp_path / "plugins", data=DATA),))
+    rows: list[Result] = []
+    machine = Machine(workers=1, kernels=PORTABLE)
+    assert run_jobs(jobs_for(registry, ("mean_mode",))[:1], machine, Watcher(), rows.extend) is None
+    assert rows[0].status == "ok"
+    assert rows[0].environment["kernel_settings"].items() >= KERNELS[PORTABLE].items()
+    assert _where(rows[0]) == ("cpu", 1, PORTABLE)
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (Place(kernels="portabel"), "unknown kernels 'portabel'. Did you mean 'portable'?"),
+        (Place(kernels=PORTABLE, workers=0), "it takes workers, not --workers 0"),
+    ],
+)
+def test_kernels_that_cannot_be_had_are_refused(place: Place, words: str) -> None:
+    with pytest.raises(BenchError, match=re.escape(words)):
+        place.require_valid()

@@ -82,11 +82,15 @@ def banked_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     # A single column would go to another routine when there is one bank, and so would, in the weight's gradient, a
     # single input.
     padding, columns = -rows % ROWS_PER_LINE, max(outputs, 2)
-    if inputs == 1:
-        x, weight, inputs = functional.pad(x, (0, 1)), functional.pad(weight, (0, 0, 0, 1)), 2
+    # The weight's gradient of each replica begins at a multiple of 16 bytes: elsewhere routines round otherwise.
+    whole = 4 // math.gcd(4, columns)
+    lacking = max(2 - inputs, 0) + -max(inputs, 2) % whole
+    if lacking:
+        x, weight = functional.pad(x, (0, lacking)), functional.pad(weight, (0, 0, 0, lacking))
+    inputs += lacking
     if columns > outputs:
         weight, bias = functional.pad(weight, (0, 1)), functional.pad(bias, (0, 1))
-    x = functional.pad(x, (0, 0, 0, padding)) if padding else x.contiguous()
+    x = (functional.pad(x, (0, 0, 0, padding)) if padding else x).contiguous()
     product = torch.baddbmm(
         bias.reshape(-1, 1, columns),
         x.view(math.prod(bank), rows + padding, inputs),

@@ -25,7 +25,7 @@ from typing import IO, Any, NamedTuple
 from bench.errors import clean_text
 from bench.paths import PACKAGE
 from bench.plugins.reader import PluginInfo
-from bench.run.machine import THREAD_VARIABLES
+from bench.run.machine import KERNELS, NATIVE, THREAD_VARIABLES
 
 #: Longest output line that is kept whole, and how many of the last ones are searched for where a process died.
 LINE_BYTES, TAIL_LINES = 2**14, 60
@@ -96,7 +96,7 @@ class Watch:
 class Worker:
     """A process that does one task after the other; if it dies, only the task it has is lost."""
 
-    def __init__(self, inbox: Inbox, strangers: Strangers, threads: int) -> None:
+    def __init__(self, inbox: Inbox, strangers: Strangers, threads: int, kernels: str = NATIVE) -> None:
         """Start it. Raises OSError if the system starts no process."""
         self.strangers = strangers
         self.task: Task | None = None
@@ -112,7 +112,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=_environment(threads),
+                env=_environment(threads, kernels),
                 start_new_session=_POSIX,
             )
         assert self._process.stdin and self._process.stdout and self._process.stderr
@@ -249,8 +249,8 @@ class Worker:
                 continue
 
 
-def _environment(threads: int) -> dict[str, str]:
-    """Return the environment of a worker: this one's module search path, and threads bounded from the start."""
+def _environment(threads: int, kernels: str = NATIVE) -> dict[str, str]:
+    """Return the environment of a worker: this one's module search path, threads and kernels from the start."""
     # Those of the parent in the same order, so that nothing hides the standard library which does not here.
     path = [*(os.path.abspath(place) for place in sys.path), str(PACKAGE.parent)]
     changed = {variable: str(threads) for variable in THREAD_VARIABLES}
@@ -258,6 +258,7 @@ def _environment(threads: int) -> dict[str, str]:
     return {
         **os.environ,
         **changed,
+        **KERNELS[kernels],
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(path)),
         PYTHONPATH_BEFORE: before,
     }

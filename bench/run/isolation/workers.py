@@ -293,7 +293,7 @@ class _Crew:
 
     def _start(self, task: Task) -> Worker:
         try:
-            worker = Worker(self._inbox, task.strangers, self._machine.threads)
+            worker = Worker(self._inbox, task.strangers, self._machine.threads, self._machine.kernels)
         except OSError as error:
             raise BenchError(f"worker processes do not start here ({one_line(error)}); try --workers 0") from None
         self._workers.append(worker)
