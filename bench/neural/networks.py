@@ -124,7 +124,7 @@ class AttributiveEncoders(nn.Module):
             level_counts = batch.categorical.sum(1).transpose(1, 2)
             by_level = self.categorical(None, level_counts)
             levels = batch.categorical.permute(0, 3, 1, 2)
-            parts.append(banked_product(levels, by_level, torch.zeros_like(by_level[..., 0, :])).transpose(1, 2))
+            parts.append(banked_product(levels, by_level).transpose(1, 2))
         for index, encoder in enumerate(self.blocks):
             weight = observed[..., layout.group_positions(index)].transpose(1, 2)
             parts.append(encoder(batch.blocks[index].transpose(1, 2), weight).transpose(1, 2))

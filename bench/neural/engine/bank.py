@@ -73,10 +73,10 @@ class BankedLinear(nn.Module):
         return banked_product(x, self.weight, self.bias if bias is None else bias)
 
 
-def banked_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def banked_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return ``x @ weight + bias`` for ``x`` [*bank, n, inputs], to the same bits however many replicas there are.
 
-    ``weight`` is [*bank, inputs, outputs] and ``bias`` [*bank, outputs].
+    ``weight`` is [*bank, inputs, outputs] and ``bias`` [*bank, outputs], None for none.
     """
     bank, rows, inputs, outputs = x.shape[:-2], x.shape[-2], weight.shape[-2], weight.shape[-1]
     # A single column would go to another routine when there is one bank, and so would, in the weight's gradient, a
@@ -89,13 +89,11 @@ def banked_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         x, weight = functional.pad(x, (0, lacking)), functional.pad(weight, (0, 0, 0, lacking))
     inputs += lacking
     if columns > outputs:
-        weight, bias = functional.pad(weight, (0, 1)), functional.pad(bias, (0, 1))
+        weight, bias = functional.pad(weight, (0, 1)), None if bias is None else functional.pad(bias, (0, 1))
     x = (functional.pad(x, (0, 0, 0, padding)) if padding else x).contiguous()
-    product = torch.baddbmm(
-        bias.reshape(-1, 1, columns),
-        x.view(math.prod(bank), rows + padding, inputs),
-        weight.reshape(-1, inputs, columns),
-    ).view(*bank, rows + padding, columns)
+    left, right = x.view(math.prod(bank), rows + padding, inputs), weight.reshape(-1, inputs, columns)
+    product = torch.bmm(left, right) if bias is None else torch.baddbmm(bias.reshape(-1, 1, columns), left, right)
+    product = product.view(*bank, rows + padding, columns)
     if product.requires_grad:
         # The order in which a gradient's rows are summed depends on its strides, and those on the replicas.
         product.register_hook(Tensor.contiguous)
