@@ -58,7 +58,7 @@ class MnistSvhn(Dataset):
         return mnist.pixels[first], svhn.pixels[second]
 
     def _subset(self, mnist: Images, svhn: Images) -> Table:
-        """Return the rows of a subset, whose digits have no official parts of a use."""
+        """Return the rows of a subset; its digits are of both official parts, too few to keep them apart."""
         pairs = self._paired("subset", mnist, svhn)
         rows = len(pairs[0])
         validation, test = round(VALIDATION_SHARE * rows), round(TEST_SHARE * rows)

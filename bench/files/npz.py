@@ -20,21 +20,19 @@ _UNREADABLE = (OSError, ValueError, EOFError, NotImplementedError, RuntimeError,
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-def read_npz(
-    path: Path, required: Collection[str], optional: Collection[str] = (), most_bytes: int = MOST_BYTES
-) -> dict[str, AnyArray]:
-    """Return the named arrays of an npz file, those ``optional`` ones that it has among them; others are not read.
+def read_npz(path: Path, names: Collection[str], most_bytes: int = MOST_BYTES) -> dict[str, AnyArray]:
+    """Return the named arrays of an npz file; others are not read.
 
-    Raises BenchError, in one line that names the file, if one of the required is not there, holds Python objects or is
-    damaged, and if they hold more than ``most_bytes`` together.
+    Raises BenchError, in one line that names the file, if one is not there, holds Python objects or is damaged, and if
+    they hold more than ``most_bytes`` together.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename: info for info in archive.infolist()}
-            lacking = [name for name in required if f"{name}.npy" not in members]
+            lacking = [name for name in names if f"{name}.npy" not in members]
             if lacking:
-                raise BenchError(f"{path} has no array '{lacking[0]}'; it needs {', '.join(required)}")
-            wanted = {name: members[f"{name}.npy"] for name in (*required, *optional) if f"{name}.npy" in members}
+                raise BenchError(f"{path} has no array '{lacking[0]}'; it needs {', '.join(names)}")
+            wanted = {name: members[f"{name}.npy"] for name in names}
             if sum(info.file_size for info in wanted.values()) > most_bytes:
                 raise BenchError(f"{path} holds more than the {most_bytes} bytes allowed")
             return {name: _array(archive, info, f"{path}: array '{name}'") for name, info in wanted.items()}

@@ -115,7 +115,7 @@ def compute_again(place: Place, console: Console, sample: int, seed: int) -> tup
             continue
         cells = [stored[key].cell for key in row.stack or (row.key,)]
         job = Job(tuple(cells), Plugins.of(cells, registry))
-        groups.setdefault(_where(row), {}).setdefault(job.key, (job, []))[1].append(row)
+        groups.setdefault(where_computed(row), {}).setdefault(job.key, (job, []))[1].append(row)
     for (device, threads, kernels), wanted in groups.items():
         jobs = [job for job, _ in wanted.values()]
         costs = costs_of([cell for job in jobs for cell in job.cells], jobs[0].cells[0].preset, store)
@@ -161,14 +161,16 @@ def _why_not(
     return "; ".join(now.changes_from(cell))
 
 
-def _where(row: Result) -> tuple[str, int, str]:
+def where_computed(row: Result) -> tuple[str, int, str]:
     """Return a row's device (the CPU if there is none such here), its threads and its kernels."""
     device, threads = row.environment.get("device"), row.environment.get("threads")
     try:
         device = choose_device("cuda" if device == "cuda" else "cpu", needs_torch=True)
     except BenchError:
         device = "cpu"
-    kernels = PORTABLE if row.environment.get("kernel_settings") == KERNELS[PORTABLE] else NATIVE
+    settings = row.environment.get("kernel_settings")
+    portable = isinstance(settings, dict) and settings.items() >= KERNELS[PORTABLE].items()
+    kernels = PORTABLE if portable else NATIVE
     return device, threads if isinstance(threads, int) and 1 <= threads <= 1024 else 1, kernels
 
 

@@ -16,7 +16,7 @@ from bench.plugins.registry import Registry
 from bench.run.isolation.workers import run_jobs
 from bench.run.machine import KERNELS, PORTABLE, Machine, choose_device, choose_workers
 from bench.run.request import Place
-from bench.run.verify import _where
+from bench.run.verify import where_computed
 from tests.toys import DATA, Watcher, command_environment, jobs_for, write_plugins
 
 FAULTS = """
@@ -90,7 +90,7 @@ def test_portable_kernels_are_set_in_workers_and_recorded(tmp_path: Path) -> Non
     assert run_jobs(jobs_for(registry, ("mean_mode",))[:1], machine, Watcher(), rows.extend) is None
     assert rows[0].status == "ok"
     assert rows[0].environment["kernel_settings"].items() >= KERNELS[PORTABLE].items()
-    assert _where(rows[0]) == ("cpu", 1, PORTABLE)
+    assert where_computed(rows[0]) == ("cpu", 1, PORTABLE)
 
 
 @pytest.mark.parametrize(
