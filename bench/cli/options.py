@@ -173,7 +173,7 @@ OPTIONS: dict[str, Option] = {
         str,
         _flag(
             "--kernels",
-            help="On a CPU: native, or portable, those that processors of different makers share, at 2/3 of the speed.",
+            help="On a CPU: native, or portable, those that processors of different makers share, at 3/5 of the speed.",
         ),
         "native",
         "place.kernels",
