@@ -44,8 +44,8 @@ class XavierLinear(BankedLinear):
     """A linear bank drawn as the authors do: weights N(0, 2 / fan in), biases 0."""
 
     @torch.no_grad()
-    def reset(self, generators: Sequence[torch.Generator]) -> None:
-        """Draw each replica from its own generator."""
+    def reset(self, generators: Sequence[torch.Generator], initialisation: str = "authors") -> None:
+        """Draw each replica from its own generator, whatever the others' ``initialisation``."""
         deviation = (2 / self._fan_in.clamp(min=1)).sqrt()
         for replica, generator in enumerate(generators):
             self.weight[replica] = torch.empty(self.weight.shape[1:]).normal_(generator=generator) * deviation

@@ -13,14 +13,14 @@ from bench.data.kinds import Kind
 from bench.data.table import Values
 from bench.data.view import Incomplete, TensorView, nothing_observed
 from bench.errors import BenchError
-from bench.neural.engine.bank import parameter_count, reset_parameters
+from bench.neural.engine.bank import INITIALISATIONS, parameter_count, reset_parameters
 from bench.neural.engine.encoder import Encoder
 from bench.neural.engine.noise import DrawnNoise, replica_generators
 from bench.neural.engine.schedule import History
 from bench.neural.engine.selection import ROW_CHUNK, HeldOutError, row_chunks
 from bench.neural.engine.trainer import Trainer
 from bench.neural.heads import Spreads
-from bench.neural.model import LatentModel, Network
+from bench.neural.model import LatentModel, Network, require_choice
 from bench.neural.rows import Imputed, Layout, Rows
 from bench.plugins.contracts import StackedMethod
 
@@ -40,7 +40,7 @@ class NeuralStackedMethod(StackedMethod):
     kinds: ClassVar[tuple[Kind, ...]] = ("numeric", "categorical", "image", "features")
     requires: ClassVar[tuple[str, ...]] = ("torch",)
     parameter_sets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "default": {"scaling": "standard", "learning_rate": None, "clip_norm": 5.0},
+        "default": {"scaling": "standard", "learning_rate": None, "clip_norm": 5.0, "initialisation": "uniform"},
     }
     #: The class of the stack of networks; or write ``build``.
     network: ClassVar[type[Network]] = Network
@@ -61,7 +61,10 @@ class NeuralStackedMethod(StackedMethod):
         self.encoder = Encoder(train, layout, self.parameters.get("scaling", "standard"), device)
         layout.to(device)
         self.model = self.build(layout, train.replicas)
-        reset_parameters(self.model, replica_generators("initialisation", seeds))
+        initialisation = require_choice(
+            "initialisation", self.parameters.get("initialisation", "uniform"), tuple(INITIALISATIONS)
+        )
+        reset_parameters(self.model, replica_generators("initialisation", seeds), initialisation)
         self.model.to(device)
         for module in self.model.modules():
             # A spread of 1 where the data's is a quarter weighs the KL too much until it is learned, and Adam is slow.

@@ -28,6 +28,38 @@ def sigmoid(x: Tensor) -> Tensor:
     return 0.5 * torch.tanh(0.5 * x) + 0.5
 
 
+def uniform_weights(shape: torch.Size, fan_in: Tensor, generator: torch.Generator) -> Tensor:
+    """Return weights [*bank, inputs, outputs] as ``torch.nn.Linear``'s: uniform within 1/sqrt(``fan_in`` [*bank])."""
+    bound = fan_in.clamp(min=1).rsqrt()
+    return torch.empty(shape).uniform_(-1, 1, generator=generator) * bound[..., None, None]
+
+
+def orthogonal_weights(shape: torch.Size, fan_in: Tensor, generator: torch.Generator) -> Tensor:
+    """Return weights [*bank, inputs, outputs] whose columns, or rows if these are fewer, are orthonormal.
+
+    Saxe, McClelland, Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks",
+    ICLR 2014. Inputs beyond ``fan_in`` [*bank] are padding and get 0. Computed in float64, so that the rounding of a
+    decomposition is no part of the weights.
+    """
+    inputs, outputs = shape[-2:]
+    drawn = torch.empty(shape, dtype=torch.float64).normal_(generator=generator).view(-1, inputs, outputs)
+    weights = torch.zeros_like(drawn)
+    for index, used in enumerate(fan_in.flatten().int().tolist()):
+        if not used:
+            continue
+        tall = used >= outputs
+        matrix = drawn[index, :used]
+        q, r = torch.linalg.qr(matrix if tall else matrix.T)
+        # With the signs of r's diagonal the distribution is uniform over orthonormal matrices.
+        q = q * r.diagonal().sign()
+        weights[index, :used] = q if tall else q.T
+    return weights.view(shape).to(torch.float32)
+
+
+#: How the weights of linear layers are drawn, by name.
+INITIALISATIONS = {"uniform": uniform_weights, "orthogonal": orthogonal_weights}
+
+
 class BankedLinear(nn.Module):
     """A bank of linear layers: ``weight`` [*bank, inputs, outputs], ``bias`` [*bank, outputs].
 
@@ -57,13 +89,16 @@ class BankedLinear(nn.Module):
         self.parameters_used = int((used + 1).sum()) * (outputs if outputs_used is None else outputs_used)
 
     @torch.no_grad()
-    def reset(self, generators: Sequence[torch.Generator]) -> None:
-        """Draw each replica from its own generator: uniform within 1/sqrt(fan in), as ``torch.nn.Linear`` does."""
-        bound = self._fan_in.clamp(min=1).rsqrt()
+    def reset(self, generators: Sequence[torch.Generator], initialisation: str = "uniform") -> None:
+        """Draw each replica from its own generator, weights by one of ``INITIALISATIONS``.
+
+        Biases are uniform within 1/sqrt(fan in), as in ``torch.nn.Linear``.
+        """
+        draw = INITIALISATIONS[initialisation]
+        bound = self._fan_in.clamp(min=1).rsqrt()[..., None]
         for replica, generator in enumerate(generators):
-            for parameter, extra in ((self.weight, 2), (self.bias, 1)):
-                drawn = torch.empty(parameter.shape[1:]).uniform_(-1, 1, generator=generator)
-                parameter[replica] = drawn * bound.reshape(*bound.shape, *([1] * extra))
+            self.weight[replica] = draw(self.weight.shape[1:], self._fan_in, generator)
+            self.bias[replica] = bound * torch.empty(self.bias.shape[1:]).uniform_(-1, 1, generator=generator)
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """Map ``x`` [*bank, n, inputs] to [*bank, n, outputs], to the same bits however many replicas there are.
@@ -200,7 +235,8 @@ class BankedMLP(nn.Module):
     """A bank of multi-layer perceptrons: hidden layers with LeakyReLU, normalised where asked, and a linear output.
 
     ``batch_norm`` is ``"all"``, ``"first"`` or ``"none"`` of the hidden layers; ``activate`` says which hidden layers
-    are followed by LeakyReLU (VSAE's decoder taken literally has it after the first only).
+    are followed by LeakyReLU (VSAE's decoder taken literally has it after the first only), ``slope`` how steep that is
+    below zero (0 is ReLU).
     """
 
     __call__: Callable[..., Tensor]
@@ -214,6 +250,7 @@ class BankedMLP(nn.Module):
         *,
         batch_norm: str = "none",
         activate: Sequence[bool] | None = None,
+        slope: float = LEAKY_SLOPE,
         inputs_used: Tensor | None = None,
         outputs_used: int | None = None,
     ) -> None:
@@ -234,6 +271,7 @@ class BankedMLP(nn.Module):
         normalised = {"all": len(hidden), "first": min(1, len(hidden)), "none": 0}[batch_norm]
         self.norms = nn.ModuleList([BankedBatchNorm(bank, hidden[level]) for level in range(normalised)])
         self.activate = tuple(activate) if activate is not None else (True,) * len(hidden)
+        self.slope = slope
 
     def forward(self, x: Tensor | None, weight: Tensor | None = None, last_bias: Tensor | None = None) -> Tensor:
         """Map ``x`` [*bank, n, inputs] to [*bank, n, outputs]; None is the identity matrix (one row per level).
@@ -252,16 +290,16 @@ class BankedMLP(nn.Module):
             if level < len(self.norms):
                 x = self.norms[level](x, weight)
             if level < len(self.activate) and self.activate[level]:
-                x = functional.leaky_relu(x, LEAKY_SLOPE, inplace=not torch.is_grad_enabled())
+                x = functional.leaky_relu(x, self.slope, inplace=not torch.is_grad_enabled())
         assert x is not None
         return x[..., :rows, :] if rows else x
 
 
-def reset_parameters(module: nn.Module, generators: Sequence[torch.Generator]) -> None:
+def reset_parameters(module: nn.Module, generators: Sequence[torch.Generator], initialisation: str = "uniform") -> None:
     """Draw every linear bank of ``module``, in order, each replica from its own generator."""
     for part in module.modules():
         if isinstance(part, BankedLinear):
-            part.reset(generators)
+            part.reset(generators, initialisation)
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -1,4 +1,4 @@
-"""The comparison of VSAE's readings: a data set counts once, and a tie is one within a standard error."""
+"""The comparison of variants of a method: a data set counts once, and a tie is one within a standard error."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 
 @pytest.fixture
 def benchmark(benchmarks: Callable[[str], ModuleType]) -> ModuleType:
-    return benchmarks("readings")
+    return benchmarks("variants")
 
 
 def test_log_ratios_are_paired_by_seed_and_averaged_over_data_sets(benchmark: ModuleType) -> None:
     def outcome(dataset: str, variant: str, *best: float) -> object:
-        return benchmark.Outcome(dataset, variant, best, best, best, 1.0)
+        return benchmark.Outcome("vsae", dataset, variant, best, best, best, 1.0)
 
     outcomes = [
         outcome("a", "complete", 0.9, 0.8, 0.7, 0.5),
