@@ -80,7 +80,7 @@ class MIWAENetwork(LatentModel):
         """Allocate the stack."""
         super().__init__(layout, replicas, settings)
         self.samples = int(settings["importance_samples"])
-        if require_choice("networks", settings["networks"], ("shared", "authors")) == "shared":
+        if require_choice("networks", settings.get("networks", "shared"), ("shared", "authors")) == "shared":
             self.decoder = data_decoder(layout, replicas, self.latent, settings)
             self.encoder = row_encoder(layout, replicas, 2 * self.latent, settings, self.decoder)
             return
@@ -122,7 +122,6 @@ class MIWAE(LatentStackedMethod):
             "importance_samples": 20,
             "kl_warm_up": False,
             "input_dropout": 0.0,
-            "networks": "shared",
         },
         "authors": {"networks": "authors", "initialisation": "orthogonal", "learning_rate": 1e-3},
     }

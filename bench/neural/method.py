@@ -35,12 +35,15 @@ LISTED_BLOCKS = 64
 
 
 class NeuralStackedMethod(StackedMethod):
-    """Subclass it and name its ``network``: all that differs between neural methods."""
+    """Subclass it and name its ``network``: all that differs between neural methods.
+
+    A parameter set may name an ``initialisation`` of the weights, ``uniform`` (as without one) or ``orthogonal``.
+    """
 
     kinds: ClassVar[tuple[Kind, ...]] = ("numeric", "categorical", "image", "features")
     requires: ClassVar[tuple[str, ...]] = ("torch",)
     parameter_sets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "default": {"scaling": "standard", "learning_rate": None, "clip_norm": 5.0, "initialisation": "uniform"},
+        "default": {"scaling": "standard", "learning_rate": None, "clip_norm": 5.0},
     }
     #: The class of the stack of networks; or write ``build``.
     network: ClassVar[type[Network]] = Network

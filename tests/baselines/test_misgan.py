@@ -218,8 +218,8 @@ def test_networks_are_sized_to_the_table(misgan: Plugin) -> None:
         return [tuple(layer.weight.shape[1:]) for layer in getattr(network, part).layers]
 
     small, digits = dependent_table(3, numbers=4), dependent_table(3, images=1, pixels=784)
-    assert shapes(small, "data_critic") == [(4, 64), (64, 32), (32, 16), (16, 1)]
-    assert shapes(small, "mask_generator") == [(128, 32), (32, 64), (64, 4)]
+    assert shapes(small, "data_critic") == [(4, 256), (256, 128), (128, 64), (64, 1)]
+    assert shapes(small, "mask_generator") == [(128, 128), (128, 256), (256, 4)]
     # The authors' sizes for MNIST, where the mask is one attribute and the imputer is told it.
     assert shapes(digits, "data_critic") == [(784, 512), (512, 256), (256, 128), (128, 1)]
     assert shapes(digits, "data_generator") == [(128, 256), (256, 512), (512, 784)]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
-from torch.distributions import Categorical, Independent, Normal
+from torch.distributions import Categorical, Independent, Normal, StudentT
 
 from bench.api import Attribute, Schema
 from bench.neural.engine.encoder import Encoder
-from bench.neural.heads import Heads, Prediction, Target, image_mean
+from bench.neural.heads import Heads, Prediction, Target, image_mean, student_stretch
 from bench.neural.rows import Encoded, Layout
 from tests.neural_views import dependent_table, generator, split_views
 from tests.truth import rows_behind
@@ -128,6 +130,25 @@ def test_log_densities_are_those_of_torch_distributions(heads: Heads, leading: t
     assert heads.log_scale is not None
     got = heads.log_prob(prediction, Target.certain(values))
     torch.testing.assert_close(got, densities(prediction, heads.log_scale.detach().exp(), values, codes))
+
+
+def test_numbers_with_degrees_of_freedom_are_student_t(heads: Heads) -> None:
+    leading = (REPLICAS, 3, ROWS)
+    scales, degrees = 0.5 * normal(*leading, GAUSSIANS, seed=30), 3 + normal(*leading, 2, seed=31).abs()
+    prediction = replace(decoded(heads, *leading), log_scales=scales, degrees=degrees)
+    values, _ = random_values(*leading)
+    got = heads.log_prob(prediction, Target.certain(values))[..., :2]
+    plain = StudentT(degrees, prediction.numeric, scales[..., :2].exp()).log_prob(values.numeric)
+    torch.testing.assert_close(got, plain)
+
+
+@pytest.mark.parametrize("degrees", [3.0, 8.0, 100.0])
+def test_drawn_student_t_numbers_have_their_quantiles(degrees: float) -> None:
+    count = 400_000
+    stretch = student_stretch(normal(count, seed=40), torch.tensor(degrees, dtype=torch.float64))
+    drawn = np.sort((normal(count, seed=41) * stretch).numpy())
+    for share in (0.05, 0.25, 0.75, 0.95):
+        assert drawn[int(share * count)] == pytest.approx(stats.t.ppf(share, degrees), rel=0.02)
 
 
 def test_without_a_learned_scale_the_density_is_a_squared_error(layout: Layout) -> None:

@@ -52,7 +52,6 @@ def clip_per_replica(parameters: Sequence[nn.Parameter], largest: float) -> None
     """Scale each replica's gradient down to the norm ``largest``, independently of the others."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     squares = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients], dim=1).sum(1)
-    # A reciprocal root has the same bits on processors of different makers; MKL's root does not.
-    factor = (largest * squares.rsqrt()).clamp(max=1)
+    factor = (largest / (squares.sqrt() + 1e-6)).clamp(max=1)
     for gradient in gradients:
         gradient.mul_(factor.view(-1, *(1,) * (gradient.dim() - 1)))

@@ -51,6 +51,28 @@ def drawn(module: Module, replicas: int = 2) -> Module:
     return module
 
 
+def test_orthogonal_weights_are_orthonormal_over_the_inputs_that_are_real() -> None:
+    layers = (
+        BankedLinear((2,), 7, 3),
+        BankedLinear((2,), 3, 7),
+        BankedLinear((2, 2), 6, 3, inputs_used=torch.tensor([4, 2])),
+    )
+    for layer, used in zip(layers, ((7,), (3,), (4, 2)), strict=True):
+        layer.reset([generator(1), generator(2)], "orthogonal")
+        inputs, outputs = layer.weight.shape[-2:]
+        for replica in range(2):
+            for matrix, count in zip(layer.weight[replica].detach().view(-1, inputs, outputs), used, strict=True):
+                assert not matrix[count:].any()
+                real = matrix[:count]
+                product = real.T @ real if count >= outputs else real @ real.T
+                torch.testing.assert_close(product, torch.eye(min(count, outputs)))
+        assert not torch.equal(layer.weight[0], layer.weight[1])
+    # A replica's weights are its generator's, whatever the stack.
+    alone = BankedLinear((1,), 7, 3)
+    alone.reset([generator(2)], "orthogonal")
+    assert torch.equal(alone.weight[0], layers[0].weight[1])
+
+
 def torch_linear(layer: BankedLinear, place: tuple[int, ...]) -> nn.Linear:
     """Return one bank of a linear layer as torch's."""
     inputs, outputs = layer.weight.shape[-2:]
