@@ -1,13 +1,13 @@
 """MisGAN, learning from incomplete data with generative adversarial networks (Li, Jiang, Marlin, ICLR 2019).
 
 Follows the authors' code (github.com/steveli/misgan): a generator of masks, a generator of data and an imputer, each
-against a critic with a gradient penalty (WGAN-GP), five steps of the critics for one of the generators. The networks are
-sized to the data, with 256 units at least: narrower ones collapse on tables of few numbers (``authors`` has the code's
-widths, which are those for MNIST). For tables the mask is per attribute, and in ``default`` a category is a softmax over
-its levels and the imputer is given the mask (the code's ``MaskImputer``); ``literal`` has sigmoids and the code's default
-imputer, which cannot tell noise from data. The code's term ``beta`` leaves the data generator without a gradient: the
-imputed rows do not depend on it. ``literal`` drops it; ``default`` has the paper's, in which the generator also lowers
-its critic's score.
+against a critic with a gradient penalty (WGAN-GP), five steps of the critics for one of the generators. The networks
+are sized to the data, with 256 units at least: narrower ones collapse on tables of few numbers (``authors`` has the
+code's widths, which are those for MNIST). For tables the mask is per attribute, and in ``default`` a category is a
+softmax over its levels and the imputer is given the mask (the code's ``MaskImputer``); ``literal`` has sigmoids and the
+code's default imputer, which cannot tell noise from data. The code's term ``beta`` leaves the data generator without a
+gradient: the imputed rows do not depend on it. ``literal`` drops it; ``default`` has the paper's, in which the
+generator also lowers its critic's score.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from bench.experiment.reader import load_spec
 from bench.paths import shipped_rows_folder
 from bench.plugins.registry import Registry
 from bench.report import ReportTable, asked_of_store, collect, read_published
-from bench.report.prose import compared, judged, means_text, row_cells
+from bench.report.prose import compared, judged
 from bench.run.store import Store
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -40,33 +40,6 @@ def published_no_better() -> list[str]:
     ]
 
 
-def tuned_images() -> list[str]:
-    table = shipped(7, "tuned")
-    ours, network, floor = (
-        means_text(row_cells(table, label, "Missing ratio"), 3) for label in ("VSAE", "Regressor", "Mean/mode")
-    )
-    ratios = [cell.spec.ratio for cell in row_cells(table, "VSAE", "Missing ratio")]
-    default = judged(row_cells(shipped(7), "VSAE", "Missing ratio"))
-    return [
-        f"at ratios {ratios[0]:g}, {ratios[1]:g} and {ratios[2]:g} the sum of squared errors is {ours}, "
-        f"against {network} of that network and {floor} of the mean image",
-        f"By default it is no better than the mean image at {default} ratios",
-    ]
-
-
-def tuned_labels() -> list[str]:
-    def right(data: str) -> str:
-        (cell,) = (
-            cell
-            for cell in row_cells(shipped(10, "tuned"), "VSAE", f"{data} (something observed)")
-            if cell.spec.metric == "pfc"
-        )
-        assert cell.mean is not None
-        return f"{1 - cell.mean:.0%}".replace("%", " %")
-
-    return [f"It names {right('MNIST')} of the observed digits and {right('FashionMNIST')} of the observed garments"]
-
-
 def unobserved_term() -> list[str]:
     table = shipped(6)
     found = compared(table, "VSAE without the term of x_u", "VSAE")
@@ -84,7 +57,7 @@ def unobserved_term() -> list[str]:
     ]
 
 
-CLAIMS = (published_no_better, tuned_images, tuned_labels, unobserved_term)
+CLAIMS = (published_no_better, unobserved_term)
 
 
 def section() -> str:
@@ -105,12 +78,3 @@ def test_readme_states_no_number_of_shipped_rows_that_is_not_computed() -> None:
     for sentence in (sentence for claim in CLAIMS for sentence in claim()):
         rest = rest.replace(sentence, "")
     assert re.findall(r"\d+", rest.replace("MNIST+MNIST", "")) == []
-
-
-def test_the_comparison_is_as_much_as_readme_makes_of_it() -> None:
-    """Nearly as well: less than 15 % of the way from that network to the mean image."""
-    table = shipped(7, "tuned")
-    rows = [row_cells(table, label, "Missing ratio") for label in ("VSAE", "Regressor", "Mean/mode")]
-    for ours, network, floor in zip(*rows, strict=True):
-        assert ours.mean is not None and network.mean is not None and floor.mean is not None
-        assert ours.mean - network.mean < 0.15 * (floor.mean - network.mean)

@@ -13,6 +13,7 @@ from bench.errors import BenchError
 if TYPE_CHECKING:
     from bench.experiment.scope import Scope
     from bench.plugins.registry import Registry
+    from bench.report.table import ReportTable
     from bench.run.request import Place
 
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 def table(scope: Scope, place: Place, published: bool, output: Path | None) -> None:
     """Print tables from stored rows, and write them as LaTeX, Markdown, CSV and a figure."""
     from bench.experiment.expand import sets_of, specs_of
+    from bench.experiment.tuned import TUNED
     from bench.plugins.registry import Registry
     from bench.report import asked_of_store, collect, read_published, write_report
     from bench.report.terminal import print_table
@@ -62,6 +64,8 @@ def table(scope: Scope, place: Place, published: bool, output: Path | None) -> N
             unobtained=_unobtained(without, registry),
             code=registry.code,
         )
+        if scope.parameter_set == TUNED and report.preset is not None:
+            _require_all_tuned(report, registry)
         print_table(report, screen, published)
         if report.preset is None:
             other = "" if place.shipped else ", or add --shipped for the rows that ship with the suite"
@@ -74,6 +78,24 @@ def table(scope: Scope, place: Place, published: bool, output: Path | None) -> N
                 screen.print(f"wrote {path}", highlight=False)
     for line in store.told():
         print_line(screen, line)
+
+
+def _require_all_tuned(report: ReportTable, registry: Registry) -> None:
+    """Raise BenchError unless every row with something to tune has tuned rows: like is compared with like."""
+    lacking: dict[str, list[str]] = {}
+    for cell in report.cells:
+        method = registry.methods.get(cell.spec.method)
+        if method is not None and method.tunable and cell.status == "missing":
+            datasets = lacking.setdefault(method.name, [])
+            if cell.spec.dataset not in datasets:
+                datasets.append(cell.spec.dataset)
+    if not lacking:
+        return
+    listed = "; ".join(f"{method} on {', '.join(datasets)}" for method, datasets in lacking.items())
+    raise BenchError(
+        f"{report.spec.id}: a table of tuned methods is shown only if all are tuned that can be, and no tuned "
+        f"rows are there of {listed}: `vsae-bench tune METHOD DATASET`, then `vsae-bench run {report.spec.id} --parameters tuned`"
+    )
 
 
 def _unobtained(names: Iterable[str], registry: Registry) -> dict[str, str]:

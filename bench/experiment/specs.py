@@ -136,7 +136,8 @@ class RowSpec(CellFields):
 
     ``published`` is its name in the published numbers, ``reference`` marks a row that is not the paper's, ``floor`` the
     one that the others are judged by (and is a reference too). ``presets`` are the only ones it is run under, unless
-    its method is asked for by name; without them it is run under every one.
+    its method is asked for by name; without them it is run under every one. A ``note`` stands
+    under tables that show the row.
     """
 
     label: str
@@ -144,6 +145,7 @@ class RowSpec(CellFields):
     reference: bool = False
     floor: bool = False
     presets: Annotated[tuple[str, ...] | None, Field(strict=False, min_length=1)] = None
+    note: str = ""
 
     def runs_under(self, preset: str) -> bool:
         """Return whether the row is among those that a preset runs."""

@@ -48,6 +48,8 @@ class ReportCell:
     kept_last: tuple[int, ...] = ()
     #: Seeds whose results are of other code than a plug-in of the user has now.
     stale: tuple[int, ...] = ()
+    #: Processor time per seed, in seconds, the mean over the seeds; None if a result does not say.
+    processor_seconds: float | None = None
     #: What draws of these rows score, metric -> mean over the seeds; empty if the method draws none.
     draw_scores: Mapping[str, float] = field(default_factory=dict)
     #: How many values are of rows without a digest, which an older version stored.

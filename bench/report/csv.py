@@ -51,6 +51,7 @@ FIELDS = (
     "floor",
     "verdict",
     "published_verdict",
+    "processor_seconds",
     *DRAW_FIELDS,
 )
 
@@ -110,5 +111,6 @@ def record(table: ReportTable, cell: ReportCell) -> dict[str, object]:
         "floor": cell.floor,
         "verdict": cell.verdict,
         "published_verdict": cell.published_verdict,
+        "processor_seconds": cell.processor_seconds,
         **{name: cell.draw_scores.get(name) for name in DRAW_FIELDS},
     }

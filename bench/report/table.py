@@ -217,6 +217,7 @@ def _cell(spec: TableSpec, cell: TableCell, results: Sequence[Result], known: _K
         undertrained=tuple(seed for seed in values if _undertrained(by_seed[seed])),
         kept_last=tuple(seed for seed in values if _kept_last(by_seed[seed])),
         stale=stale,
+        processor_seconds=_mean_seconds([by_seed[seed] for seed in values]),
         draw_scores=_mean_draw_scores([by_seed[seed] for seed in values], cell),
         unverified=sum(not by_seed[seed].verified for seed in values),
         warnings=tuple(dict.fromkeys(text for seed in values for text in by_seed[seed].warnings)),
@@ -266,6 +267,19 @@ def _draw_scores(result: Result, cell: TableCell) -> Mapping[str, float]:
     by_attribute = {**result.draws.get("attributes", {}), "all": result.draws.get("all", {})}
     scores: Mapping[str, float] = by_attribute.get(cell.attribute, {})
     return scores
+
+
+def _mean_seconds(results: Sequence[Result]) -> float | None:
+    """Return the mean processor time of some results, in seconds; None if one does not say, or there are none.
+
+    A result tells that of its job: its own is an equal share among the job's stack.
+    """
+    known = [
+        result.processor_seconds / max(1, len(result.stack))
+        for result in results
+        if result.processor_seconds is not None
+    ]
+    return statistics.fmean(known) if known and len(known) == len(results) else None
 
 
 def _mean_draw_scores(results: Sequence[Result], cell: TableCell) -> dict[str, float]:

@@ -163,6 +163,7 @@ def notes(table: ReportTable) -> list[CellText]:
     if any(row.reference or row.floor for row in spec.rows):
         found.append(CellText("Rows in italics are not in the paper: references, and the floor."))
     found += [CellText(text) for text in spec.notes]
+    found += [CellText(f"{row.label}: {row.note}") for row in spec.rows if row.note]
     found += [CellText(text) for text in entry_notes(table)]
     found += [CellText(text) for text in verdict_notes(table)]
     found += [CellText(text) for text in training_notes(table)]

@@ -115,7 +115,7 @@ def test_a_table_without_shared_rows_beside_it_names_those_of_the_suite(tmp_path
     text = TABLE.replace('"pair"', '"multimodal"').replace('row = "one"', 'row = "mice"')
     for spec in (read(tmp_path, text), parse_spec(text, "t")):
         assert [row.label for row in spec.rows[:2]] == ["AE", "VAE"]
-        assert (spec.rows[9].label, spec.rows[9].method) == ("Changed", "mice")
+        assert (spec.rows[10].label, spec.rows[10].method) == ("Changed", "mice")
 
 
 @pytest.mark.parametrize(
