@@ -94,7 +94,7 @@ def _require_all_tuned(report: ReportTable, registry: Registry) -> None:
     listed = "; ".join(f"{method} on {', '.join(datasets)}" for method, datasets in lacking.items())
     raise BenchError(
         f"{report.spec.id}: a table of tuned methods is shown only if all are tuned that can be, and no tuned "
-        f"rows are there of {listed}: `vsae-bench tune METHOD DATASET`, then `vsae-bench run {report.spec.id} --parameters tuned`"
+        f"rows are there of {listed}: `vsae-bench tune METHOD DATASET`, then `run --parameters tuned`"
     )
 
 
