@@ -1,4 +1,4 @@
-"""The command ``vsae-bench``: list, data, run, tune, table, verify, plot, check, env; errors are told here.
+"""The command ``vsae-bench``: list, data, masks, run, tune, table, verify, plot, check, env; errors are told here.
 
 Heavy packages are imported inside the verbs that need them, so that ``--help`` and ``list`` are instant.
 """
@@ -18,6 +18,7 @@ from bench.cli.check import check
 from bench.cli.data import data
 from bench.cli.env import env
 from bench.cli.list import list_plugins
+from bench.cli.masks import masks
 from bench.cli.plot import plot_app
 from bench.cli.run import run
 from bench.cli.table import table
@@ -42,7 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 app.command("list")(list_plugins)
-for verb in (data, run, tune, table, verify):
+for verb in (data, masks, run, tune, table, verify):
     app.command()(verb)
 app.add_typer(plot_app, name="plot")
 for verb in (check, env):

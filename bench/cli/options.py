@@ -255,6 +255,10 @@ OPTIONS: dict[str, Option] = {
         _flag("--output", help="Folder for LaTeX, Markdown, CSV and a figure.", metavar="DIR"),
         None,
     ),
+    "masks": Option(
+        Path | None, _flag("--masks", help="Mask of a grid, from a file (see `masks`).", metavar="FILE"), None
+    ),
+    "mask": Option(Path, _flag("--output", help="File for the mask.", metavar="FILE"), REQUIRED),
     "sample": Option(int, _flag("--sample", help="Rows to compute again, chosen at random.", min=0), 0),
     "choice": Option(int, _flag("--seed", help="Seed of the choice of rows.", min=0), 0),
     "everything": Option(bool, _flag("--all", help="Check everything that is registered."), False),

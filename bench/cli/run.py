@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cli.console import console
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     "seeds",
     "mechanisms",
     "ratios",
+    "masks",
     "store",
     "shipped",
     "plugins",
@@ -43,8 +45,13 @@ if TYPE_CHECKING:
     mechanisms=Default("", "mcar"),
     ratios=Default("", "0.5"),
 )
-def run(scope: Scope, place: Place, dry_run: bool, retry_failed: bool, rerun: bool) -> int:
+def run(scope: Scope, place: Place, masks: Path | None, dry_run: bool, retry_failed: bool, rerun: bool) -> int:
     """Run tables, or a grid of your own; what is stored already is not run again."""
     from bench.run.plan import run_scope
 
+    if masks is not None:
+        from bench.experiment.mask_file import under_mask
+        from bench.plugins.registry import Registry
+
+        scope = under_mask(scope, masks, Registry.scan(place.plugins))
     return run_scope(scope, place, console(), dry_run=dry_run, retry_failed=retry_failed, rerun=rerun)

@@ -35,7 +35,12 @@ def grid_spec(scope: Scope, registry: Registry) -> TableSpec:
         for mechanism in scope.mechanisms or ("mcar",):
             registry.mechanism(mechanism)
             for ratio in scope.ratios or (0.5,):
-                columns += columns_for(registry.dataset(name), mechanism=mechanism, ratio=ratio)
+                columns += columns_for(
+                    registry.dataset(name),
+                    mechanism=mechanism,
+                    ratio=ratio,
+                    mechanism_parameters=dict(scope.mechanism_parameters),
+                )
     rows = [
         RowSpec(label=name, method=name, protocol=preferred_protocol(registry.method(name))) for name in scope.methods
     ]

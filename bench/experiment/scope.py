@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from bench.errors import BenchError
 from bench.experiment.presets import HIGHEST, budget_for, require_precision
@@ -16,13 +18,15 @@ class Scope:
     """What was asked for. An empty tuple stands for everything, or for what the verb takes by default.
 
     Without ``tables`` it is a grid of methods, data sets, mechanisms and ratios. An empty ``preset``, for verbs that
-    read stored rows, is the fullest one that is complete. ``stand_in`` replaces data sets by their synthetic stand-ins.
+    read stored rows, is the fullest one that is complete. ``mechanism_parameters`` are those of a grid's mechanisms,
+    where they are not the defaults. ``stand_in`` replaces data sets by their synthetic stand-ins.
     """
 
     tables: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
     mechanisms: tuple[str, ...] = ()
+    mechanism_parameters: Mapping[str, Any] = field(default_factory=dict)
     ratios: tuple[float, ...] = ()
     seeds: tuple[int, ...] = ()
     preset: str = "quick"

@@ -23,7 +23,7 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,11 +40,12 @@ DISTRIBUTION = "vsae-bench"
 
 @dataclass(frozen=True)
 class Registry:
-    """The plug-ins by name."""
+    """The plug-ins by name; those ``unlisted`` are mechanisms that make sense with parameters alone."""
 
     methods: Mapping[str, PluginInfo]
     datasets: Mapping[str, PluginInfo]
     mechanisms: Mapping[str, PluginInfo]
+    unlisted: Mapping[str, PluginInfo] = field(default_factory=dict)
 
     @classmethod
     def scan(cls, plugin_folders: Sequence[str | Path] = ()) -> Registry:
@@ -73,7 +74,8 @@ class Registry:
             category: _by_name(info for info in found if info.category == category)
             for category in ("method", "dataset", "mechanism")
         }
-        return cls(by_category["method"], by_category["dataset"], by_category["mechanism"])
+        unlisted = _by_name(reader.read_files([PACKAGE / "experiment" / "mask_file.py"], "suite", "mechanism"))
+        return cls(by_category["method"], by_category["dataset"], by_category["mechanism"], unlisted)
 
     def method(self, name: str) -> PluginInfo:
         """Return a method, which may carry an ``error``. Raises BenchError with the closest name if not there."""
@@ -85,7 +87,7 @@ class Registry:
 
     def mechanism(self, name: str) -> PluginInfo:
         """Return a mechanism, which may carry an ``error``. Raises BenchError with the closest name if not there."""
-        return _lookup(self.mechanisms, "mechanism", name)
+        return self.unlisted[name] if name in self.unlisted else _lookup(self.mechanisms, "mechanism", name)
 
     @property
     def code(self) -> dict[tuple[str, str], str]:
