@@ -105,6 +105,7 @@ class MisGANNetwork(Network):
 
     def training_budget(self, budget: Budget) -> Budget:
         """Return a budget whose steps are the generators': each takes ``critic_steps`` batches of the authors' size."""
+        budget = super().training_budget(budget)
         steps = None if budget.steps is None else budget.steps * self.parameters_set["critic_steps"]
         return replace(budget, steps=steps, batch=min(budget.batch, self.parameters_set["batch"]))
 

@@ -106,6 +106,7 @@ class MVAENetwork(LatentModel):
 
     def training_budget(self, budget: Budget) -> Budget:
         """Return the budget with a warm phase as long as the KL takes to its full weight."""
+        budget = super().training_budget(budget)
         return replace(budget, warm_fraction=self.kl_warm_share) if self.kl_warm_up else budget
 
     def terms_of(self, observed: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:

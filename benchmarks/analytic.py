@@ -3,12 +3,14 @@
 ``python -m benchmarks.analytic`` trains every method on a linear-Gaussian model and on a mixture of categoricals with
 half of the entries missing completely at random, and prints its error relative to the optimum: RMSE of the exact
 conditional mean, PFC of the Bayes classifier. VSAE also runs in the other reading of its term of the unobserved
-attributes, without that term, and with part of the observed entries hidden from its encoder. Needs the checkout.
+attributes, without that term, and with part of the observed entries hidden from its encoder, and each of these at its
+last epoch beside the best one. Needs the checkout.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import sys
 import time
@@ -32,6 +34,8 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "vsae": ({}, {"reading": "independent"}, {"unobserved_term": False}, {"input_dropout": 0.5}),
 }
 BOUND = 1.10
+#: Methods that are trained a second time, to their last epoch.
+TO_THE_LAST = ("vsae",)
 
 ROWS, ATTRIBUTES, LATENT, NOISE, LEVELS, COMPONENTS, RATIO = 5000, 8, 2, 0.5, 4, 4, 0.5
 
@@ -43,6 +47,7 @@ class Outcome:
     data: str
     method: str
     parameters: Mapping[str, Any]
+    epoch: str
     error: float
     relative_to_optimum: float
     relative_to_floor: float
@@ -53,8 +58,8 @@ class Outcome:
         """Return the outcome as one line of text."""
         changed = ", ".join(f"{name}={value}" for name, value in self.parameters.items())
         label = f"{self.method} ({changed})" if changed else self.method
-        kept = self.diagnostics.get("best_epoch")
-        best = "" if kept is None else f"  best epoch {kept} of {self.diagnostics['epochs']}"
+        kept = self.diagnostics.get("best_epoch" if self.epoch == "best" else "epochs")
+        best = "" if kept is None else f"  {self.epoch} epoch: {kept} of {self.diagnostics['epochs']}"
         relative = f"{self.relative_to_optimum:7.3f} of the optimum {self.relative_to_floor:7.3f} of the floor"
         return f"{self.data:<11}{label:<33}{relative}{self.seconds:8.1f} s{best}"
 
@@ -71,13 +76,39 @@ def problems(rows: int, seed: int) -> dict[str, Holes]:
     return {"numbers": Holes.mcar(numbers, RATIO, seed), "categories": Holes.mcar(categories, RATIO, seed)}
 
 
+def keeping_last(method: type[Any], holes: Holes) -> tuple[type[Any], Holes]:
+    """Return a neural method and its data so that it keeps its last epoch, as models of p(m | x) do under NMAR."""
+    import numpy as np
+
+    class Last(method):  # type: ignore[misc]
+        """The method, whose network counts as one that models why values are missing."""
+
+        def build(self, layout: Any, replicas: int) -> Any:
+            """Return the untrained network."""
+            network = super().build(layout, replicas)
+            network.models_missing = True
+            return network
+
+    validation = copy.copy(holes.validation)
+    validation.ignorable = np.zeros_like(holes.validation.ignorable)
+    return Last, replace(holes, validation=validation)
+
+
 def measure(
-    data: str, holes: Holes, registry: Registry, method: str, changed: Mapping[str, Any], budget: Budget
+    data: str,
+    holes: Holes,
+    registry: Registry,
+    method: str,
+    changed: Mapping[str, Any],
+    budget: Budget,
+    epoch: str = "best",
 ) -> Outcome:
     """Fit one method with its default parameters, some of them changed, and take its error on the test rows."""
     from bench.plugins.registry import load
 
     loaded = load(registry.method(method))
+    if epoch == "last":
+        loaded, holes = keeping_last(loaded, holes)
     began = time.perf_counter()
     fitted, imputed = holes.impute(loaded, {**loaded.parameter_sets["default"], **changed}, budget)
     seconds = time.perf_counter() - began
@@ -86,9 +117,10 @@ def measure(
         name: value
         for entry in fitted.diagnostics()[:1]
         for name, value in entry.items()
-        if name in ("epochs", "steps", "best_epoch", "best_validation_error", "kl", "effective_sample_size")
+        if name
+        in ("epochs", "steps", "best_epoch", "chosen_by", "best_validation_error", "kl", "effective_sample_size")
     }
-    return Outcome(data, method, changed, error, error / holes.optimum, error / holes.floor, seconds, kept)
+    return Outcome(data, method, changed, epoch, error, error / holes.optimum, error / holes.floor, seconds, kept)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,10 +147,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         for method in (*REFERENCES[data], *options.methods.split(",")):
             for changed in VARIANTS.get(method, ({},)):
-                outcome = measure(data, holes, registry, method, changed, budget)
-                print(json.dumps(asdict(outcome)) if options.json else outcome.line(), flush=True)
-                if method in LATENT_VARIABLE_METHODS and not changed and outcome.relative_to_optimum > BOUND:
-                    missed.append(f"{method} on {data}: {outcome.relative_to_optimum:.3f}")
+                for epoch in ("best", "last") if method in TO_THE_LAST else ("best",):
+                    outcome = measure(data, holes, registry, method, changed, budget, epoch)
+                    print(json.dumps(asdict(outcome)) if options.json else outcome.line(), flush=True)
+                    judged = method in LATENT_VARIABLE_METHODS and not changed and epoch == "best"
+                    if judged and outcome.relative_to_optimum > BOUND:
+                        missed.append(f"{method} on {data}: {outcome.relative_to_optimum:.3f}")
     if missed:
         print(f"more than {BOUND:.2f} of the optimum: {'; '.join(missed)}", file=sys.stderr)
     return 1 if missed else 0

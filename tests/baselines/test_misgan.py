@@ -208,6 +208,12 @@ def test_phases_and_budget_are_the_authors(misgan: Plugin) -> None:
     # Steps are the generators'; a batch is not larger than the authors'.
     quick = network.training_budget(Budget(steps=1500, batch=256))
     assert (quick.steps, quick.batch) == (7500, 64)
+    own = (
+        misgan({**misgan.parameter_sets["default"], "steps": 100})
+        .build(layout, 1)
+        .training_budget(Budget(preset="quick"))
+    )
+    assert (own.steps, own.batch) == (500, 64)
     paper = network.training_budget(Budget(steps=None, epochs=1000, batch=32))
     assert (paper.steps, paper.epochs, paper.batch) == (None, 1000, 32)
 

@@ -286,6 +286,7 @@ def test_a_kl_weight_for_each_replica_is_that_weight_alone(mvae: type[Any]) -> N
 
 def test_kl_takes_its_own_share_of_the_training_to_warm_up(mvae: type[Any]) -> None:
     assert build(mvae, MIXED).training_budget(Budget(warm_fraction=0.1)).warm_fraction == 0.4
+    assert build(mvae, MIXED, steps=70).training_budget(Budget(preset="quick")).steps == 70
     network, batch = build(mvae, MIXED, kl_warm_up=False), rows_of(MIXED, 4)
     assert network.training_budget(Budget(warm_fraction=0.1)).warm_fraction == 0.1
     noise = noise_of(network, 4)
