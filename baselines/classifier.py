@@ -102,7 +102,7 @@ class Classifier(NeuralStackedMethod):
 
     name = "classifier"
     summary = "Discriminative network of VSAE's backbone, each attribute predicted from the others: the ceiling"
-    version = 1
+    version = 2
     kinds = ("categorical", "image", "features")
     #: Each attribute has a decoder of its own that reads all the others.
     max_attributes = 32

@@ -168,7 +168,7 @@ class MVAE(LatentStackedMethod):
 
     name = "mvae"
     summary = "Multimodal VAE: a product of experts, one per attribute, trained on all, single and random subsets"
-    version = 1
+    version = 2
     network = MVAENetwork
     parameter_sets = {
         "default": {

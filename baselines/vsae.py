@@ -179,7 +179,7 @@ class VSAE(LatentStackedMethod):
 
     name = "vsae"
     summary = "Variational selective autoencoder: attributive and collective proposals, mask decoder, data decoder"
-    version = 1
+    version = 2
     tunable = {
         "learning_rate": ("log", 3e-4, 1e-2),
         "kl_weight": ("log", 0.03, 1.0),

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 LEAKY_SLOPE = 0.01
+#: A unit whose values vary less than this over a batch is constant in it, up to rounding.
+CONSTANT_VARIANCE = 1e-8
 #: A CPU's matrix product rounds by where in memory its result lies, unless every bank's rows fill whole cache lines.
 ROWS_PER_LINE = 16
 
@@ -155,17 +157,22 @@ class _WeightedNormalise(torch.autograd.Function):
             mean = x.mean(-2, keepdim=True)
             centred = x - mean
             variance = (centred * centred).mean(-2, keepdim=True)
+            enough = variance > CONSTANT_VARIANCE
         else:
             column = weight[..., None]
             count = column.sum(-2, keepdim=True)
-            enough = count >= 2
             mean = (x * column).sum(-2, keepdim=True) / count.clamp(min=1)
-            mean = torch.where(enough, mean, running_mean[..., None, :])
             centred = x - mean
             variance = (centred * centred * column).sum(-2, keepdim=True) / count.clamp(min=1)
-            variance = torch.where(enough, variance, running_variance[..., None, :])
+            enough = (count >= 2) & (variance > CONSTANT_VARIANCE)
+        # What is constant has nothing to be scaled by: divided by next to nothing it would make any other value huge.
+        kept = running_mean[..., None, :]
+        offset = torch.where(enough, 0.0, mean - kept)
+        mean = torch.where(enough, mean, kept)
+        variance = torch.where(enough, variance, running_variance[..., None, :])
+        count = torch.where(enough, count, 0.0)
         inverse = (variance + eps).rsqrt()
-        normalised = centred * inverse
+        normalised = torch.addcmul(offset * inverse, centred, inverse)
         ctx.save_for_backward(normalised, inverse, gain, count, weight)
         ctx.mark_non_differentiable(mean, variance, count)
         return torch.addcmul(shift[..., None, :], normalised, gain[..., None, :]), mean, variance, count
@@ -189,7 +196,7 @@ class BankedBatchNorm(nn.Module):
     """A bank of batch normalisations whose statistics may be weighted per row.
 
     Weights of 0 and 1 are a mask: only observed entries enter the statistics. Where the weights sum to less than two,
-    the running statistics are used and left alone.
+    or a unit is constant over the batch, the running statistics are used and left alone.
     """
 
     running_mean: Tensor
@@ -216,8 +223,8 @@ class BankedBatchNorm(nn.Module):
             x, weight, self.gain, self.shift, self.running_mean, self.running_variance, self.eps
         )
         with torch.no_grad():
-            enough = count.squeeze(-1) >= 2
-            unbiased = variance.squeeze(-2) * (count / (count - 1).clamp(min=1)).squeeze(-1)
+            enough = count.squeeze(-2) >= 2
+            unbiased = variance.squeeze(-2) * (count / (count - 1).clamp(min=1)).squeeze(-2)
             for running, current in ((self.running_mean, mean.squeeze(-2)), (self.running_variance, unbiased)):
                 running.copy_(torch.where(enough, torch.lerp(running, current, self.momentum), running))
         return output  # type: ignore[no-any-return]

@@ -73,6 +73,27 @@ def test_orthogonal_weights_are_orthonormal_over_the_inputs_that_are_real() -> N
     assert torch.equal(alone.weight[0], layers[0].weight[1])
 
 
+@pytest.mark.parametrize("weighted", [True, False])
+def test_a_constant_unit_is_normalised_by_running_statistics_and_leaves_them(weighted: bool) -> None:
+    """Divided by its own variance of nothing, it would make any other value it ever meets huge."""
+    norm = BankedBatchNorm((1,), 2).double()
+    x = torch.stack([torch.full((16,), 3.0), torch.arange(16.0)], dim=-1)[None].double().requires_grad_()
+    weight = torch.ones(1, 16).double() if weighted else None
+    for _ in range(50):
+        y = norm(x, weight)
+    assert norm.running_mean[0, 0] == 0 and norm.running_variance[0, 0] == 1 != norm.running_variance[0, 1]
+    torch.testing.assert_close(y[0, :, 0], x[0, :, 0] / math.sqrt(1 + norm.eps))
+    plain = nn.BatchNorm1d(1).double()
+    torch.testing.assert_close(y[0, :, 1:], plain(x[0, :, 1:]))
+    # The gradient is that of a division by what is given: nothing goes through a mean or a variance.
+    (y[..., 0] * torch.arange(16.0)).sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad[0, :, 0], torch.arange(16.0).double() / math.sqrt(1 + norm.eps))
+    norm.eval()
+    with torch.no_grad():
+        assert norm(torch.tensor([[[3.5, 0.0]]]).double())[0, 0, 0] == pytest.approx(3.5, rel=1e-4)
+
+
 def torch_linear(layer: BankedLinear, place: tuple[int, ...]) -> nn.Linear:
     """Return one bank of a linear layer as torch's."""
     inputs, outputs = layer.weight.shape[-2:]
