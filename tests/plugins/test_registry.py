@@ -395,4 +395,4 @@ def test_forty_files_are_read_quickly(tmp_path: Path) -> None:
         times.append(time.process_time() - began)
     assert len([name for name in registry.methods if name.startswith("plugin_")]) == 40
     # About 0.03 s on an idle core; the bound leaves room for a busy one and catches an import or a quadratic search.
-    assert min(times) < 0.2
+    assert min(times) < 0.6
