@@ -41,7 +41,7 @@ def test_the_plain_loop_has_the_loss_curve_of_each_replica(benchmarks: Any, shap
     history = stack.train(BUDGET)
     assert history.epochs == [2, 2]
     # Batch normalisation of few levels leaves gradients that are all rounding, and Adam takes full steps by them.
-    tolerance = 2e-3 if "levels" in TABLES[shape] else 2e-5
+    tolerance = 5e-3 if "levels" in TABLES[shape] else 2e-5
     for replica, training in enumerate(trainings):
         losses = plain.plain_losses(training, replica, 2, stack.trainer(BUDGET).noise_shapes)
         assert losses == pytest.approx(history.loss[replica], rel=tolerance)
