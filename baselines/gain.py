@@ -44,7 +44,7 @@ class XavierLinear(BankedLinear):
     """A linear bank drawn as the authors do: weights N(0, 2 / fan in), biases 0."""
 
     @torch.no_grad()
-    def reset(self, generators: Sequence[torch.Generator], initialisation: str = "authors") -> None:
+    def reset(self, generators: Sequence[torch.Generator], initialisation: str = "uniform") -> None:
         """Draw each replica from its own generator, whatever the others' ``initialisation``."""
         deviation = (2 / self._fan_in.clamp(min=1)).sqrt()
         for replica, generator in enumerate(generators):

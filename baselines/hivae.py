@@ -109,7 +109,7 @@ class ComponentScales(BankedLinear):
     """The log spread of every Gaussian attribute in each component; all start at 0."""
 
     @torch.no_grad()
-    def reset(self, generators: Sequence[torch.Generator], initialisation: str = "zero") -> None:
+    def reset(self, generators: Sequence[torch.Generator], initialisation: str = "uniform") -> None:
         """Start every spread at 1, whatever the others' ``initialisation``."""
         self.weight.zero_()
         self.bias.zero_()

@@ -31,6 +31,5 @@ def masks(scope: Scope, place: Place, mask: Path) -> None:
     table = load_sound(load(registry.dataset(dataset))(), include_target=False).table
     scenario = Scenario(dataset, table.content_hash, False, mechanism, dict(info.parameters), ratio, seed)
     problem = build_problem(table, [scenario], [load(info)()])
-    written = Mask(problem.masks[0], tuple(table.schema.names))
-    written.write(mask)
-    print(f"wrote {mask}: {len(table)} rows, {len(table.schema)} attributes, SHA-256 of the mask {written.sha256}")
+    Mask(problem.masks[0], tuple(table.schema.names)).write(mask)
+    print(f"wrote {mask}: {len(table)} rows, {len(table.schema)} attributes, mask_hash {problem.mask_hash(0)}")

@@ -8,9 +8,7 @@ the cache folder under that hash, where workers and ``verify`` find it.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +26,8 @@ from bench.files.fetch import load_sound
 from bench.files.npz import read_npz
 from bench.plugins.contracts import Mechanism
 from bench.plugins.registry import Registry, load
+from bench.problem.build import mask_hash
+from bench.seeds import digest
 
 MECHANISM = "mask_file"
 
@@ -41,17 +41,19 @@ class Mask:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the mask's bits: the ``mask_hash`` of rows that have this mask."""
-        return hashlib.sha256(np.packbits(self.observed).tobytes()).hexdigest()
+        """SHA-256 of all that the file says: the attributes' names and the ``mask_hash`` of rows under the mask."""
+        return digest([self.attributes, mask_hash(self.observed)])
 
     def write(self, path: Path) -> None:
         """Write the file, all or nothing; raises BenchError if it cannot be written."""
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as stream:
+            with partial.open("wb") as stream:
                 np.savez_compressed(stream, observed=self.observed, attributes=np.array(self.attributes, dtype=np.str_))
-            os.replace(stream.name, path)
+            os.replace(partial, path)
         except OSError as error:
+            partial.unlink(missing_ok=True)
             raise BenchError(f"{path} cannot be written: {error.strerror or error}") from None
 
 

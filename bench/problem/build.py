@@ -58,8 +58,13 @@ class Problem:
         return tuple(own["maskable"] for own in self.shares)
 
     def mask_hash(self, replica: int) -> str:
-        """Return the SHA-256 of a replica's mask: equal hashes are equal holes."""
-        return hashlib.sha256(np.packbits(self.masks[replica]).tobytes()).hexdigest()
+        """Return the hash of a replica's mask: equal hashes are equal holes."""
+        return mask_hash(self.masks[replica])
+
+
+def mask_hash(observed: BoolArray) -> str:
+    """Return the SHA-256 of the bits of a mask [n, M]."""
+    return hashlib.sha256(np.packbits(observed).tobytes()).hexdigest()
 
 
 def split_rows(table: Table, rng: np.random.Generator) -> Split:

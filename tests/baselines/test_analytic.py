@@ -7,6 +7,7 @@ import json
 from functools import cache
 from itertools import product
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,12 @@ def test_a_latent_variable_model_comes_close_to_the_optimum(name: str, data: str
     assert relative_error(name, data, **more) < BOUNDS[data]
 
 
+@pytest.mark.parametrize("data", list(BOUNDS))
+def test_miwae_with_its_authors_networks_comes_close_to_the_optimum(data: str) -> None:
+    authors = load(Registry.scan().method("miwae")).parameter_sets["authors"]
+    assert relative_error("miwae", data, **{**authors, "learning_rate": None}) < BOUNDS[data]
+
+
 @pytest.mark.parametrize(("data", "bound"), [("numbers", 1.3), ("categories", BOUNDS["categories"])])
 def test_vsaes_complete_reading_pays_for_its_own_draws_on_numbers_alone(data: str, bound: float) -> None:
     assert relative_error("vsae", data) < bound
@@ -83,15 +90,20 @@ def test_a_model_that_only_predicts_the_mean_or_mode_fails(data: str) -> None:
     assert relative_error("mean_mode", data) > 1.4 * BOUNDS[data]
 
 
-def test_the_benchmark_prints_every_method_and_says_who_misses_the_bound(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Return the module ``benchmarks.analytic``."""
     root = Path(__file__).resolve().parents[2]
     if not (root / "benchmarks" / "analytic.py").is_file():
         pytest.skip("needs the checkout: these tests run from an installed copy")
     monkeypatch.syspath_prepend(str(root))
-    main = importlib.import_module("benchmarks.analytic").main
-    code = main(["--json", "--rows=200", "--steps=2", "--methods=vae"])
+    return importlib.import_module("benchmarks.analytic")
+
+
+def test_the_benchmark_prints_every_method_and_says_who_misses_the_bound(
+    benchmark: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = benchmark.main(["--json", "--rows=200", "--steps=2", "--methods=vae"])
     printed = capsys.readouterr()
     found = {(line["data"], line["method"]): line for line in map(json.loads, printed.out.splitlines())}
     assert len(found) == 11
@@ -103,13 +115,8 @@ def test_the_benchmark_prints_every_method_and_says_who_misses_the_bound(
 
 
 def test_the_benchmark_also_judges_vsae_at_its_last_epoch(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = Path(__file__).resolve().parents[2]
-    if not (root / "benchmarks" / "analytic.py").is_file():
-        pytest.skip("needs the checkout: these tests run from an installed copy")
-    monkeypatch.syspath_prepend(str(root))
-    benchmark = importlib.import_module("benchmarks.analytic")
     monkeypatch.setattr(benchmark, "VARIANTS", {"vsae": ({"unobserved_term": False},)})
     monkeypatch.setattr(benchmark, "REFERENCES", {"numbers": (), "categories": ()})
     benchmark.main(["--json", "--rows=100", "--steps=4", "--methods=vsae"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +25,32 @@ def test_a_written_mask_is_that_of_a_run_and_gives_its_rows_the_same_holes(place
     assert code == 0
     (drawn,) = Store(place / "drawn").rows()
     mask = read_mask(place / "mask.npz")
-    assert (
-        drawn.mask_hash == hashlib.sha256(np.packbits(mask.observed).tobytes()).hexdigest() and drawn.mask_hash in out
-    )
+    assert drawn.mask_hash == hashlib.sha256(np.packbits(mask.observed).tobytes()).hexdigest()
+    assert drawn.mask_hash in out and not list(place.glob("*.partial"))
     assert call("run", *GRID, "--masks", "mask.npz", "--seeds", "1,2", "--store", "read")[0] == 0
     rows = sorted(Store(place / "read").rows(), key=lambda row: row.cell.seed)
     assert [row.cell.seed for row in rows] == [1, 2] and not any(row.warnings for row in rows)
     for row in rows:
         assert row.mask_hash == drawn.mask_hash
         assert row.ratios["all"] == pytest.approx(1 - mask.observed.mean())
-        assert row.cell.mechanism_parameters == {"sha256": drawn.mask_hash}
+        assert row.cell.mechanism_parameters == {"sha256": mask.sha256}
     # The mask and the split of seed 1 are those of the drawn one, so the scores are too.
     assert rows[0].metrics == drawn.metrics
     # Once read, the mask is found again by its hash, whatever became of the file.
     (place / "mask.npz").unlink()
     code, out, _ = call("verify", "--store", "read", "--plugins", "plugins", "--sample", 2)
     assert code == 0 and "2 came out again" in out
+
+
+def test_a_mask_is_known_by_its_names_as_well_as_by_its_holes(place: Path, call: Call) -> None:
+    """A file whose names were wrong and are mended is another one, not the copy that was kept of it."""
+    assert call(*WRITE, "--output", "mask.npz")[0] == 0
+    mask = read_mask(place / "mask.npz")
+    wrong = replace(mask, attributes=(*mask.attributes[:-1], "misspelt"))
+    wrong.write(place / "wrong.npz")
+    assert wrong.sha256 != mask.sha256
+    assert call("run", *GRID, "--masks", "wrong.npz", "--seeds", "1", "--store", "store")[0] == 1
+    assert call("run", *GRID, "--masks", "mask.npz", "--seeds", "1", "--store", "store")[0] == 0
 
 
 def test_mask_file_stands_in_no_list_of_mechanisms(place: Path, call: Call) -> None:

@@ -156,3 +156,9 @@ def test_a_row_that_cannot_come_out_here_says_nothing(place: Path, call: Call) -
     (place / "plugins" / "patient.py").unlink()
     code, out, _ = call(*words, "--sample", "6")
     assert code == 0 and out.count("unknown method 'patient'") == 3
+
+
+def test_a_tuned_table_is_refused_where_a_method_that_can_be_tuned_is_not(place: Path, call: Call) -> None:
+    """VSAE alone is tuned in the rows that ship: beside the others' defaults it would be compared with unlike."""
+    code, out, err = call("table", "7", "--parameters", "tuned", "--shipped", "--store", "nothing")
+    assert code == 2 and "vae on mnist_mnist" in err and err.count("\n") == 1 and "Regressor" not in out

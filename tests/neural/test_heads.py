@@ -14,7 +14,8 @@ from torch.distributions import Categorical, Independent, Normal, StudentT
 
 from bench.api import Attribute, Schema
 from bench.neural.engine.encoder import Encoder
-from bench.neural.heads import Heads, Prediction, Target, image_mean, student_stretch
+from bench.neural.engine.noise import DrawnNoise
+from bench.neural.heads import Heads, Prediction, Target, image_mean
 from bench.neural.rows import Encoded, Layout
 from tests.neural_views import dependent_table, generator, split_views
 from tests.truth import rows_behind
@@ -143,12 +144,21 @@ def test_numbers_with_degrees_of_freedom_are_student_t(heads: Heads) -> None:
 
 
 @pytest.mark.parametrize("degrees", [3.0, 8.0, 100.0])
-def test_drawn_student_t_numbers_have_their_quantiles(degrees: float) -> None:
-    count = 400_000
-    stretch = student_stretch(normal(count, seed=40), torch.tensor(degrees, dtype=torch.float64))
-    drawn = np.sort((normal(count, seed=41) * stretch).numpy())
-    for share in (0.05, 0.25, 0.75, 0.95):
-        assert drawn[int(share * count)] == pytest.approx(stats.t.ppf(share, degrees), rel=0.02)
+def test_numbers_are_drawn_from_student_t(degrees: float) -> None:
+    """A whole draw of the heads, at a location and scale: kstest compares all quantiles, tails included."""
+    count = 200_000
+    layout = Layout(Schema((Attribute("number", "numeric"),)))
+    heads = Heads(layout, 1, learned_scale=False)
+    numbers = torch.full((1, count, 1), 2.0)
+    none = torch.zeros(1, count, layout.max_levels, 0)
+    prediction = Prediction(
+        numbers, none, (), torch.full_like(numbers, math.log(0.5)), torch.full_like(numbers, degrees)
+    )
+    drawn = heads.draw(prediction, DrawnNoise([generator(40)], "cpu")).numeric.flatten().numpy()
+    standard = (drawn - 2.0) / 0.5
+    assert stats.kstest(standard, stats.t(degrees).cdf).pvalue > 0.001
+    for share in (0.001, 0.01, 0.99, 0.999):
+        assert np.quantile(standard, share) == pytest.approx(stats.t.ppf(share, degrees), rel=0.06)
 
 
 def test_without_a_learned_scale_the_density_is_a_squared_error(layout: Layout) -> None:

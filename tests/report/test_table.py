@@ -34,6 +34,20 @@ def test_the_spread_is_the_sample_standard_deviation(spec: TableSpec) -> None:
     assert cell.n == 3 and cell.seeds == (0, 1, 2) and cell.status == "ok"
 
 
+def test_the_processor_time_of_a_seed_is_its_share_of_its_job(spec: TableSpec) -> None:
+    """A job of three seeds and one of a seed alone: (9 / 3 + 9 / 3 + 6) / 3 seconds per seed."""
+    rows = seeds_of("vsae", "mushroom", "pfc", [0.1, 0.2, 0.4])
+    stack = tuple(row.key for row in rows)
+    timed = [replace(row, processor_seconds=9.0, stack=stack) for row in rows[:2]]
+    timed.append(replace(rows[2], processor_seconds=6.0, stack=(rows[2].key,)))
+    table = collect(spec, timed)
+    assert table.cell(0, 1, 2).processor_seconds == pytest.approx(4.0)
+    (record,) = (line for line in csv.DictReader(io.StringIO(csv_table(table))) if line["mean"])
+    assert float(record["processor_seconds"]) == pytest.approx(4.0)
+    # One that does not say leaves the mean unknown.
+    assert collect(spec, [*timed[:2], rows[2]]).cell(0, 1, 2).processor_seconds is None
+
+
 def test_presets_are_never_mixed(spec: TableSpec) -> None:
     quick = seeds_of("vsae", "mushroom", "pfc", [0.1, 0.1, 0.1]) + seeds_of("mean_mode", "mushroom", "pfc", [0.2] * 3)
     paper = seeds_of("vsae", "mushroom", "pfc", [0.5, 0.5, 0.5], preset="paper")

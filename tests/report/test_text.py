@@ -11,7 +11,7 @@ from bench.experiment.specs import TableSpec
 from bench.report import collect
 from bench.report.latex import latex_table
 from bench.report.markdown import markdown_table
-from bench.report.text import cell_text, column_label, entry_notes
+from bench.report.text import cell_text, column_label, entry_notes, notes
 from tests.report.golden import PUBLISHED, SPEC, seeds_of, stored
 
 
@@ -19,6 +19,12 @@ from tests.report.golden import PUBLISHED, SPEC, seeds_of, stored
 def test_a_tiny_spread_prints_as_delta(spec: TableSpec, spread: float, text: str) -> None:
     table = collect(spec, seeds_of("vsae", "mushroom", "pfc", [0.3 - spread, 0.3, 0.3 + spread]))
     assert cell_text(table, table.cell(0, 1, 2)).text == text
+
+
+def test_the_note_of_a_row_stands_under_the_tables_that_show_it() -> None:
+    told = [note.text for note in notes(collect(load_spec("6"), []))]
+    assert sum(text.startswith("GAIN: categories by softmax and cross-entropy") for text in told) == 1
+    assert not any(note.text.startswith("GAIN:") for note in notes(collect(load_spec("5"), [])))
 
 
 def test_a_note_says_how_many_entries_were_scored() -> None:
