@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def console() -> Console:
-    """Return a console on standard output."""
+def console(stderr: bool = False) -> Console:
+    """Return a console on standard output, or on standard error."""
     from rich.console import Console
 
-    return Console()
+    return Console(stderr=stderr)

@@ -19,6 +19,8 @@ from bench.errors import BenchError
 
 #: The default of an argument that has to be given.
 REQUIRED = inspect.Parameter.empty
+#: In one range of seeds.
+MOST_SEEDS = 1000
 
 
 def names_in(text: str) -> tuple[str, ...]:
@@ -39,6 +41,20 @@ def numbers_in(kind: Callable[[str], Any], option: str) -> Callable[[str], tuple
             raise BenchError(f"{option} takes numbers separated by commas, not '{text}'") from None
 
     return read
+
+
+def seeds_in(text: str) -> tuple[int, ...]:
+    """Return the seeds of ``0,1,2``, of the range ``0-9`` or of both between commas. Raises BenchError on others."""
+    found: list[int] = []
+    for part in names_in(text):
+        first, dash, last = part.partition("-")
+        if not dash or not first:
+            found += numbers_in(int, "--seeds")(part)
+            continue
+        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) < int(first) + MOST_SEEDS):
+            raise BenchError(f"--seeds takes numbers or a range such as 0-9 separated by commas, not '{part[:40]}'")
+        found += range(int(first), int(last) + 1)
+    return tuple(found)
 
 
 def one(value: Any) -> tuple[Any, ...]:
@@ -104,7 +120,7 @@ OPTIONS: dict[str, Option] = {
         str, _flag("--ratios", help=f"Missing ratios, {_COMMAS}"), "", "scope.ratios", numbers_in(float, "--ratios")
     ),
     "ratio": Option(float, _flag("--ratio", help="Missing ratio."), 0.5, "scope.ratios", one),
-    "seeds": Option(str, _flag("--seeds", help=f"Seeds, {_COMMAS}"), "", "scope.seeds", numbers_in(int, "--seeds")),
+    "seeds": Option(str, _flag("--seeds", help="Seeds: 0,1,2 or 0-9."), "", "scope.seeds", seeds_in),
     "seed": Option(int, _flag("--seed", help="Seed of split, mask and training.", min=0), 0, "scope.seeds", one),
     "preset": Option(str, _flag("--preset", help="Budget: smoke, quick, long or paper."), "quick", "scope.preset"),
     "parameters": Option(
@@ -250,6 +266,16 @@ OPTIONS: dict[str, Option] = {
     "rerun": Option(bool, _flag("--rerun", help="Run everything again, stored or not, and compare."), False),
     "again": Option(bool, _flag("--again", help="Tune again what was tuned before."), False),
     "published": Option(bool, _flag("--published", help="Print the paper's numbers beside ours."), False),
+    "require": Option(
+        list[str] | None,
+        _flag(
+            "--require", help="Exit with 1 unless so many have a verdict, such as 'reproduced>=3'.", metavar="DEMAND"
+        ),
+        None,
+        "",
+        lambda given: tuple(given or ()),
+    ),
+    "as_json": Option(bool, _flag("--json", help="Print JSON."), False),
     "output": Option(
         Path | None,
         _flag("--output", help="Folder for LaTeX, Markdown, CSV and a figure.", metavar="DIR"),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     "preset",
     "parameters",
     "precision",
+    "seeds",
     "published",
     "output",
     "store",
@@ -33,23 +34,44 @@ if TYPE_CHECKING:
 )
 def table(scope: Scope, place: Place, published: bool, output: Path | None) -> None:
     """Print tables from stored rows, and write them as LaTeX, Markdown, CSV and a figure."""
-    from bench.experiment.expand import sets_of, specs_of
-    from bench.experiment.tuned import TUNED
-    from bench.plugins.registry import Registry
-    from bench.report import asked_of_store, collect, read_published, write_report
+    from bench.report import write_report
     from bench.report.terminal import print_table
     from bench.run.progress import print_line
-    from bench.run.store import Store
 
     if output is not None and output.exists() and not output.is_dir():
         raise BenchError(f"--output: {output} is a file; name a folder")
+    screen = console()
+    reports, told = collected(scope, place)
+    for name, report in zip(scope.tables, reports, strict=True):
+        print_table(report, screen, published)
+        if report.preset is None:
+            other = "" if place.shipped else ", or add --shipped for the rows that ship with the suite"
+            option = " --stand-in" if report.spec.stand_ins else ""
+            where = " and ".join(map(str, place.folders))
+            lacking = f"No row of {report.spec.id} is in {where}: run it with `vsae-bench run {name}{option}`{other}."
+            screen.print(lacking)
+        if output is not None:
+            for path in write_report(report, output, published):
+                screen.print(f"wrote {path}", highlight=False)
+    for line in told:
+        print_line(screen, line)
+
+
+def collected(scope: Scope, place: Place) -> tuple[list[ReportTable], list[str]]:
+    """Return the tables of a scope from the stored rows of a place, and what the store tells of rows left out."""
+    from bench.experiment.expand import sets_of, specs_of
+    from bench.experiment.tuned import TUNED
+    from bench.plugins.registry import Registry
+    from bench.report import asked_of_store, collect, read_published
+    from bench.run.store import Store
+
     scope.require_valid()
     place.require_stores()
     registry = Registry.scan(place.plugins)
     store = Store(*place.folders)
     known = {name: sets_of(info) for name, info in registry.methods.items()}
-    screen = console()
-    for name, spec in zip(scope.tables, specs_of(scope, registry), strict=True):
+    reports = []
+    for spec in specs_of(scope, registry):
         results = list(store.rows(**asked_of_store(spec, scope.preset or None)))
         without = {cell.dataset for cell in spec.cells()} - {result.cell.dataset for result in results}
         report = collect(
@@ -66,18 +88,8 @@ def table(scope: Scope, place: Place, published: bool, output: Path | None) -> N
         )
         if scope.parameter_set == TUNED and report.preset is not None:
             _require_all_tuned(report, registry)
-        print_table(report, screen, published)
-        if report.preset is None:
-            other = "" if place.shipped else ", or add --shipped for the rows that ship with the suite"
-            option = " --stand-in" if spec.stand_ins else ""
-            where = " and ".join(map(str, store.folders))
-            told = f"No row of {spec.id} is in {where}: run it with `vsae-bench run {name}{option}`{other}."
-            screen.print(told)
-        if output is not None:
-            for path in write_report(report, output, published):
-                screen.print(f"wrote {path}", highlight=False)
-    for line in store.told():
-        print_line(screen, line)
+        reports.append(report)
+    return reports, list(store.told())
 
 
 def _require_all_tuned(report: ReportTable, registry: Registry) -> None:

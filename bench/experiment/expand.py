@@ -21,9 +21,19 @@ from bench.seeds import canonical_json
 
 
 def specs_of(scope: Scope, registry: Registry) -> list[TableSpec]:
-    """Return the tables of a scope with the user's plug-ins in them, or its grid. Raises BenchError."""
+    """Return the tables of a scope with the user's plug-ins in them, or its grid. Raises BenchError.
+
+    The scope's seeds, if it names some, take the place of the tables' own.
+    """
     specs = [with_user_plugins(load_spec(name), registry) for name in scope.tables] or [grid_spec(scope, registry)]
+    specs = with_seeds_of(scope, specs)
     return with_stand_ins(specs, registry) if scope.stand_in else specs
+
+
+def with_seeds_of(scope: Scope, specs: Sequence[TableSpec]) -> list[TableSpec]:
+    """Return the specs with the seeds that a scope names, if it names some, in the place of their own."""
+    seeds = tuple(dict.fromkeys(scope.seeds))
+    return [spec.model_copy(update={"seeds": seeds}) for spec in specs] if seeds else list(specs)
 
 
 def grid_spec(scope: Scope, registry: Registry) -> TableSpec:
@@ -130,7 +140,7 @@ def columns_for(info: PluginInfo, **fields: Any) -> list[ColumnSpec]:
 
 
 def require_known_filters(specs: Sequence[TableSpec], scope: Scope, registry: Registry) -> None:
-    """Raise BenchError if a filter names a method, data set or seed that none of the specs has."""
+    """Raise BenchError if a filter names a method or data set that none of the specs has."""
     where = " and ".join(spec.id for spec in specs)
     cells = [cell for spec in specs for cell in spec.cells()]
     for what, wanted, own, registered in (
@@ -146,10 +156,6 @@ def require_known_filters(specs: Sequence[TableSpec], scope: Scope, registry: Re
                 f"{where} has no {what} '{name}', only {', '.join(sorted(own))}; to run it on a grid of your own, give"
                 " --methods and --datasets and no table"
             )
-    seeds = {seed for spec in specs for seed in spec.seeds}
-    for seed in scope.seeds:
-        if seed not in seeds:
-            raise BenchError(f"{where} has no seed {seed}; its seeds are {', '.join(map(str, sorted(seeds)))}")
 
 
 def chosen_cells(spec: TableSpec, scope: Scope) -> list[TableCell]:
@@ -180,7 +186,6 @@ def cells_of(
     method is not registered, are left out. Raises BenchError on a parameter or protocol that a method does not have, on
     a mechanism that cannot be used, and if tuned parameters are asked for that ``tuned`` does not have.
     """
-    seeds = [seed for seed in spec.seeds if not scope.seeds or seed in scope.seeds]
     cells: dict[str, Cell] = {}
     for asked in table_cells:
         content = contents.get((asked.dataset, asked.include_target))
@@ -196,7 +201,7 @@ def cells_of(
                 f" {asked.protocol}; say so in its row"
             )
         parameter_set = effective_set(method, scope.parameter_set)
-        for seed in seeds:
+        for seed in spec.seeds:
             chosen: Mapping[str, Any] = {}
             if parameter_set == TUNED and TUNED not in method.parameter_sets:
                 chosen = (tuned or TunedParameters()).chosen(method, asked.dataset, seed, content)
