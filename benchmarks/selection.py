@@ -333,14 +333,20 @@ def summary_of(rule: str, verdicts: Sequence[Verdict]) -> str:
     return f"{rule:<17}{regret.mean():9.2f}{error:6.2f}{int((regret > 5).sum()):4d}/{len(regret):<2}{rank}"
 
 
-def flips_of(here: Outcome, elsewhere: Outcome) -> list[str]:
-    """Return a line per rule: how many choices differ between two roundings of the same trainings."""
-    lines = []
-    for rule, verdict in here.verdicts.items():
-        other = elsewhere.verdicts[rule].epochs
-        changed = sum(a != b for a, b in zip(verdict.epochs, other, strict=True))
-        lines.append(f"{here.case.dataset:<16}{here.case.method:<10}{rule:<17}{changed} of {len(other)} choices flip")
-    return lines
+def flips_of(here: Outcome, elsewhere: Outcome) -> dict[str, int]:
+    """Return how many choices of each rule differ between two roundings of the same trainings."""
+    return {
+        rule: sum(a != b for a, b in zip(verdict.epochs, elsewhere.verdicts[rule].epochs, strict=True))
+        for rule, verdict in here.verdicts.items()
+    }
+
+
+def flip_lines(case: Case, flips: Mapping[str, int]) -> list[str]:
+    """Return a line per rule: how many of a case's choices rounding changes."""
+    return [
+        f"{case.dataset:<16}{case.method:<10}{rule:<17}{changed} of {case.seeds} choices flip"
+        for rule, changed in flips.items()
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -354,7 +360,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--ratio", type=float, default=0.5)
     made.add_argument("--seeds", type=int, default=5, help="seeds 0 to N-1, one stack")
     made.add_argument("--steps", type=int, default=None, help="optimiser steps, instead of the preset's")
-    made.add_argument("--flips", action="store_true", help="repeat with other kernels and count choices that change")
+    made.add_argument(
+        "--flips",
+        action="store_true",
+        help="repeat with other kernels and count choices that change: a second line per case with --json",
+    )
     made.add_argument("--json", action="store_true", help="print one JSON object per case")
     made.add_argument("--small", action="store_true", help="one method, 60 steps: to see that it works")
     options = made.parse_args(arguments)
@@ -369,7 +379,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             outcomes.append(outcome_of(case))
             print(outcomes[-1].as_line(), file=sys.stdout if options.json else sys.stderr, flush=True)
             if options.flips:
-                flips += flips_of(outcomes[-1], outcome_elsewhere(case))
+                changed = flips_of(outcomes[-1], outcome_elsewhere(case))
+                flips += flip_lines(case, changed)
+                if options.json:
+                    print(json.dumps({"case": vars(case), "flips": changed}), flush=True)
     if not options.json:
         print("\n".join([*table_of(outcomes), *flips, *(f"{rule}: {MEANING[rule]}" for rule in RULES)]))
     return 0

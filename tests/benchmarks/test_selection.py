@@ -47,5 +47,6 @@ def test_choices_that_differ_between_two_roundings_are_counted(benchmark: Module
     again = benchmark.Outcome.from_line(here.as_line())
     assert again == here
     there = benchmark.Outcome(case, {"ours": benchmark.Verdict([0.0] * 3, [4, 9, 6], 0.5)}, 1.0)
-    (line,) = benchmark.flips_of(here, there)
+    assert benchmark.flips_of(here, there) == {"ours": 1}
+    (line,) = benchmark.flip_lines(case, {"ours": 1})
     assert line.endswith("1 of 3 choices flip")
