@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -40,11 +41,13 @@ DATASETS = ("yeast", "whitewine", "heart_cleveland", "phishing", "mnist_label")
 MASK_MODELS = ("vsae", "not_miwae")
 #: The rule that the suite follows, and those it is compared with.
 OURS = "ours"
-OTHERS = ("as hidden", "twice the draws", "one fold", "bound", "last epoch")
+PATIENT = "with patience"
+OTHERS = (PATIENT, "as hidden", "twice the draws", "one fold", "bound", "last epoch")
 RULES = (OURS, *OTHERS)
 MEANING = {
     OURS: "rotated folds, scales from training entries; a likelihood of the mask leaves held-out entries out; the last "
     "epoch for models of p(m | x) where the mechanism is not ignorable",
+    PATIENT: "ours among the evaluations until a training has had no better one for a third of its epochs, as in quick",
     "as hidden": "the same, but held-out entries count as hidden in a likelihood of the mask",
     "twice the draws": "ours with twice the validation draws",
     "one fold": "one fold instead of up to five, in units of the floor's error on the same few entries",
@@ -79,6 +82,8 @@ class Curves:
     judge: FloatArray
     warm_epochs: int
     keeps_last: bool
+    #: Epochs without a better evaluation after which the presets freeze a replica.
+    patience: int
 
     def after_warm_up(self, criterion: FloatArray) -> FloatArray:
         """Return a criterion that chooses no epoch of the warm-up and none without a finite value, [E, R]."""
@@ -87,9 +92,22 @@ class Curves:
 
     def chosen(self, rule: str) -> IntArray:
         """Return the evaluation that a rule chooses in each replica, [R]."""
-        if rule == "last epoch" or (rule == OURS and self.keeps_last):
+        if rule == "last epoch" or (rule in (OURS, PATIENT) and self.keeps_last):
             return np.full(self.judge.shape[1], len(self.judge) - 1)
+        if rule == PATIENT:
+            return np.array([self.before_the_freeze(r) for r in range(self.judge.shape[1])])
         return np.asarray(self.after_warm_up(self.criteria[rule]).argmin(axis=0))
+
+    def before_the_freeze(self, replica: int) -> int:
+        """Return the evaluation that our rule chooses in a replica that is frozen when its patience is over."""
+        best, lowest = 0, np.inf
+        for at, error in enumerate(self.after_warm_up(self.criteria[OURS])[:, replica]):
+            if error < lowest:
+                best, lowest = at, error
+            since = max(self.epochs[best], self.warm_epochs) if np.isfinite(lowest) else self.warm_epochs
+            if self.epochs[at] - since >= self.patience:
+                break
+        return best
 
     def regret(self, rule: str) -> FloatArray:
         """Return what a rule loses in each replica, [R], in percent of the floor's error."""
@@ -101,7 +119,7 @@ class Curves:
         """Return Spearman's correlation of a rule's criterion with the judge's error, the mean over replicas."""
         from scipy.stats import spearmanr
 
-        criterion = self.criteria[rule]
+        criterion = self.criteria[OURS if rule == PATIENT else rule]
         found = [spearmanr(criterion[:, r], self.judge[:, r]).statistic for r in range(criterion.shape[1])]
         return float(np.nanmean(found))
 
@@ -265,7 +283,8 @@ def curves_of(case: Case) -> Curves:
 
     torch.set_num_threads(1)
     table, problem = posed(case.dataset, case.mechanism, case.ratio, case.seeds)
-    budget = replace(budget_for("quick", table.schema.kinds), patience=None)
+    usual = budget_for("quick", table.schema.kinds)
+    budget = replace(usual, patience=None)
     if case.steps is not None:
         budget = replace(budget, steps=case.steps)
     cls = load(Registry.scan([]).method(case.method))
@@ -280,7 +299,8 @@ def curves_of(case: Case) -> Curves:
     schedule = Schedule.of(method.model.training_budget(budget), len(problem.train))
     warm_epochs = schedule.warm_epochs if method.model.warms_up else 0
     epochs = np.array(method.history.validation_epochs)
-    return Curves(epochs, found, oracle, judge, warm_epochs, all(method.keeps_last))
+    patience = math.ceil((usual.patience or 1.0) * schedule.epochs)
+    return Curves(epochs, found, oracle, judge, warm_epochs, all(method.keeps_last), patience)
 
 
 def outcome_of(case: Case) -> Outcome:
@@ -291,10 +311,10 @@ def outcome_of(case: Case) -> Outcome:
         rule: Verdict(
             [round(float(value), 3) for value in curves.regret(rule)],
             [int(curves.epochs[at]) for at in curves.chosen(rule)],
-            round(curves.rank_correlation(rule), 3) if rule in curves.criteria else None,
+            round(curves.rank_correlation(rule), 3) if rule != "last epoch" else None,
         )
         for rule in RULES
-        if rule in curves.criteria or rule == "last epoch"
+        if rule in curves.criteria or rule in (PATIENT, "last epoch")
     }
     return Outcome(case, verdicts, round(time.process_time() - began, 1))
 
@@ -333,14 +353,20 @@ def summary_of(rule: str, verdicts: Sequence[Verdict]) -> str:
     return f"{rule:<17}{regret.mean():9.2f}{error:6.2f}{int((regret > 5).sum()):4d}/{len(regret):<2}{rank}"
 
 
-def flips_of(here: Outcome, elsewhere: Outcome) -> list[str]:
-    """Return a line per rule: how many choices differ between two roundings of the same trainings."""
-    lines = []
-    for rule, verdict in here.verdicts.items():
-        other = elsewhere.verdicts[rule].epochs
-        changed = sum(a != b for a, b in zip(verdict.epochs, other, strict=True))
-        lines.append(f"{here.case.dataset:<16}{here.case.method:<10}{rule:<17}{changed} of {len(other)} choices flip")
-    return lines
+def flips_of(here: Outcome, elsewhere: Outcome) -> dict[str, int]:
+    """Return how many choices of each rule differ between two roundings of the same trainings."""
+    return {
+        rule: sum(a != b for a, b in zip(verdict.epochs, elsewhere.verdicts[rule].epochs, strict=True))
+        for rule, verdict in here.verdicts.items()
+    }
+
+
+def flip_lines(case: Case, flips: Mapping[str, int]) -> list[str]:
+    """Return a line per rule: how many of a case's choices rounding changes."""
+    return [
+        f"{case.dataset:<16}{case.method:<10}{rule:<17}{changed} of {case.seeds} choices flip"
+        for rule, changed in flips.items()
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -354,7 +380,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--ratio", type=float, default=0.5)
     made.add_argument("--seeds", type=int, default=5, help="seeds 0 to N-1, one stack")
     made.add_argument("--steps", type=int, default=None, help="optimiser steps, instead of the preset's")
-    made.add_argument("--flips", action="store_true", help="repeat with other kernels and count choices that change")
+    made.add_argument(
+        "--flips",
+        action="store_true",
+        help="repeat with other kernels and count choices that change: a second line per case with --json",
+    )
     made.add_argument("--json", action="store_true", help="print one JSON object per case")
     made.add_argument("--small", action="store_true", help="one method, 60 steps: to see that it works")
     options = made.parse_args(arguments)
@@ -369,7 +399,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             outcomes.append(outcome_of(case))
             print(outcomes[-1].as_line(), file=sys.stdout if options.json else sys.stderr, flush=True)
             if options.flips:
-                flips += flips_of(outcomes[-1], outcome_elsewhere(case))
+                changed = flips_of(outcomes[-1], outcome_elsewhere(case))
+                flips += flip_lines(case, changed)
+                if options.json:
+                    print(json.dumps({"case": vars(case), "flips": changed}), flush=True)
     if not options.json:
         print("\n".join([*table_of(outcomes), *flips, *(f"{rule}: {MEANING[rule]}" for rule in RULES)]))
     return 0
