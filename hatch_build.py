@@ -11,7 +11,15 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-FOLDERS = ("baselines", "datasets", "results/tables", "results/published", "results/rows", "results/tuned")
+FOLDERS = (
+    "baselines",
+    "datasets",
+    "results/tables",
+    "results/published",
+    "results/claims",
+    "results/rows",
+    "results/tuned",
+)
 
 
 class FoldersInsideTheWheel(BuildHookInterface):

@@ -30,6 +30,11 @@ def published_folder() -> Path:
     return _ROOT / "results" / "published"
 
 
+def claims_folder() -> Path:
+    """Return the folder of what the paper concludes from its tables, as claims that rows can decide."""
+    return _ROOT / "results" / "claims"
+
+
 def shipped_tuned_folder() -> Path:
     """Return the folder of the trials of tuning that ship with the suite."""
     return _ROOT / "results" / "tuned"

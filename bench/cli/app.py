@@ -15,6 +15,7 @@ from typing import Any
 import typer
 
 from bench.cli.check import check
+from bench.cli.claims import claims
 from bench.cli.compare import compare
 from bench.cli.data import data
 from bench.cli.env import env
@@ -44,7 +45,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 app.command("list")(list_plugins)
-for verb in (data, masks, run, tune, table, compare, verify):
+for verb in (data, masks, run, tune, table, compare, claims, verify):
     app.command()(verb)
 app.add_typer(plot_app, name="plot")
 for verb in (check, env):

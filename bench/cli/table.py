@@ -57,8 +57,11 @@ def table(scope: Scope, place: Place, published: bool, output: Path | None) -> N
         print_line(screen, line)
 
 
-def collected(scope: Scope, place: Place) -> tuple[list[ReportTable], list[str]]:
-    """Return the tables of a scope from the stored rows of a place, and what the store tells of rows left out."""
+def collected(scope: Scope, place: Place, tuned_for_all: bool = True) -> tuple[list[ReportTable], list[str]]:
+    """Return the tables of a scope from the stored rows of a place, and what the store tells of rows left out.
+
+    A table of tuned methods of which some are not tuned raises BenchError if it is to be ``tuned_for_all``.
+    """
     from bench.experiment.expand import sets_of, specs_of
     from bench.experiment.tuned import TUNED
     from bench.plugins.registry import Registry
@@ -86,7 +89,7 @@ def collected(scope: Scope, place: Place) -> tuple[list[ReportTable], list[str]]
             unobtained=_unobtained(without, registry),
             code=registry.code,
         )
-        if scope.parameter_set == TUNED and report.preset is not None:
+        if tuned_for_all and scope.parameter_set == TUNED and report.preset is not None:
             _require_all_tuned(report, registry)
         reports.append(report)
     return reports, list(store.told())

@@ -24,3 +24,16 @@ def test_compare_without_rows_or_data_says_how_to_get_them(place: Path, call: Ca
     code, out, _ = call("compare", "5", "--store", "nothing")
     assert code == 0 and "20 published numbers: 20 no data" in out
     assert ". no data, 10: data not obtained: " in out and "VSAE_BENCH_MIRROR" in out
+
+
+def test_claims_are_judged_under_each_parameter_set(place: Path, call: Call) -> None:
+    where = ("--shipped", "--store", "nothing")
+    code, out, err = call("claims", "5", *where)
+    assert code == 0 and err == ""
+    assert "Table 5: VSAE has the lowest error on both data sets" in out
+    assert "? undecided (default, quick): " in out and ". not run (tuned): " in out
+    assert "vsae-bench run table05 --preset quick --seeds 0-9" in out and "6 verdicts: " in out
+    code, out, _ = call("claims", "5", *where, "--parameters", "default", "--json")
+    assert code == 0 and [each["claim"] for each in json.loads(out)] == ["first", "gap"]
+    code, out, err = call("claims", "mixed", *where)
+    assert code == 2 and "the paper claims nothing of table_mixed" in err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -22,6 +23,17 @@ def test_the_variance_of_a_mean_is_nadeau_and_bengios() -> None:
     assert usual.interval() == pytest.approx((low, high))
     assert usual.probability_above(5.0) == pytest.approx(stats.ttest_1samp(values, 5.0, alternative="less").pvalue)
     assert estimate.interval()[0] < low and TEST_TO_TRAINING == 0.25
+
+
+def test_it_is_the_correlated_t_test_of_those_who_teach_it() -> None:
+    """Of one run of five folds the test part is a fifth: the correction of the suite's own splits."""
+    from baycomp import CorrelatedTTest
+
+    one, two = np.array([0.3, 0.5, 0.45, 0.6, 0.2]), np.array([0.35, 0.58, 0.44, 0.69, 0.3])
+    one_is_higher, two_is_higher = CorrelatedTTest.probs(one, two, rope=0)
+    estimate = Estimate.of_values(list(one - two))
+    assert estimate.probability_above() == pytest.approx(one_is_higher)
+    assert estimate.probability_above() == pytest.approx(1 - two_is_higher)
 
 
 def test_a_difference_has_welchs_interval() -> None:
