@@ -29,6 +29,8 @@ CURRENT = {
     "phishing",
     "phishing_websites",
     "mushroom",
+    "mnist_label",
+    "ict_mmmo",
 }
 
 
