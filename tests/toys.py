@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.experiment.cell import Cell, Job, Plugins
-from bench.experiment.expand import cells_of, jobs_of
+from bench.experiment.expand import cells_of, jobs_of, with_seeds_of
 from bench.experiment.presets import budget_for
 from bench.experiment.reader import parse_spec
 from bench.experiment.result import Result, Status
@@ -245,8 +245,8 @@ def contents_for(registry: Registry, *datasets: str) -> dict[tuple[str, bool], s
 
 def cells_for(registry: Registry, methods: tuple[str, ...], dataset: str = "toy_mixed", **scope: Any) -> list[Cell]:
     """Return the cells of methods on a data set under MCAR at 0.5, preset smoke, three seeds."""
-    spec = parse_spec(table_text(methods, (dataset,)), "toy.toml")
     chosen = Scope(**{"preset": "smoke", **scope})
+    (spec,) = with_seeds_of(chosen, [parse_spec(table_text(methods, (dataset,)), "toy.toml")])
     return cells_of(spec.cells(), spec, chosen, registry, contents_for(registry, dataset))
 
 
