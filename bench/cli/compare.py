@@ -57,7 +57,7 @@ def compare(scope: Scope, place: Place, require: tuple[str, ...], as_json: bool)
 def _demand(text: str) -> tuple[str, str, int]:
     """Read a demand such as ``reproduced>=3``; raises BenchError."""
     from bench.errors import closest
-    from bench.report.verdicts.cells import VERDICTS
+    from bench.report.rules.cells import VERDICTS
 
     match = re.fullmatch(r"\s*([a-z ]+?)\s*(>=|<=|=)\s*(\d{1,4})\s*", text)
     if match is None:

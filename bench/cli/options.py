@@ -266,6 +266,9 @@ OPTIONS: dict[str, Option] = {
     "rerun": Option(bool, _flag("--rerun", help="Run everything again, stored or not, and compare."), False),
     "again": Option(bool, _flag("--again", help="Tune again what was tuned before."), False),
     "published": Option(bool, _flag("--published", help="Print the paper's numbers beside ours."), False),
+    "extended": Option(
+        bool, _flag("--extended", help="Also references, ceilings and columns that the paper does not have."), False
+    ),
     "require": Option(
         list[str] | None,
         _flag(

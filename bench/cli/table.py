@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     "precision",
     "seeds",
     "published",
+    "extended",
     "output",
     "store",
     "shipped",
@@ -32,16 +34,21 @@ if TYPE_CHECKING:
     tables=REQUIRED,
     preset=Default("", "the fullest complete one"),
 )
-def table(scope: Scope, place: Place, published: bool, output: Path | None) -> None:
-    """Print tables from stored rows, and write them as LaTeX, Markdown, CSV and a figure."""
+def table(scope: Scope, place: Place, published: bool, extended: bool, output: Path | None) -> None:
+    """Print tables from stored rows in the paper's layout, and write them as LaTeX, Markdown, CSV and a figure.
+
+    Of `all` tables the output holds one LaTeX document as well, with the paper's tables beside.
+    """
     from bench.report import write_report
+    from bench.report.latex import latex_document
     from bench.report.terminal import print_table
     from bench.run.progress import print_line
 
     if output is not None and output.exists() and not output.is_dir():
         raise BenchError(f"--output: {output} is a file; name a folder")
     screen = console()
-    reports, told = collected(scope, place)
+    scope = with_all_tables(scope)
+    reports, told = collected(scope, place, extended=extended)
     for name, report in zip(scope.tables, reports, strict=True):
         print_table(report, screen, published)
         if report.preset is None:
@@ -53,13 +60,30 @@ def table(scope: Scope, place: Place, published: bool, output: Path | None) -> N
         if output is not None:
             for path in write_report(report, output, published):
                 screen.print(f"wrote {path}", highlight=False)
+    if output is not None and len(reports) > 1:
+        path = output / "all.tex"
+        path.write_text(latex_document(reports, published), encoding="utf-8")
+        screen.print(f"wrote {path}", highlight=False)
     for line in told:
         print_line(screen, line)
 
 
-def collected(scope: Scope, place: Place, tuned_for_all: bool = True) -> tuple[list[ReportTable], list[str]]:
+def with_all_tables(scope: Scope) -> Scope:
+    """Return a scope with every table of the suite where it names ``all``."""
+    from bench.experiment.reader import table_ids
+
+    if "all" not in scope.tables:
+        return scope
+    named = (name for part in scope.tables for name in (table_ids() if part == "all" else (part,)))
+    return replace(scope, tables=tuple(dict.fromkeys(named)))
+
+
+def collected(
+    scope: Scope, place: Place, tuned_for_all: bool = True, extended: bool = True
+) -> tuple[list[ReportTable], list[str]]:
     """Return the tables of a scope from the stored rows of a place, and what the store tells of rows left out.
 
+    They are in the paper's layout unless they are to be ``extended`` by what the suite adds.
     A table of tuned methods of which some are not tuned raises BenchError if it is to be ``tuned_for_all``.
     """
     from bench.experiment.expand import sets_of, specs_of
@@ -74,7 +98,8 @@ def collected(scope: Scope, place: Place, tuned_for_all: bool = True) -> tuple[l
     store = Store(*place.folders)
     known = {name: sets_of(info) for name, info in registry.methods.items()}
     reports = []
-    for spec in specs_of(scope, registry):
+    for full in specs_of(scope, registry):
+        spec = full if extended else full.in_paper_layout()
         results = list(store.rows(**asked_of_store(spec, scope.preset or None)))
         without = {cell.dataset for cell in spec.cells()} - {result.cell.dataset for result in results}
         report = collect(

@@ -74,7 +74,7 @@ def with_user_plugins(spec: TableSpec, registry: Registry) -> TableSpec:
         info for info in registry.datasets.values() if info.origin != "suite" and info.name not in named_columns
     ]
     rows = tuple(
-        RowSpec(label=info.name, method=info.name, reference=True, protocol=preferred_protocol(info))
+        RowSpec(label=info.name, method=info.name, reference=True, user=True, protocol=preferred_protocol(info))
         for info in methods
     )
     columns: list[ColumnSpec] = []

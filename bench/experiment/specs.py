@@ -137,7 +137,7 @@ class RowSpec(CellFields):
     ``published`` is its name in the published numbers, ``reference`` marks a row that is not the paper's, ``floor`` the
     one that the others are judged by (and is a reference too). ``presets`` are the only ones it is run under, unless
     its method is asked for by name; without them it is run under every one. A ``note`` stands
-    under tables that show the row.
+    under tables that show the row. A row of the ``user`` is one that a plug-in of theirs adds.
     """
 
     label: str
@@ -146,6 +146,7 @@ class RowSpec(CellFields):
     floor: bool = False
     presets: Annotated[tuple[str, ...] | None, Field(strict=False, min_length=1)] = None
     note: str = ""
+    user: bool = False
 
     def runs_under(self, preset: str) -> bool:
         """Return whether the row is among those that a preset runs."""
@@ -155,12 +156,13 @@ class RowSpec(CellFields):
 class ColumnSpec(CellFields):
     """A column: ``group`` is the header it shares with its neighbours, ``label`` its own.
 
-    With ``count_entries`` a note says how many entries were scored.
+    With ``count_entries`` a note says how many entries were scored. An ``extended`` column is not in the paper's table.
     """
 
     label: str
     group: str = ""
     count_entries: bool = False
+    extended: bool = False
     digits: Digits | None = None
     best: Direction | None = None
     published: PublishedFields | None = None
@@ -190,7 +192,8 @@ class TableSpec(_Model):
     """A table: what is in it and how it looks. ``number`` is its number in the paper, if it has one.
 
     ``stand_ins`` maps data sets to synthetic ones that are run in their place, are marked and compare with no paper.
-    A table that names no ``sections`` has one without a label.
+    A table that names no ``sections`` has one without a label. ``extended_notes`` explain what only the extended table
+    shows.
     """
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
@@ -199,6 +202,7 @@ class TableSpec(_Model):
     caption: str = ""
     label: Annotated[str, Field(pattern=r"^[A-Za-z0-9:._-]+$")]
     notes: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    extended_notes: Annotated[tuple[str, ...], Field(strict=False)] = ()
     seeds: Annotated[tuple[Seed, ...], Field(strict=False, min_length=1)] = (0, 1, 2)
     repeat: Repeat = "all"
     stand_ins: dict[str, str] = {}
@@ -212,6 +216,19 @@ class TableSpec(_Model):
     @classmethod
     def _at_least_one(cls, sections: tuple[SectionSpec, ...]) -> tuple[SectionSpec, ...]:
         return sections or (SectionSpec(),)
+
+    def in_paper_layout(self) -> TableSpec:
+        """Return the table with the paper's rows and columns alone, the floor and the user's own.
+
+        A table that is not the paper's loses its ``extended`` columns only.
+        """
+        rows = self.rows
+        if self.number is not None:
+            rows = tuple(row for row in rows if row.floor or row.user or not row.reference)
+        columns = tuple(column for column in self.columns if not column.extended)
+        return self.model_copy(
+            update={"rows": rows or self.rows, "columns": columns or self.columns, "extended_notes": ()}
+        )
 
     @property
     def has_section_labels(self) -> bool:

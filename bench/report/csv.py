@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Iterable
 
 from bench.errors import printable
 from bench.report.cell import ReportCell
@@ -41,6 +42,7 @@ FIELDS = (
     "reason",
     "seeds",
     "n",
+    "entries",
     "mean",
     "sd",
     "best",
@@ -51,13 +53,28 @@ FIELDS = (
     "floor",
     "verdict",
     "published_verdict",
+    "comparison",
+    "comparison_why",
+    "difference_low",
+    "difference_high",
+    "margin",
+    "undertrained",
+    "collapsed",
+    "kept_last",
+    "stale",
+    "unverified",
+    "warnings",
     "processor_seconds",
     *DRAW_FIELDS,
 )
 
 
 def csv_table(table: ReportTable) -> str:
-    """Return the table in long format; empty fields are what there is not. ``difference`` is ours minus published."""
+    """Return the table in long format; empty fields are what there is not.
+
+    ``difference`` is ours minus published, and ``comparison`` the verdict of ``vsae-bench compare`` with the interval
+    and the margin that give it. ``undertrained``, ``collapsed``, ``kept_last`` and ``stale`` list seeds.
+    """
     stream = io.StringIO()
     writer = csv.DictWriter(stream, FIELDS, lineterminator="\n")
     writer.writeheader()
@@ -77,6 +94,7 @@ def plain(value: object) -> object:
 def record(table: ReportTable, cell: ReportCell) -> dict[str, object]:
     """Return one cell as a flat record."""
     spec, own, published = table.spec, cell.spec, cell.published
+    comparison = table.comparison(cell)
     return {
         "table": spec.id,
         "section": spec.sections[own.section].label,
@@ -99,8 +117,9 @@ def record(table: ReportTable, cell: ReportCell) -> dict[str, object]:
         "precision": table.precision,
         "status": cell.status,
         "reason": cell.reason,
-        "seeds": " ".join(str(seed) for seed in cell.seeds),
+        "seeds": _seeds(cell.seeds),
         "n": cell.n,
+        "entries": " ".join("" if count is None else str(count) for count in cell.entries).strip(),
         "mean": cell.mean,
         "sd": cell.sd,
         "best": str(cell.best).lower(),
@@ -111,6 +130,22 @@ def record(table: ReportTable, cell: ReportCell) -> dict[str, object]:
         "floor": cell.floor,
         "verdict": cell.verdict,
         "published_verdict": cell.published_verdict,
+        "comparison": comparison.verdict if comparison else None,
+        "comparison_why": comparison.why if comparison else None,
+        "difference_low": comparison.low if comparison else None,
+        "difference_high": comparison.high if comparison else None,
+        "margin": comparison.margin if comparison else None,
+        "undertrained": _seeds(cell.undertrained),
+        "collapsed": _seeds(cell.collapsed),
+        "kept_last": _seeds(cell.kept_last),
+        "stale": _seeds(cell.stale),
+        "unverified": cell.unverified,
+        "warnings": "; ".join(cell.warnings),
         "processor_seconds": cell.processor_seconds,
         **{name: cell.draw_scores.get(name) for name in DRAW_FIELDS},
     }
+
+
+def _seeds(seeds: Iterable[int]) -> str:
+    """Return seeds with blanks between them."""
+    return " ".join(map(str, seeds))

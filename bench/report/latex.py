@@ -1,4 +1,7 @@
-"""A table as LaTeX in the paper's layout: caption, label, booktabs, notes below. Needs booktabs and graphicx."""
+"""A table as LaTeX in the paper's typography: caption, label, booktabs, notes below. Needs booktabs and nothing else.
+
+A table that is too wide for the paper's text at 7 points is broken into several floats, never scaled.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,10 @@ from bench.report.text import (
     cell_text,
     column_groups,
     column_label,
+    decimal_text,
     notes,
-    published_line,
+    published_cell,
+    published_text,
     row_label,
     section_label,
 )
@@ -54,6 +59,10 @@ _SPECIAL = {
     "—": "---",
     "†": r"\textdagger{}",
     "‡": r"\textdaggerdbl{}",
+    "○": r"$\circ$",
+    "⊥": r"$\bot$",
+    "↗": r"$\nearrow$",
+    "↓": r"$\downarrow$",
     "‘": "`",
     "’": "'",
     "“": "``",
@@ -67,26 +76,32 @@ _SPECIAL = {
 #: Letters beyond ASCII that LaTeX's oldest font encoding can print, by itself or as a letter and an accent.
 _LETTERS = frozenset("ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝßàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿ")
 
-_TEMPLATE = r"""\begin{\VAR{environment}}[t]
+_TEMPLATE = r"""% Needs \usepackage{booktabs} in the preamble, and no other package.
+\BLOCK{for part in parts}
+\begin{\VAR{environment}}[t]
 \centering
+\BLOCK{if loop.first}
 \caption{\textbf{\VAR{title}} \VAR{caption}}
 \label{\VAR{label}}
-\smallskip
-\small
-\sbox0{%
-\begin{tabular}{\VAR{alignment}}
+\BLOCK{else}
+\addtocounter{table}{-1}
+\caption{\textbf{\VAR{title}} (continued)}
+\BLOCK{endif}
+\medskip
+\\VAR{size}
+\setlength{\tabcolsep}{4pt}
+\begin{tabular}{@{}\VAR{part.alignment}@{}}
 \toprule
-\BLOCK{for line in head}
+\BLOCK{for line in part.head}
 \VAR{line}
 \BLOCK{endfor}
 \midrule
-\BLOCK{for line in body}
+\BLOCK{for line in part.body}
 \VAR{line}
 \BLOCK{endfor}
 \bottomrule
-\end{tabular}}%
-\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi
-\BLOCK{if notes}
+\end{tabular}
+\BLOCK{if notes and loop.last}
 
 \medskip
 \begin{minipage}{\linewidth}\footnotesize\raggedright
@@ -97,17 +112,33 @@ _TEMPLATE = r"""\begin{\VAR{environment}}[t]
 \end{minipage}
 \BLOCK{endif}
 \end{\VAR{environment}}
+\BLOCK{endfor}
 """
 
+#: The text block of the paper's style (AISTATS), 6.75 inches wide.
 _DOCUMENT = r"""\documentclass[10pt]{article}
-\usepackage[utf8]{inputenc}
 \usepackage{booktabs}
-\usepackage{graphicx}
-\usepackage[a4paper,landscape,margin=15mm]{geometry}
+\setlength{\textwidth}{6.75in}
+\setlength{\textheight}{9.25in}
+\setlength{\oddsidemargin}{-0.125in}
+\setlength{\topmargin}{-0.6in}
+\renewcommand{\topfraction}{0.98}
+\renewcommand{\textfraction}{0.02}
 \begin{document}
 %s
 \end{document}
 """
+
+#: Sizes of type that a table is set in, the largest that fits: LaTeX's name and the width of a digit in points.
+_SIZES = (("small", 4.63), ("footnotesize", 4.25), ("scriptsize", 3.99))
+#: Width of the paper's text in points (6.75 inches), and of one of its two columns.
+_TEXT_WIDTH, _COLUMN_WIDTH = 487.8, 234.9
+#: Points between two columns: twice the table's \tabcolsep.
+_GAP = 8.0
+#: Widths of characters of Computer Modern beside that of a digit, rounded up; lower case and all others are 1.05.
+_WIDTHS = {**dict.fromkeys("0123456789", 1.0), **dict.fromkeys(".,:;il' /()", 0.8), "±": 1.6, "Δ": 1.7, "–": 1.0}
+_WIDE = dict.fromkeys("ABCDEFGHIJKLMNOPQRSTUVWXYZmw—−=+", 1.65)
+_BOLD, _MARK = 1.18, 0.85
 
 
 def escape(text: str) -> str:
@@ -150,30 +181,136 @@ def _template() -> Template:
 
 
 def latex_table(table: ReportTable, published: bool = False) -> str:
-    """Return the table as a LaTeX float; with ``published``, the paper's numbers stand under each row of ours."""
+    """Return the table as LaTeX floats; with ``published``, the paper's numbers stand under each row of ours."""
     spec = table.spec
-    label_columns = 2 if spec.has_section_labels else 1
+    size, parts = _fitted(table, published)
     return _template().render(
         environment="table*" if spec.format.wide else "table",
         title=escape(spec.title),
         caption=escape(caption(table)),
         label=spec.label,
-        alignment="l" * label_columns + "c" * len(spec.columns),
-        head=_head(table, label_columns),
-        body=_body(table, label_columns, published),
-        notes=[_note(note) for note in notes(table)],
+        size=size,
+        parts=[
+            {
+                "alignment": "l" * _label_columns(table) + "c" * len(columns),
+                "head": _head(table, columns),
+                "body": _body(table, columns, published),
+            }
+            for columns in parts
+        ],
+        notes=[escape(note) for note in notes(table, published)],
     )
 
 
+def latex_facsimile(table: ReportTable) -> str:
+    """Return the published numbers of a table as the paper prints them, an empty text if it has none."""
+    spec = table.spec
+    rows = [row for row, own in enumerate(spec.rows) if own.published]
+    columns = [column for column, own in enumerate(spec.columns) if own.published and not own.extended]
+    if not any(cell.published for cell in table.cells):
+        return ""
+    lines: list[str] = []
+    for section in range(len(spec.sections)):
+        lines += [r"\midrule"] if section else []
+        for position, row in enumerate(rows):
+            first = [escape(spec.sections[section].label if position == 0 else "")] * (_label_columns(table) - 1)
+            cells = [table.cell(section, row, column) for column in columns]
+            values = [cell.published for cell in cells]
+            theirs = [escape(published_text(value, value.sd_below)) if value else "" for value in values]
+            lines.append(_line([*first, escape(spec.rows[row].label), *theirs]))
+    alignment = "l" * _label_columns(table) + "c" * len(columns)
+    tabular = "\n".join(
+        [
+            rf"\begin{{tabular}}{{@{{}}{alignment}@{{}}}}",
+            r"\toprule",
+            *_head(table, columns),
+            r"\midrule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
+    )
+    bounds = {cell.published.sd_below or 0.0 for cell in table.cells if cell.published} - {0.0}
+    delta = "".join(f" $\\Delta < {decimal_text(bound)}$." for bound in sorted(bounds))
+    title = rf"\textbf{{The paper's Table {spec.number}, as printed.}}{delta}"
+    return rf"\begin{{center}}\small\setlength{{\tabcolsep}}{{4pt}}{title}\\[1ex]" + f"\n{tabular}\n" + r"\end{center}"
+
+
 def latex_document(tables: Sequence[ReportTable], published: bool = False) -> str:
-    """Return a LaTeX document that holds the tables under the paper's numbers (S if it has none), one per page."""
+    """Return a LaTeX document of tables under the paper's numbers (S if it has none), each beside what it printed."""
     pages = []
     for table in tables:
         number = table.spec.number
         numbering = r"\arabic{table}" if number is not None else r"S\arabic{table}"
         counter = rf"\setcounter{{table}}{{{(number or 1) - 1}}}\renewcommand{{\thetable}}{{{numbering}}}"
-        pages.append(f"{counter}\n{latex_table(table, published)}")
+        pages.append(f"{counter}\n{latex_table(table, published)}{latex_facsimile(table)}\n\\null\n")
     return _DOCUMENT % "\\clearpage\n".join(pages)
+
+
+def _fitted(table: ReportTable, published: bool) -> tuple[str, list[list[int]]]:
+    """Return the size of type, and the columns of each part: all in one if they fit at 7 points or more."""
+    every = list(range(len(table.spec.columns)))
+    room = _TEXT_WIDTH if table.spec.format.wide else _COLUMN_WIDTH
+    widths = _widths(table, published)
+    labels = sum(widths[: -len(every)])
+    columns = widths[-len(every) :]
+    for size, digit in _SIZES:
+        if digit * sum(widths) + _GAP * (len(widths) - 1) <= room:
+            return size, [every]
+    size, digit = _SIZES[1]
+    left = room - digit * labels - _GAP * (_label_columns(table) - 1)
+    parts: list[list[int]] = [[]]
+    taken, start = 0.0, 0
+    for _, span in column_groups(table.spec.columns):
+        group = every[start : start + span]
+        start += span
+        needed = [digit * columns[column] + _GAP for column in group]
+        # A group that fits into a part of its own is not torn apart.
+        if parts[-1] and taken + sum(needed) > left and sum(needed) <= left:
+            parts.append([])
+            taken = 0.0
+        for column, need in zip(group, needed, strict=True):
+            if parts[-1] and taken + need > left:
+                parts.append([])
+                taken = 0.0
+            parts[-1].append(column)
+            taken += need
+    return size, parts
+
+
+def _widths(table: ReportTable, published: bool) -> list[float]:
+    """Return the width of each column, those of labels first, in digits."""
+    spec = table.spec
+    rows, sections = range(len(spec.rows)), range(len(spec.sections))
+    labels = [[CellText(spec.format.section_heading), *(section_label(table, section) for section in sections)]]
+    labels = labels if _label_columns(table) == 2 else []
+    indent = CellText(f"mm{PUBLISHED_LABEL}") if published else CellText("")
+    labels.append([CellText(spec.format.row_heading), indent, *(row_label(table, row) for row in rows)])
+    widths = [max(map(_width, column)) for column in labels]
+    for column in range(len(spec.columns)):
+        cells = [table.cell(section, row, column) for section in sections for row in rows]
+        texts = [column_label(table, column), *(cell_text(table, cell, published) for cell in cells)]
+        texts += [published_cell(table, cell) for cell in cells if published]
+        widths.append(max(map(_width, texts)))
+    start = len(labels)
+    for name, span in column_groups(spec.columns):
+        own = widths[start : start + span]
+        lacking = _width(CellText(name)) - sum(own) - 2.0 * (span - 1)
+        if lacking > 0:
+            widths[start : start + span] = [width + lacking / span for width in own]
+        start += span
+    return widths
+
+
+def _width(text: CellText) -> float:
+    """Return the width of a text in digits, rather too much than too little."""
+    own = sum(_WIDTHS.get(character) or _WIDE.get(character) or 1.05 for character in text.text)
+    return own * (_BOLD if text.bold else 1.0) + _MARK * len(text.marks)
+
+
+def _label_columns(table: ReportTable) -> int:
+    """Return how many columns of labels there are."""
+    return 2 if table.spec.has_section_labels else 1
 
 
 def _text(text: CellText, italic: bool = False) -> str:
@@ -191,12 +328,13 @@ def _line(cells: Sequence[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
-def _head(table: ReportTable, label_columns: int) -> list[str]:
-    """Return the header: the shared headers with their rules, if there are any, and the columns' own."""
+def _head(table: ReportTable, columns: Sequence[int]) -> list[str]:
+    """Return the header of some columns: the shared headers with their rules, if there are any, and their own."""
     spec = table.spec
+    label_columns = _label_columns(table)
     headings = ([escape(spec.format.section_heading)] if label_columns == 2 else []) + [escape(spec.format.row_heading)]
-    own = _line(headings + [_text(column_label(table, column)) for column in range(len(spec.columns))])
-    groups = column_groups(spec.columns)
+    own = _line(headings + [_text(column_label(table, column)) for column in columns])
+    groups = column_groups([spec.columns[column] for column in columns])
     if not any(name for name, _ in groups):
         return [own]
     shared, rules, position = [""] * label_columns, [], label_columns + 1
@@ -208,9 +346,10 @@ def _head(table: ReportTable, label_columns: int) -> list[str]:
     return [_line(shared), "".join(rules), own]
 
 
-def _body(table: ReportTable, label_columns: int, published: bool) -> list[str]:
+def _body(table: ReportTable, columns: Sequence[int], published: bool) -> list[str]:
     """Return the lines of all sections."""
     spec = table.spec
+    label_columns = _label_columns(table)
     lines: list[str] = []
     for section in range(len(spec.sections)):
         if section:
@@ -218,18 +357,12 @@ def _body(table: ReportTable, label_columns: int, published: bool) -> list[str]:
         for row in range(len(spec.rows)):
             first = [_text(section_label(table, section)) if row == 0 else ""] if label_columns == 2 else []
             italic = spec.rows[row].reference or spec.rows[row].floor
-            cells = table.line(section, row)
+            cells = [table.cell(section, row, column) for column in columns]
             label = _text(row_label(table, row), italic)
-            lines.append(_line([*first, label, *(_text(cell_text(table, cell)) for cell in cells)]))
+            lines.append(_line([*first, label, *(_text(cell_text(table, cell, published)) for cell in cells)]))
             if published and any(cell.published for cell in cells):
-                theirs = [escape(text) for text in published_line(table, cells)]
+                theirs = [_text(published_cell(table, cell)) for cell in cells]
                 lines.append(_line([*[""] * (label_columns - 1), rf"\quad {PUBLISHED_LABEL}", *theirs]))
             if published and row < len(spec.rows) - 1:
-                lines.append(r"\addlinespace")
+                lines.append(r"\addlinespace[2pt]")
     return lines
-
-
-def _note(note: CellText) -> str:
-    """Return a note, its mark first."""
-    mark = rf"\textsuperscript{{{escape(note.marks)}}}\," if note.marks else ""
-    return mark + escape(note.text)

@@ -15,7 +15,7 @@ from bench.report.text import (
     column_label,
     heading,
     notes,
-    published_line,
+    published_cell,
     row_label,
     section_label,
 )
@@ -42,12 +42,12 @@ def markdown_table(table: ReportTable, published: bool = False) -> str:
             first = [_text(section_label(table, section)) if row == 0 else ""] if labelled else []
             italic = spec.rows[row].reference or spec.rows[row].floor
             cells = table.line(section, row)
-            ours = [_text(cell_text(table, cell)) for cell in cells]
+            ours = [_text(cell_text(table, cell, published)) for cell in cells]
             lines.append(_line([*first, _text(row_label(table, row), italic), *ours]))
             if published and any(cell.published for cell in cells):
-                theirs = [escape(text) for text in published_line(table, cells)]
+                theirs = [_text(published_cell(table, cell)) for cell in cells]
                 lines.append(_line([*[""] * (len(headings) - 1), f"&nbsp;&nbsp;{PUBLISHED_LABEL}", *theirs]))
-    below = [f"- {_mark(note)}{escape(note.text)}" for note in notes(table)]
+    below = [f"- {escape(note)}" for note in notes(table, published)]
     head = [f"### {escape(heading(table))}", "", escape(caption(table)), ""]
     return "\n".join([*head, *lines, *(["", *below] if below else [])]) + "\n"
 
@@ -60,11 +60,6 @@ def _text(text: CellText, italic: bool = False) -> str:
     if italic:
         escaped = f"*{escaped}*"
     return escaped + (f"<sup>{escape(text.marks)}</sup>" if text.marks else "")
-
-
-def _mark(note: CellText) -> str:
-    """Return the mark that a note begins with."""
-    return f"<sup>{escape(note.marks)}</sup> " if note.marks else ""
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from bench.experiment.specs import RowSpec, TableCell, TableSpec
 from bench.report.cell import ReportCell, Status
 from bench.report.matching import belongs, filled, matched, recipe
 from bench.report.published import Published
+from bench.report.rules.cells import Comparison, comparison_of
 from bench.report.verdict import with_best, with_floor, with_footnotes, with_published
 
 #: A training has collapsed to the floor if its held-out error is above this share of the floor's own.
@@ -61,6 +62,10 @@ class ReportTable:
         """Return whether there are results in these cells, all of a subset."""
         known = [cell.subset for cell in cells if cell.content]
         return bool(known) and all(known)
+
+    def comparison(self, cell: ReportCell) -> Comparison | None:
+        """Return what holds of the published number beside a cell; None if there is none."""
+        return comparison_of(cell, self.spec.best(cell.spec.column) != "max")
 
     def transductive(self, row: int) -> bool:
         """Return whether a row is of the transductive protocol."""

@@ -14,7 +14,7 @@ from bench.report.text import (
     column_label,
     heading,
     notes,
-    published_text,
+    published_cell,
     row_label,
     section_label,
 )
@@ -40,16 +40,16 @@ def print_table(table: ReportTable, console: Console | None = None, published: b
     for columns in _parts(table, console.width, published):
         console.print(_rich_table(table, columns, published))
     if published and any(cell.published for cell in table.cells):
-        console.print("First line: ours (green: better than the floor, yellow: no better). Second line: published.")
-    for note in notes(table):
-        console.print(Text(printable(f"{note.marks} {note.text}".strip())), style="dim")
+        console.print("First line: ours. Second line: published.")
+    for note in notes(table, published):
+        console.print(Text(printable(note)), style="dim")
 
 
 def _lines(table: ReportTable, cell: ReportCell, published: bool) -> list[str]:
     """Return the lines of text in a cell."""
-    lines = [cell_text(table, cell).plain]
+    lines = [cell_text(table, cell, published).plain]
     if published and cell.published is not None:
-        lines.append(published_text(cell.published, table.spec.format.delta))
+        lines.append(published_cell(table, cell).plain)
     return lines
 
 
@@ -122,7 +122,7 @@ def _rich_text(table: ReportTable, cell: ReportCell, published: bool) -> Text:
     """Return a cell: ours in the colour of its verdict, the published number dim under it."""
     from rich.text import Text
 
-    ours: CellText = cell_text(table, cell)
+    ours: CellText = cell_text(table, cell, published)
     colour = _VERDICT_STYLE.get(cell.verdict, "")
     text = Text(ours.plain, style=f"bold {colour}".strip() if ours.bold else colour)
     for line in _lines(table, cell, published)[1:]:

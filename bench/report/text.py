@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
 from bench.experiment.presets import HIGHEST
 from bench.experiment.specs import ColumnSpec
 from bench.report.cell import ReportCell
-from bench.report.prose import Judged, judged
 from bench.report.published import PublishedValue
+from bench.report.rules.cells import MARKS, Verdict
 from bench.report.table import ReportTable
 
 #: What is printed if there is no number.
@@ -26,6 +26,19 @@ SUBSET_MARK = "†"
 TRANSDUCTIVE_MARK = "‡"
 STAND_IN_MARK = "§"
 PUBLISHED_LABEL = "published"
+#: The verdicts on a published number that stand as a mark beside ours; the others are no comparison of values.
+COMPARED: tuple[Verdict, ...] = ("reproduced", "better", "worse", "undecided")
+AT_FLOOR_MARK = MARKS["no better than the floor in the paper"]
+NO_BETTER_MARK = "⊥"
+#: By the field of a cell that lists seeds: the mark, and what it says of at least one of them.
+TRAINING_MARKS = {
+    "collapsed": ("↓", "collapsed: within 1 % of the floor, or worse, on held-out entries"),
+    "undertrained": ("↗", "best in the last tenth of the training"),
+    "kept_last": ("#", "last epoch kept, as held-out entries say little of what is not missing at random"),
+}
+#: Reasons under a table, and characters of each; the CSV has all of them in full.
+MOST_REASONS = 3
+MOST_OF_A_REASON = 240
 
 
 @dataclass(frozen=True)
@@ -52,18 +65,27 @@ def decimal_text(value: float) -> str:
     return f"{value:.10f}".rstrip("0").rstrip(".")
 
 
-def cell_text(table: ReportTable, cell: ReportCell) -> CellText:
-    """Return what a cell prints: mean ± standard deviation, or the dash of its status, and its marks."""
+def cell_text(table: ReportTable, cell: ReportCell, published: bool = False) -> CellText:
+    """Return what a cell prints: mean ± standard deviation, or the dash of its status, and its marks.
+
+    With ``published`` the verdict on the number of the paper that stands beside it is among the marks.
+    """
     covered = table.column_is_subset(cell.spec.column) or table.section_is_subset(cell.spec.section)
-    marks = "".join([SUBSET_MARK if cell.subset and not covered else "", cell.mark])
+    marks = SUBSET_MARK if cell.subset and not covered else ""
     if cell.mean is None:
-        return CellText(DASHES[cell.status], marks)
+        return CellText(DASHES[cell.status], marks + cell.mark)
+    comparison = table.comparison(cell) if published else None
+    if comparison is not None and comparison.verdict in COMPARED:
+        marks += MARKS[comparison.verdict]
+    if cell.verdict == "no better than floor":
+        marks += NO_BETTER_MARK
+    marks += "".join(mark for name, (mark, _) in TRAINING_MARKS.items() if getattr(cell, name))
     text = number_text(cell.mean, cell.digits)
     if cell.sd is not None:
         delta = table.spec.format.delta
         small = delta is not None and cell.sd < delta
         text += " ± " + ("Δ" if small else number_text(cell.sd, cell.digits))
-    return CellText(text, marks, cell.best)
+    return CellText(text, marks + cell.mark, cell.best)
 
 
 def published_text(value: PublishedValue, delta: float | None) -> str:
@@ -75,10 +97,12 @@ def published_text(value: PublishedValue, delta: float | None) -> str:
     return f"{value.mean_text} ± " + ("Δ" if value.sd_below == delta else f"<{decimal_text(value.sd_below)}")
 
 
-def published_line(table: ReportTable, cells: Iterable[ReportCell]) -> list[str]:
-    """Return the published numbers of some cells, an empty text if there is none."""
-    delta = table.spec.format.delta
-    return [published_text(cell.published, delta) if cell.published else "" for cell in cells]
+def published_cell(table: ReportTable, cell: ReportCell) -> CellText:
+    """Return the published number beside a cell, marked if it is no better than our floor; empty if there is none."""
+    if cell.published is None:
+        return CellText("")
+    mark = AT_FLOOR_MARK if cell.published_verdict == "no better than floor" else ""
+    return CellText(published_text(cell.published, table.spec.format.delta), mark)
 
 
 def row_label(table: ReportTable, row: int) -> CellText:
@@ -142,41 +166,73 @@ def caption(table: ReportTable) -> str:
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def notes(table: ReportTable) -> list[CellText]:
-    """Return the notes under a table as (text, mark): marks that occur, reasons, the spec's notes and the verdicts."""
+def notes(table: ReportTable, published: bool = False) -> list[str]:
+    """Return the notes under a table: what its marks mean, why numbers are missing, and what its spec says of them.
+
+    Every line explains all cells at once; which cells have which reason stands in the CSV in full. A table in the
+    paper's layout has five lines at most.
+    """
     spec = table.spec
-    statuses: set[str] = {cell.status for cell in table.cells}
-    found: list[CellText] = []
+    own = [*spec.notes, *(f"{row.label}: {row.note}" for row in spec.rows if row.note)]
+    extended = [*spec.extended_notes, *entry_notes(table), *warning_notes(table)] if spec.extended_notes else []
+    lines = [_comparison_line(table, published), _training_line(table), _label_line(table), _reason_line(table)]
+    return [line for line in (*lines, " ".join(own), *extended) if line]
+
+
+def _comparison_line(table: ReportTable, published: bool) -> str:
+    """Return what the marks beside a number say of it and of the published one, as far as they occur."""
+    marks = "".join(cell_text(table, cell, published).marks for cell in table.cells)
+    said = [f"{MARKS[verdict]} {verdict}" for verdict in COMPARED if published and MARKS[verdict] in marks]
+    parts = [f"Ours beside the paper's: {', '.join(said)}"] if said else []
+    if published and any(cell.published_verdict == "no better than floor" for cell in table.cells):
+        parts.append(f"{AT_FLOOR_MARK} published value no better than our floor")
+    if NO_BETTER_MARK in marks:
+        parts.append(f"{NO_BETTER_MARK} ours no better than the floor")
+    return "; ".join(parts) + "." if parts else ""
+
+
+def _training_line(table: ReportTable) -> str:
+    """Return what the marks of trainings say, as far as they occur."""
+    said = [f"{mark} {meaning}" for name, (mark, meaning) in TRAINING_MARKS.items() if _occurs(table, name)]
+    return f"In at least one seed: {'; '.join(said)}." if said else ""
+
+
+def _occurs(table: ReportTable, name: str) -> bool:
+    return any(getattr(cell, name) for cell in table.cells)
+
+
+def _label_line(table: ReportTable) -> str:
+    """Return what the marks of rows, columns and data sets say."""
+    said = list(stand_in_notes(table))
     if any(cell.subset for cell in table.cells):
-        text = "only a subset of this data set could be had: not comparable with the published numbers."
-        found.append(CellText(text, SUBSET_MARK))
-    if any(table.transductive(row) for row in range(len(spec.rows))):
-        found.append(CellText("transductive: fitted on the very rows it imputes.", TRANSDUCTIVE_MARK))
-    found += [CellText(text, STAND_IN_MARK) for text in stand_in_notes(table)]
-    found += [CellText(f"{reason}.", mark) for mark, reason in table.footnotes]
-    meanings = {"missing": "not run", "unavailable": "method not available", "failed": "no result, see its letter"}
+        said.append(f"{SUBSET_MARK} a subset of the data set, not comparable with the published numbers.")
+    if any(table.transductive(row) for row in range(len(table.spec.rows))):
+        said.append(f"{TRANSDUCTIVE_MARK} transductive: fitted on the very rows it imputes.")
+    if any(row.reference or row.floor for row in table.spec.rows):
+        only_floor = not any(row.reference for row in table.spec.rows)
+        said.append("In italics: the floor." if only_floor else "In italics, not in the paper: references, the floor.")
+    return " ".join(said)
+
+
+def _reason_line(table: ReportTable) -> str:
+    """Return what stands for a number that is not there, and the reasons by their letters, cut to a few words."""
+    statuses: set[str] = {cell.status for cell in table.cells}
+    meanings = {"missing": "not run", "unavailable": "method not available", "failed": "no result"}
     if statuses & {"skipped", "unscored"}:
         statuses.add("failed")
-    dashes = [f"{DASHES[status]}: {meaning}" for status, meaning in meanings.items() if status in statuses]
-    if dashes:
-        found.append(CellText("; ".join(dashes) + "."))
-    if any(row.reference or row.floor for row in spec.rows):
-        found.append(CellText("Rows in italics are not in the paper: references, and the floor."))
-    found += [CellText(text) for text in spec.notes]
-    found += [CellText(f"{row.label}: {row.note}") for row in spec.rows if row.note]
-    found += [CellText(text) for text in entry_notes(table)]
-    found += [CellText(text) for text in verdict_notes(table)]
-    found += [CellText(text) for text in training_notes(table)]
-    found += [CellText(text) for text in warning_notes(table)]
-    found += [CellText(text) for text in unverified_notes(table)]
-    return found
+    said = [f"{DASHES[status]} {meaning}" for status, meaning in meanings.items() if status in statuses]
+    said += [f"{mark} {_cut(reason)}" for mark, reason in table.footnotes[:MOST_REASONS]]
+    if len(table.footnotes) > MOST_REASONS:
+        said.append(f"{len(table.footnotes) - MOST_REASONS} more reasons in the CSV")
+    if count := sum(cell.unverified for cell in table.cells):
+        known = sum(cell.n for cell in table.cells)
+        said.append(f"unverified: {count} of {known} values are of rows that an older version stored, without a digest")
+    return "; ".join(said) + "." if said else ""
 
 
-def unverified_notes(table: ReportTable) -> list[str]:
-    """Return how many values are of rows without a digest, if there are any."""
-    count, known = sum(cell.unverified for cell in table.cells), sum(cell.n for cell in table.cells)
-    told = f"Unverified: {count} of {known} values are of rows that an older version stored, without a digest."
-    return [told] if count else []
+def _cut(text: str) -> str:
+    """Return a reason in a few words."""
+    return text if len(text) <= MOST_OF_A_REASON else f"{text[: MOST_OF_A_REASON - 1].rstrip()}…"
 
 
 def warning_notes(table: ReportTable) -> list[str]:
@@ -189,8 +245,8 @@ def stand_in_notes(table: ReportTable) -> list[str]:
     """Return which synthetic data sets take the place of others."""
     pairs = dict.fromkeys((cell.spec.dataset, cell.spec.stands_in_for) for cell in table.cells)
     return [
-        f"SYNTHETIC: {dataset} takes the place of {real}. It says nothing about that data set, and is never compared"
-        " with the published numbers."
+        f"{STAND_IN_MARK} SYNTHETIC: {dataset} takes the place of {real}. It says nothing about that data set, and is"
+        " never compared with the published numbers."
         for dataset, real in pairs
         if real
     ]
@@ -210,75 +266,3 @@ def entry_notes(table: ReportTable) -> list[str]:
                 listed = ", ".join(f"{counted[seed]} (seed {seed})" for seed in sorted(counted))
                 said.append(f"Scored entries of {f'{part.label} {column.name}'.strip()}: {listed}.")
     return said
-
-
-def training_notes(table: ReportTable) -> list[str]:
-    """Return which trainings ended at the floor, chose by another rule, or were still improving at their end."""
-    told = (
-        ("Within 1 % of the floor, or worse, on held-out validation entries, so collapsed to it", "collapsed"),
-        ("Left at the last epoch, as held-out entries say little of what is not missing at random", "kept_last"),
-        ("Best in the last tenth of the training, so more of it would probably help", "undertrained"),
-    )
-    return [f"{opening}: {listed}." for opening, name in told if (listed := _listed_trainings(table, name))]
-
-
-def _listed_trainings(table: ReportTable, name: str) -> str:
-    """Return the rows, data sets and numbers of seeds that a field of the cells names."""
-    seen: dict[str, set[int]] = {}
-    for cell in table.cells:
-        if seeds := getattr(cell, name):
-            where = f"{table.spec.rows[cell.spec.row].label} on {cell.spec.dataset} ({cell.spec.mechanism})"
-            seen.setdefault(where, set()).update(seeds)
-    return "; ".join(f"{where}: seeds {', '.join(map(str, sorted(seeds)))}" for where, seeds in seen.items())
-
-
-def verdict_notes(table: ReportTable) -> list[str]:
-    """Return which published values, and which of ours, are no better than the floor."""
-    if table.spec.floor_row is None:
-        return []
-    floor = table.spec.rows[table.spec.floor_row].label
-    theirs, ours = (
-        f"Published values no better than our floor ({floor})",
-        f"Our values no better than the floor ({floor})",
-    )
-    return [
-        *_verdict_note(table, theirs, judged(table.cells, published=True)),
-        *_verdict_note(table, ours, judged(table.cells)),
-    ]
-
-
-def _verdict_note(table: ReportTable, opening: str, found: Judged) -> Iterator[str]:
-    """Yield one sentence that lists, row by row, the cells that are no better; nothing if none was judged."""
-    if not found.cells:
-        return
-    counted = f"{opening}: {found}"
-    by_row = {
-        row: _where(
-            table,
-            [cell for cell in found.no_better if cell.spec.row == row],
-            [cell for cell in found.cells if cell.spec.row == row],
-        )
-        for row in range(len(table.spec.rows))
-    }
-    named = "; ".join(f"{table.spec.rows[row].label} on {', '.join(where)}" for row, where in by_row.items() if where)
-    yield f"{counted} ({named})." if named else f"{counted}."
-
-
-def _where(table: ReportTable, cells: Sequence[ReportCell], compared: Sequence[ReportCell]) -> list[str]:
-    """Return short names for cells of a row: all that were compared, whole sections or groups, or single columns."""
-    if len(cells) == len(compared) > 1:
-        return ["every compared column"]
-    spec = table.spec
-    names: list[str] = []
-    for section, label in enumerate(part.label for part in spec.sections):
-        worse = [cell for cell in cells if cell.spec.section == section]
-        within = [cell for cell in compared if cell.spec.section == section]
-        if label and worse and len(worse) == len(within):
-            names.append(label)
-            continue
-        for group, members in groupby(worse, key=lambda cell: spec.columns[cell.spec.column].group):
-            own = list(members)
-            whole = group and len(own) == sum(spec.columns[cell.spec.column].group == group for cell in within)
-            columns = [group] if whole else [spec.columns[cell.spec.column].name for cell in own]
-            names += [f"{label} {column}".strip() for column in columns]
-    return names

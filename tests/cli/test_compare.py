@@ -12,7 +12,7 @@ def test_compare_prints_verdicts_and_its_demands_set_the_exit_code(place: Path, 
     where = ("--shipped", "--store", "nothing")
     code, out, err = call("compare", "6", *where, "--require", "no better than the floor in the paper>=1")
     assert code == 0 and err == ""
-    assert "Table 6: " in out and "30 published numbers: " in out and "o paper at floor" in out
+    assert "Table 6: " in out and "30 published numbers: " in out and "○ paper at floor" in out
     code, out, err = call("compare", "6", *where, "--require", "reproduced >= 31")
     assert code == 1
     assert "required reproduced >= 31, and it is " in err and "30 published numbers: " in out

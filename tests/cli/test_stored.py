@@ -73,11 +73,11 @@ def test_a_new_method_stands_beside_the_rows_of_other_stores(place: Path, call: 
 
 def test_shipped_rows_lie_beneath_the_users(place: Path, call: Call) -> None:
     _, shipped, _ = call("table", "7", "--shipped", "--store", "nothing")
-    assert "No row of" not in shipped and "Unverified: " in shipped
+    assert "No row of" not in shipped and "unverified: " in shipped
     row = next(Store(shipped_rows_folder()).rows({"mnist_mnist"}, {"mean_mode"}))
     Store(place / "store").put([row])
     _, both, _ = call("table", "7", "--shipped", "--store", "store")
-    assert both.replace("Unverified", "") != shipped.replace("Unverified", "")
+    assert both.replace("unverified", "") != shipped.replace("unverified", "")
     assert "with two contents" not in both
     _, alone, _ = call("table", "7", "--store", "store")
     assert alone != both

@@ -97,7 +97,7 @@ def test_broken_toml_is_named_with_its_line() -> None:
 def test_a_spec_of_an_earlier_version_is_the_same_table() -> None:
     old, new = load_spec(OLD), load_spec("table05")
     assert old.cells() == new.cells()
-    assert old == new
+    assert (old.format, old.sections, old.rows, old.title) == (new.format, new.sections, new.rows, new.title)
 
 
 def test_an_error_behind_an_old_key_names_its_line() -> None:

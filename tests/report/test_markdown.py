@@ -19,15 +19,9 @@ Lower is better. Mean ± sample standard deviation over n = 3 seeds (0, 1, 2), e
 | *Odd* | – | – | – |
 | *Mean/mode* | 0.420 ± 0.020 | 0.990 ± 0.010 | **0.410 ± 0.010** |
 
-- <sup>†</sup> only a subset of this data set could be had: not comparable with the published numbers.
-- <sup>‡</sup> transductive: fitted on the very rows it imputes.
-- <sup>a</sup> failed: out of memory &amp; time.
-- <sup>b</sup> n = 2 of 3 seeds: seed 1 not run.
-- –: not run; —: no result, see its letter.
-- Rows in italics are not in the paper: references, and the floor.
+- † a subset of the data set, not comparable with the published numbers. ‡ transductive: fitted on the very rows it imputes. In italics, not in the paper: references, the floor.
+- – not run; — no result; a failed: out of memory &amp; time; b n = 2 of 3 seeds: seed 1 not run.
 - 100% real.
-- Published values no better than our floor (Mean/mode): 1 of 2 (Forest on Yeast).
-- Our values no better than the floor (Mean/mode): 0 of 5.
 """  # noqa: E501
 
 

@@ -8,7 +8,7 @@ from bench.experiment.reader import load_spec, parse_spec
 from bench.experiment.specs import TableSpec
 from bench.report import collect, read_published
 from bench.report.published import PublishedValue
-from bench.report.text import verdict_notes
+from bench.report.text import cell_text, notes, published_cell
 from tests.report.golden import PUBLISHED, SPEC, key, seeds_of, stored
 
 
@@ -49,8 +49,31 @@ def test_cells_are_judged_by_the_floor_at_the_printed_precision(spec: TableSpec)
     assert table.cell(0, 1, 0).difference == pytest.approx(-0.0001)
     assert table.cell(0, 1, 0).floor == pytest.approx(0.42004)
     assert table.cell(0, 1, 1).floor is None and table.cell(0, 1, 1).verdict == ""
-    assert verdict_notes(table)[0].startswith("Published values no better than our floor (Mean/mode): 4 of 4")
-    assert verdict_notes(table)[1].endswith("2 of 2 (VSAE_x on every compared column).")
+    # The marks say the same: ours that is no better, and the paper's.
+    assert cell_text(table, table.cell(0, 1, 0)).marks == "⊥"
+    assert published_cell(table, table.cell(0, 1, 0)).marks == "○"
+    told = "○ published value no better than our floor; ⊥ ours no better than the floor."
+    assert notes(table, published=True)[0].endswith(told)
+    assert notes(table)[0] == "⊥ ours no better than the floor."
+
+
+@pytest.mark.parametrize(
+    ("values", "mark", "meaning"),
+    [
+        ([0.419, 0.419, 0.4191], "=", "= reproduced"),
+        ([0.30, 0.301, 0.302], "+", "+ better"),
+        ([0.55, 0.551, 0.552], "−", "− worse"),
+        ([0.30, 0.40, 0.55], "?", "? undecided"),
+    ],
+)
+def test_the_verdict_on_a_published_number_is_a_mark_in_the_cell(
+    spec: TableSpec, values: list[float], mark: str, meaning: str
+) -> None:
+    rows = [*seeds_of("vsae", "mushroom", "pfc", values), *seeds_of("mean_mode", "mushroom", "pfc", [0.6] * 3)]
+    table = collect(spec, rows, PUBLISHED)
+    cell = table.cell(0, 1, 2)
+    assert cell_text(table, cell, published=True).marks == mark and cell_text(table, cell).marks == ""
+    assert notes(table, published=True)[0] == f"Ours beside the paper's: {meaning}."
 
 
 def test_numbers_that_do_not_compare_are_shown_and_not_judged() -> None:

@@ -21,9 +21,9 @@ from typing import Any, Literal
 from bench.errors import BenchError, closest
 from bench.experiment.tuned import TUNED
 from bench.report.cell import ReportCell
+from bench.report.rules.intervals import CONFIDENCE, Estimate, holm
 from bench.report.table import ReportTable
 from bench.report.verdicts.claim_specs import Claim, ClaimSpec
-from bench.report.verdicts.intervals import CONFIDENCE, Estimate, holm
 
 ClaimVerdict = Literal["holds", "does not hold", "undecided", "not run"]
 CLAIM_VERDICTS: tuple[ClaimVerdict, ...] = ("holds", "does not hold", "undecided", "not run")

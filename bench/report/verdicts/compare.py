@@ -10,10 +10,10 @@ from typing import Any
 from bench.experiment.specs import PublishedKey
 from bench.report.cell import ReportCell
 from bench.report.published import PublishedValue
+from bench.report.rules.cells import UNKNOWN_UNIT, VERDICTS, Comparison, Verdict
+from bench.report.rules.intervals import Estimate
+from bench.report.rules.orders import Order, order_of
 from bench.report.table import ReportTable
-from bench.report.verdicts.cells import UNKNOWN_UNIT, VERDICTS, Comparison, Verdict, comparison_of
-from bench.report.verdicts.intervals import Estimate
-from bench.report.verdicts.orders import Order, order_of
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,7 @@ def judge(tables: Iterable[ReportTable]) -> Judged:
     orders: list[ColumnOrder] = []
     for table in tables:
         for cell in table.cells:
-            lower_is_better = table.spec.best(cell.spec.column) != "max"
-            comparison = comparison_of(cell, lower_is_better)
+            comparison = table.comparison(cell)
             if comparison is not None and cell.spec.published is not None:
                 candidates[cell.spec.published].append(Candidate(table, cell, comparison))
         orders += _orders(table)

@@ -7,26 +7,14 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from bench.errors import printable
+from bench.report.rules.cells import MARKS, VERDICTS, Verdict
 from bench.report.text import heading, number_text, precision_words, published_text
-from bench.report.verdicts.cells import VERDICTS
 from bench.report.verdicts.compare import Candidate, ColumnOrder, Judged, Judgement
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-#: The sign that stands before a verdict, so that the words are not needed to see a pattern, nor colour.
-MARKS = {
-    "reproduced": "=",
-    "better": "+",
-    "worse": "-",
-    "undecided": "?",
-    "no better than the floor in the paper": "o",
-    "not comparable": "/",
-    "no data": ".",
-    "not run": ".",
-    "failed": "x",
-}
 SHORT = {"no better than the floor in the paper": "paper at floor"}
 
 
@@ -109,7 +97,7 @@ def order_line(own: ColumnOrder) -> str:
 
 def reasons(judged: Judged) -> Iterator[str]:
     """Yield each reason with the number of cells that have it."""
-    seen: dict[tuple[str, str], int] = {}
+    seen: dict[tuple[Verdict, str], int] = {}
     for judgement in judged.judgements:
         if judgement.why:
             reason = judgement.verdict, judgement.why

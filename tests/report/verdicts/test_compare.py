@@ -14,9 +14,9 @@ from bench.experiment.reader import load_spec, parse_spec, table_ids
 from bench.paths import shipped_rows_folder
 from bench.plugins.registry import Registry
 from bench.report import ReportTable, asked_of_store, collect, read_published
-from bench.report.verdicts.cells import VERDICTS
+from bench.report.rules.cells import MARKS, VERDICTS
 from bench.report.verdicts.compare import as_json, judge, require
-from bench.report.verdicts.page import MARKS, order_line, ours_text, reasons, summary
+from bench.report.verdicts.page import order_line, ours_text, reasons, summary
 from bench.run.store import Store
 from tests.report.golden import PUBLISHED, SPEC, seeds_of
 

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from bench.report.cell import ReportCell
 from bench.report.published import PublishedValue
-from bench.report.verdicts.intervals import Estimate
+from bench.report.rules.intervals import Estimate
 
 Verdict = Literal[
     "reproduced",
@@ -38,6 +38,18 @@ VERDICTS: Final[tuple[Verdict, ...]] = (
     "not run",
     "failed",
 )
+#: The sign of each verdict, in tables and in lists; colour and words only repeat it.
+MARKS: Final[dict[Verdict, str]] = {
+    "reproduced": "=",
+    "better": "+",
+    "worse": "−",
+    "undecided": "?",
+    "no better than the floor in the paper": "○",
+    "not comparable": "/",
+    "no data": ".",
+    "not run": ".",
+    "failed": "×",
+}
 #: The share of the distance from the floor to the published value that a reproduced value may be away from it.
 MARGIN = 0.1
 #: Runs behind a published mean.

@@ -12,7 +12,7 @@ from bench.experiment.reader import parse_spec
 from bench.experiment.specs import TableSpec
 from bench.report import ReportCell, collect
 from bench.report.published import PublishedValue
-from bench.report.verdicts.cells import VERDICTS, Comparison, comparison_of, verdict_of
+from bench.report.rules.cells import VERDICTS, Comparison, comparison_of, verdict_of
 from tests.report.golden import PUBLISHED, SPEC, key, seeds_of, stored
 
 

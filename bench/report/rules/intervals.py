@@ -49,11 +49,11 @@ class Estimate:
 
     def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
         """Return the interval of Student's t around the mean."""
-        from scipy.stats import t
+        from scipy.special import stdtrit
 
         half = 0.0
         if self.squared_error > 0:
-            half = float(t.ppf((1 + confidence) / 2, self.freedom)) * math.sqrt(self.squared_error)
+            half = float(stdtrit(self.freedom, (1 + confidence) / 2)) * math.sqrt(self.squared_error)
         return self.mean - half, self.mean + half
 
     def probability_above(self, bound: float = 0.0) -> float:
@@ -61,10 +61,10 @@ class Estimate:
 
         A mean without any spread is on one side for certain, and on neither at the bound itself.
         """
-        from scipy.stats import t
+        from scipy.special import stdtr
 
         if self.squared_error > 0:
-            return float(t.cdf((self.mean - bound) / math.sqrt(self.squared_error), self.freedom))
+            return float(stdtr(self.freedom, (self.mean - bound) / math.sqrt(self.squared_error)))
         return 0.0 if self.mean < bound else 1.0
 
 

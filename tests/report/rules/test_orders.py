@@ -7,7 +7,7 @@ from dataclasses import replace
 from bench.experiment.reader import parse_spec
 from bench.report import ReportCell, collect
 from bench.report.published import PublishedValue
-from bench.report.verdicts.orders import order_of
+from bench.report.rules.orders import order_of
 from tests.report.golden import PUBLISHED, SPEC, seeds_of
 
 

@@ -14,7 +14,7 @@ from itertools import combinations
 from typing import Literal
 
 from bench.report.cell import ReportCell
-from bench.report.verdicts.intervals import CONFIDENCE, Estimate, holm
+from bench.report.rules.intervals import CONFIDENCE, Estimate, holm
 
 OrderVerdict = Literal["order reproduced", "order not reproduced", "undecided", "not run"]
 

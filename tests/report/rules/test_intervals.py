@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.report.verdicts.intervals import TEST_TO_TRAINING, Estimate, holm
+from bench.report.rules.intervals import TEST_TO_TRAINING, Estimate, holm
 
 
 def test_the_variance_of_a_mean_is_nadeau_and_bengios() -> None:
