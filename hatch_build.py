@@ -17,6 +17,7 @@ FOLDERS = (
     "results/tables",
     "results/published",
     "results/claims",
+    "results/audit",
     "results/rows",
     "results/tuned",
 )

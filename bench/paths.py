@@ -35,6 +35,11 @@ def claims_folder() -> Path:
     return _ROOT / "results" / "claims"
 
 
+def audit_folder() -> Path:
+    """Return the folder of the trials that ``audit`` weighs."""
+    return _ROOT / "results" / "audit"
+
+
 def shipped_tuned_folder() -> Path:
     """Return the folder of the trials of tuning that ship with the suite."""
     return _ROOT / "results" / "tuned"

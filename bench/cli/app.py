@@ -1,4 +1,4 @@
-"""The command ``vsae-bench``: list, data, masks, run, tune, table, verify, plot, check, env; errors are told here.
+"""The command ``vsae-bench`` and its verbs; errors are told here.
 
 Heavy packages are imported inside the verbs that need them, so that ``--help`` and ``list`` are instant.
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 import typer
 
+from bench.cli.audit import audit
 from bench.cli.check import check
 from bench.cli.claims import claims
 from bench.cli.compare import compare
@@ -45,7 +46,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 app.command("list")(list_plugins)
-for verb in (data, masks, run, tune, table, compare, claims, verify):
+for verb in (data, masks, run, tune, table, compare, claims, audit, verify):
     app.command()(verb)
 app.add_typer(plot_app, name="plot")
 for verb in (check, env):

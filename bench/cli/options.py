@@ -278,6 +278,7 @@ OPTIONS: dict[str, Option] = {
         "",
         lambda given: tuple(given or ()),
     ),
+    "compute": Option(bool, _flag("--compute", help="Compute the trials that the store lacks."), False),
     "as_json": Option(bool, _flag("--json", help="Print JSON."), False),
     "output": Option(
         Path | None,

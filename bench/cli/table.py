@@ -100,7 +100,7 @@ def collected(
     reports = []
     for full in specs_of(scope, registry):
         spec = full if extended else full.in_paper_layout()
-        results = list(store.rows(**asked_of_store(spec, scope.preset or None)))
+        results = list(store.rows(**asked_of_store(spec)))
         without = {cell.dataset for cell in spec.cells()} - {result.cell.dataset for result in results}
         report = collect(
             spec,

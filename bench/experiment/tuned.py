@@ -15,6 +15,8 @@ from bench.plugins.reader import PluginInfo
 
 #: Name of the parameter set.
 TUNED = "tuned"
+#: Seeds to be tuned before a choice is frozen for others.
+FROZEN_FROM = 3
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,23 @@ class Tuned:
             return None
         best = best_trial(trials)
         return None if best is None else dict(best["parameters"])
+
+    def frozen(self) -> dict[str, Any] | None:
+        """Return the parameters of the trial with the lowest mean error over the tuned seeds: for seeds that were not.
+
+        None with fewer than ``FROZEN_FROM`` tuned seeds, or if no trial finished on all of them. The rows that were
+        validation rows here may be test rows under another seed; what was looked at are observed entries under another
+        mask, and all that follows from them is one of a few trials.
+        """
+        columns = list(self.trials.values())
+        if len(columns) < FROZEN_FROM or len({len(column) for column in columns}) != 1:
+            return None
+        errors: dict[int, float] = {}
+        for number, same in enumerate(zip(*columns, strict=True)):
+            finished = [trial["error"] for trial in same if trial["error"] is not None]
+            if len(finished) == len(same) and all(trial["parameters"] == same[0]["parameters"] for trial in same):
+                errors[number] = sum(map(float, finished)) / len(finished)
+        return dict(columns[0][min(errors, key=errors.__getitem__)]["parameters"]) if errors else None
 
     def write(self, folder: Path) -> Path:
         """Write the record below ``folder``, all or nothing, and return its path."""
@@ -105,7 +124,7 @@ class TunedParameters:
         return None
 
     def chosen(self, method: PluginInfo, dataset: str, seed: int, content: str) -> dict[str, Any]:
-        """Return the parameters tuning chose for a method on a data set under a seed.
+        """Return the parameters tuning chose for a method on a data set under a seed, or those frozen for all others.
 
         Raises BenchError, with the command that mends it, if there are none for these data.
         """
@@ -118,7 +137,7 @@ class TunedParameters:
                 f"'{method.name}' was tuned on other data than '{dataset}' has here (a subset, or another release):"
                 f" {command} --again`"
             )
-        chosen = record.chosen(seed)
+        chosen = record.chosen(seed) or record.frozen()
         if chosen is None:
             raise BenchError(f"'{method.name}' is not tuned on '{dataset}' for seed {seed}: {command} --seeds {seed}`")
         return chosen

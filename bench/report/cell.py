@@ -46,6 +46,10 @@ class ReportCell:
     undertrained: tuple[int, ...] = ()
     #: Seeds of which the last epoch was kept, whatever held-out entries say.
     kept_last: tuple[int, ...] = ()
+    #: Engine and method version of the results, (0, 0) without any.
+    version: tuple[int, int] = (0, 0)
+    #: Other presets whose mean, by the same code, differs from this one by more than either standard deviation.
+    disagreeing: tuple[str, ...] = ()
     #: Seeds whose results are of other code than a plug-in of the user has now.
     stale: tuple[int, ...] = ()
     #: Processor time per seed, in seconds, the mean over the seeds; None if a result does not say.

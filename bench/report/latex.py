@@ -61,6 +61,7 @@ _SPECIAL = {
     "‡": r"\textdaggerdbl{}",
     "○": r"$\circ$",
     "⊥": r"$\bot$",
+    "≠": r"$\neq$",
     "↗": r"$\nearrow$",
     "↓": r"$\downarrow$",
     "‘": "`",

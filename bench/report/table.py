@@ -9,7 +9,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench.errors import BenchError, closest
@@ -26,6 +26,8 @@ from bench.report.verdict import with_best, with_floor, with_footnotes, with_pub
 COLLAPSED_ABOVE = 0.99
 #: A choice after this share of a training says that more of it would have helped.
 UNDERTRAINED_AFTER = 0.9
+#: The preset that no number of which says anything.
+UNTRAINED = "smoke"
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def collect(
     what the data say. A row that the preset does not run and that has no results of it is left out.
 
     ``code`` maps (category, name) of plug-ins to the hash of the code they have now: cells with results of other code
-    say so and are not marked as best.
+    say so and are not marked as best. Results of other presets only tell whether a cell's number moves with the budget.
 
     Raises BenchError on an unknown preset or precision, on a published number that is asked for and not there, and
     if results differ in mechanism parameters that the spec does not name.
@@ -121,6 +123,11 @@ def collect(
     elif preset is not None:
         spec = spec.model_copy(update={"rows": _shown_rows(spec, cells, preset)})
         cells = _cells(spec, by_preset[preset], known)
+    others = {name: _cells(spec, own, known) for name, own in by_preset.items() if name not in (preset, UNTRAINED)}
+    cells = [
+        replace(cell, disagreeing=tuple(name for name, own in others.items() if disagree(cell, own[index])))
+        for index, cell in enumerate(cells)
+    ]
     judged = with_best(with_floor(with_published(cells, published, spec), spec), spec)
     marked, footnotes = with_footnotes(judged)
     return ReportTable(spec, preset, parameter_set, tuple(marked), footnotes, precision)
@@ -149,15 +156,13 @@ class _Known:
         return ("missing" if known else "unavailable"), ""
 
 
-def asked_of_store(spec: TableSpec, preset: str | None = None) -> dict[str, Any]:
+def asked_of_store(spec: TableSpec) -> dict[str, Any]:
     """Return what a store is to be asked for to ``collect`` a table: the arguments of its ``rows``.
 
     They let more through than belongs in the table, never less.
     """
     cells = spec.cells()
     fields: dict[str, set[Any]] = {"seed": set(spec.seeds), "mechanism": {cell.mechanism for cell in cells}}
-    if preset is not None:
-        fields["preset"] = {preset}
     return {
         "datasets": {cell.dataset for cell in cells},
         "methods": {cell.method for cell in cells},
@@ -221,12 +226,21 @@ def _cell(spec: TableSpec, cell: TableCell, results: Sequence[Result], known: _K
         collapsed=tuple(seed for seed in values if _collapsed(by_seed[seed])),
         undertrained=tuple(seed for seed in values if _undertrained(by_seed[seed])),
         kept_last=tuple(seed for seed in values if _kept_last(by_seed[seed])),
+        version=(first.cell.engine, first.cell.method_version),
         stale=stale,
         processor_seconds=_mean_seconds([by_seed[seed] for seed in values]),
         draw_scores=_mean_draw_scores([by_seed[seed] for seed in values], cell),
         unverified=sum(not by_seed[seed].verified for seed in values),
         warnings=tuple(dict.fromkeys(text for seed in values for text in by_seed[seed].warnings)),
     )
+
+
+def disagree(one: ReportCell, two: ReportCell) -> bool:
+    """Return whether the means of a cell under two presets, by the same code, are further apart than either spreads."""
+    if one.mean is None or two.mean is None or one.sd is None or two.sd is None or one.version != two.version:
+        return False
+    same_data = one.content == two.content and one.version != (0, 0)
+    return same_data and abs(one.mean - two.mean) > max(one.sd, two.sd)
 
 
 def _status(spec: TableSpec, results: Collection[Result], scored: int) -> Status:

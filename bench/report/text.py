@@ -30,6 +30,8 @@ PUBLISHED_LABEL = "published"
 COMPARED: tuple[Verdict, ...] = ("reproduced", "better", "worse", "undecided")
 AT_FLOOR_MARK = MARKS["no better than the floor in the paper"]
 NO_BETTER_MARK = "⊥"
+#: Of a number that another preset moves by more than either standard deviation.
+BUDGET_MARK = "≠"
 #: By the field of a cell that lists seeds: the mark, and what it says of at least one of them.
 TRAINING_MARKS = {
     "collapsed": ("↓", "collapsed: within 1 % of the floor, or worse, on held-out entries"),
@@ -79,6 +81,8 @@ def cell_text(table: ReportTable, cell: ReportCell, published: bool = False) -> 
         marks += MARKS[comparison.verdict]
     if cell.verdict == "no better than floor":
         marks += NO_BETTER_MARK
+    if cell.disagreeing:
+        marks += BUDGET_MARK
     marks += "".join(mark for name, (mark, _) in TRAINING_MARKS.items() if getattr(cell, name))
     text = number_text(cell.mean, cell.digits)
     if cell.sd is not None:
@@ -188,6 +192,9 @@ def _comparison_line(table: ReportTable, published: bool) -> str:
         parts.append(f"{AT_FLOOR_MARK} published value no better than our floor")
     if NO_BETTER_MARK in marks:
         parts.append(f"{NO_BETTER_MARK} ours no better than the floor")
+    if BUDGET_MARK in marks:
+        presets = dict.fromkeys(name for cell in table.cells for name in cell.disagreeing)
+        parts.append(f"{BUDGET_MARK} another number under {' and '.join(presets)}, by more than the spread")
     return "; ".join(parts) + "." if parts else ""
 
 

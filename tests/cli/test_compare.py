@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from bench.paths import claims_folder
 from tests.cli.conftest import Call
 
 
@@ -24,6 +27,22 @@ def test_compare_without_rows_or_data_says_how_to_get_them(place: Path, call: Ca
     code, out, _ = call("compare", "5", "--store", "nothing")
     assert code == 0 and "20 published numbers: 20 no data" in out
     assert ". no data, 10: data not obtained: " in out and "VSAE_BENCH_MIRROR" in out
+
+
+def test_the_claims_file_that_ships_is_what_the_shipped_rows_say(place: Path, call: Call) -> None:
+    code, out, _ = call("claims", "--shipped", "--store", "nothing", "--json")
+    assert code == 0
+    said, written = json.loads(out), json.loads((claims_folder() / "claims.json").read_text(encoding="utf-8"))
+    assert len(said) == len(written)
+    for one, two in zip(said, written, strict=True):
+        # Probabilities are of a seeded sample, and another processor may round it otherwise.
+        for own in (one, two):
+            own.pop("over_columns")
+        contrasts = [own.pop("contrasts") for own in (one, two)]
+        assert one == two, "make it again: vsae-bench claims --shipped --store nothing --json > claims.json"
+        assert [own["name"] for own in contrasts[0]] == [own["name"] for own in contrasts[1]]
+        means = [[own["mean"] or 0.0 for own in each] for each in contrasts]
+        assert means[0] == pytest.approx(means[1], abs=1e-9)
 
 
 def test_claims_are_judged_under_each_parameter_set(place: Path, call: Call) -> None:

@@ -63,6 +63,29 @@ def test_presets_are_never_mixed(spec: TableSpec) -> None:
         collect(spec, quick, preset="papper")
 
 
+def test_a_number_that_another_preset_moves_beyond_the_spread_is_marked(spec: TableSpec) -> None:
+    floor = seeds_of("mean_mode", "mushroom", "pfc", [0.6] * 3)
+    quick = [*seeds_of("vsae", "mushroom", "pfc", [0.30, 0.31, 0.32]), *floor]
+
+    def shown(values: list[float], **changes: object) -> tuple[tuple[str, ...], str]:
+        other = seeds_of("vsae", "mushroom", "pfc", values, **{"preset": "paper", **changes})
+        table = collect(spec, [*quick, *other])
+        assert table.preset == "quick"
+        cell = table.cell(0, 1, 2)
+        return cell.disagreeing, cell_text(table, cell).marks
+
+    assert shown([0.20, 0.21, 0.22]) == (("paper",), "≠")
+    assert shown([0.30, 0.31, 0.335]) == ((), "")
+    # More than one spread, less than the other.
+    assert shown([0.20, 0.28, 0.36]) == ((), "")
+    assert shown([0.20]) == shown([0.1, 0.1, 0.1], preset="smoke") == ((), "")
+    assert shown([0.20, 0.21, 0.22], method_version=2) == shown([0.2, 0.2, 0.2], engine=2) == ((), "")
+    table = collect(spec, [*quick, *seeds_of("vsae", "mushroom", "pfc", [0.2] * 3, preset="paper")], preset="quick")
+    assert "≠ another number under paper, by more than the spread." in notes(table)
+    (record,) = (line for line in csv.DictReader(io.StringIO(csv_table(table))) if line["disagreeing_presets"])
+    assert (record["row"], record["disagreeing_presets"]) == ("VSAE_x", "paper")
+
+
 def test_equally_full_presets_give_way_to_more_seeds_and_then_to_the_larger_budget(spec: TableSpec) -> None:
     def rows(preset: str, count: int) -> list[Result]:
         return seeds_of("vsae", "mushroom", "pfc", [0.1] * count, preset=preset)
@@ -79,7 +102,7 @@ def test_what_a_store_is_asked_for_gives_the_table_that_all_of_its_rows_give(nam
     store, spec = Store(shipped_rows_folder()), load_spec(name)
     one_seed = spec.model_copy(update={"seeds": spec.seeds[1:2]})
     for asking in (spec, one_seed):
-        question = asked_of_store(asking, preset)
+        question = asked_of_store(asking)
         asked, every = list(store.rows(**question)), store.rows(question["datasets"], question["methods"])
         assert collect(asking, asked, None, preset) == collect(asking, every, None, preset)
     assert {row.cell.seed for row in store.rows(**asked_of_store(one_seed))} <= {1}

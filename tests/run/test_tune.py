@@ -315,6 +315,30 @@ def test_a_store_comes_before_what_ships_and_only_the_present_version_counts(
         TunedParameters.of_store(tmp_path).chosen(method, "numbers", 0, "c" * 64)
 
 
+def test_a_choice_on_three_seeds_is_frozen_for_the_others(tmp_path: Path, registry: Registry) -> None:
+    # The first trial diverged once; of the others the third has the lowest mean, .5, and is no seed's own choice.
+    errors: dict[str, list[float | None]] = {
+        "0": [0.1, 0.3, 0.5, 0.9],
+        "1": [None, 1.2, 0.5, 0.4],
+        "2": [0.1, 0.3, 0.5, 0.4],
+    }
+    trials = {
+        seed: [{"parameters": {"fill": float(number)}, "error": error} for number, error in enumerate(own)]
+        for seed, own in errors.items()
+    }
+    record = a_record(trials=trials)
+    assert record.frozen() == {"fill": 2.0}
+    assert [record.chosen(seed) for seed in (0, 1, 2, 3)] == [{"fill": 0.0}, {"fill": 3.0}, {"fill": 0.0}, None]
+    record.write(tuned_folder(tmp_path))
+    found, method = TunedParameters.of_store(tmp_path), registry.method("constant")
+    assert [found.chosen(method, "numbers", seed, "c" * 64)["fill"] for seed in (0, 1, 3, 9)] == [0.0, 3.0, 2.0, 2.0]
+    # Two seeds, trials that differ, or none that finished on all: nothing to freeze.
+    assert a_record().frozen() is None
+    other = {**trials, "2": [{"parameters": {"fill": 9.0 + number}, "error": 0.1} for number in range(4)]}
+    assert a_record(trials=other).frozen() is None
+    assert a_record(trials={**trials, "2": [{**trial, "error": None} for trial in trials["2"]]}).frozen() is None
+
+
 def test_a_method_without_anything_to_tune_says_so(registry: Registry) -> None:
     with pytest.raises(BenchError, match="'mean_mode' declares nothing to tune and runs with its defaults"):
         tunable_method("mean_mode", registry)
