@@ -257,6 +257,10 @@ OPTIONS: dict[str, Option] = {
         "drawing.formats",
         names_in,
     ),
+    "by": Option(str, _flag("--by", help="Panels by mechanism, dataset or method."), "mechanism", "drawing.by"),
+    "raw": Option(bool, _flag("--raw", help="Draw the metric, not the skill over the floor."), False, "drawing.raw"),
+    "page": Option(bool, _flag("--page", help="As wide as a page, not as a column."), False, "drawing.page"),
+    "csv": Option(bool, _flag("--csv", help="Write the points as CSV, too."), False, "drawing.csv"),
     # What one verb takes
     "load": Option(bool, _flag("--load", help="Import every plug-in and show what fails."), False),
     "names": Option(list[str] | None, typer.Argument(help="Names of plug-ins."), None),

@@ -24,8 +24,9 @@ from bench.cli.plot.snapshots import plot_imputations
 from bench.experiment.scope import Scope
 from bench.plugins.registry import Registry
 from bench.report import collect
-from bench.report.figures.curves import ratio_panels
+from bench.report.figures import ratios
 from bench.report.figures.drawing import Drawing
+from bench.report.figures.ratios import ratio_curves
 from bench.report.figures.style import Heading
 from bench.run.request import Place
 from bench.run.snapshot import Snapshot
@@ -46,15 +47,16 @@ HEADS = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
 
 
 def spied(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:
-    """Return what a function of ``curves`` will have been given to draw; it still draws it."""
+    """Return what a function of ``curves`` or ``ratios`` will have been given to draw; it still draws it."""
     drawn: list[Any] = []
-    real = getattr(curves, name)
+    module = curves if hasattr(curves, name) else ratios
+    real = getattr(module, name)
 
-    def draw(given: Any, heading: Heading) -> Any:
+    def draw(given: Any, *more: Any, **options: Any) -> Any:
         drawn.append(given)
-        return real(given, heading)
+        return real(given, *more, **options)
 
-    monkeypatch.setattr(curves, name, draw)
+    monkeypatch.setattr(module, name, draw)
     return drawn
 
 
@@ -124,15 +126,16 @@ def test_curves_are_mean_and_deviation_as_pandas_has_them(place: Path, call: Cal
     spec = ratio_spec(
         "toy_mixed", ["column_median"], "mcar", [0.2, 0.5, 0.7], ["nrmse_std", "pfc"], (0, 1, 2), registry
     )
-    panels = ratio_panels(collect(spec, store.rows()))
+    every = ratio_curves(collect(spec, store.rows()), skill=False, names={}, printed={})
     frame = store.frame()
-    assert [panel.label for panel in panels] == ["RMSE / SD", "PFC (share of entries)"]
-    for panel, metric in zip(panels, ("all.nrmse_std", "all.pfc"), strict=True):
-        assert [(curve.label, curve.floor) for curve in panel.curves] == [
-            ("mean_mode (floor)", True),
-            ("column_median", False),
-        ]
-        for curve, method in zip(panel.curves, ("mean_mode", "column_median"), strict=True):
+    assert [(curve.metric, curve.label, curve.floor) for curve in every] == [
+        (metric, *rest)
+        for metric in ("nrmse_std", "pfc")
+        for rest in (("mean_mode (floor)", True), ("column_median", False))
+    ]
+    for name, metric in (("nrmse_std", "all.nrmse_std"), ("pfc", "all.pfc")):
+        own = [curve for curve in every if curve.metric == name]
+        for curve, method in zip(own, ("mean_mode", "column_median"), strict=True):
             by_ratio = frame[frame["method"] == method].groupby("ratio")[metric]
             expected = by_ratio.agg(["mean", "std", "count"])
             assert [point.ratio for point in curve.points] == list(expected.index)
@@ -168,8 +171,9 @@ def test_it_says_what_is_missing_of_a_curve_and_draws_the_rest(place: Path, monk
     store.put([make_result(replace(cell, ratio=0.6, seed=0))])
     drawn = spied(monkeypatch, "draw_ratios")
     console = quiet()
-    plot_ratios(*request_for("toy_numbers", store=place / "rows"), console)
-    (curve,) = drawn[0][0].curves
+    scope, where, drawing = request_for("toy_numbers", store=place / "rows")
+    plot_ratios(scope, where, replace(drawing, raw=True), console)
+    ((curve, _, _),) = drawn[0][0][0].lines
     points = [(point.ratio, point.n, point.sd) for point in curve.points]
     assert points == [(0.2, 3, 0.0), (0.4, 3, 0.0), (0.6, 1, None)]
     said = console.file.getvalue()  # type: ignore[attr-defined]
@@ -183,7 +187,8 @@ def test_it_says_what_is_missing_of_a_curve_and_draws_the_rest(place: Path, monk
         ("ratios toy_mixed --metric nrms", "unknown metric 'nrms'. Did you mean"),
         ("ratios toy_numbers --metric pfc", "--metric pfc is for categorical attributes"),
         ("ratios toy_mixed --formats gif", "unknown format 'gif'"),
-        ("ratios toy_mixed --mechanism mcra", "Did you mean 'mcar'?"),
+        ("ratios toy_mixed --by metod", "--by metod: panels differ in one of mechanism, dataset, method"),
+        ("ratios toy_mixed --mechanisms mcra", "Did you mean 'mcar'?"),
         ("ratios toy_mix", "unknown data set 'toy_mix'"),
         ("samples toy_mixed --methods column_median", "method 'column_median' draws no samples"),
         ("generations toy_mixed --methods mean_mode", "method 'mean_mode' has no prior"),

@@ -31,8 +31,12 @@ _SEEDS = Default("", "0,1,2")
     "pictured",
     "methods",
     "ratios",
-    "mechanism",
+    "mechanisms",
     "metrics",
+    "by",
+    "raw",
+    "page",
+    "csv",
     "seeds",
     "preset",
     "parameters",
@@ -40,11 +44,12 @@ _SEEDS = Default("", "0,1,2")
     "shipped",
     methods=Default("", "all that have rows"),
     ratios=Default("", "all that have rows"),
+    mechanisms=Default("", "all that have rows"),
     seeds=_SEEDS,
     preset=Default("", "the fullest complete one"),
 )
 def ratios(scope: Scope, place: Place, drawing: Drawing) -> None:
-    """Draw error over missing ratio, with error bars, from stored rows."""
+    """Draw skill or error over missing ratio from stored rows, with the published numbers where there are some."""
     from bench.cli.plot.rows import plot_ratios
 
     plot_ratios(scope, place, drawing, console())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench.cli.plot.common import DEFAULT_METHOD, DEFAULT_SEEDS, heading_of, jobs_on, listed, name_of, ready, save
 from bench.errors import BenchError
 from bench.experiment.expand import preferred_protocol, sets_of
+from bench.experiment.reader import load_spec, table_ids
 from bench.experiment.scope import Scope
 from bench.experiment.specs import ColumnSpec, Defaults, RowSpec, TableSpec
 from bench.plugins.registry import PluginInfo, Registry
@@ -27,32 +28,109 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bench.report.figures.curves import TrainingRun
+    from bench.report.figures.ratios import RatioCurve
 
-FLOOR = "mean_mode"
+FLOOR, BY_DEFAULT = "mean_mode", "mechanism"
 
 
 def plot_ratios(scope: Scope, place: Place, drawing: Drawing, console: Console) -> list[Path]:
-    """Draw error over missing ratio from stored rows, one figure per data set; returns the files.
+    """Draw skill or error over missing ratio from stored rows, all data sets in one figure; returns the files.
 
     Raises BenchError, naming the command that makes them, if there are no rows to draw.
     """
-    from bench.report.figures.curves import draw_ratios, ratio_panels
+    from bench.report import read_published
+    from bench.report.figures.ratios import BY, draw_ratios, panels_of, published_places, ratio_curves
 
     registry = ready(scope, place, drawing)
-    mechanism = scope.mechanisms[0] if scope.mechanisms else "mcar"
-    written: list[Path] = []
+    by = next((name for name in BY if name == drawing.by), None)
+    if by is None:
+        raise BenchError(f"--by {drawing.by}: panels differ in one of {', '.join(BY)}")
+    specs = [load_spec(name) for name in table_ids()]
+    printed = published_places(specs, read_published())
+    curves: list[RatioCurve] = []
+    tables: list[ReportTable] = []
     for dataset in scope.datasets:
-        table, asked = _ratio_table(scope, place, drawing, dataset, mechanism, registry)
-        panels = ratio_panels(table)
-        lacking = _lacking(table, scope, place, asked)
-        if not any(not curve.floor for panel in panels for curve in panel.curves):
-            raise BenchError(f"no rows to draw of {dataset}: {lacking}")
-        if lacking:
-            print_line(console, f"{dataset}: {lacking}")
-        figure = draw_ratios(panels, _ratio_heading(table, scope, dataset, mechanism))
-        words = ["ratios", dataset, mechanism, str(table.preset), scope.parameter_set]
-        written += save(figure, drawing, console, words)
+        for mechanism in _mechanisms(scope, place, dataset):
+            table, asked = _ratio_table(scope, place, drawing, dataset, mechanism, registry)
+            own = ratio_curves(table, not drawing.raw, display_names(specs, dataset), printed)
+            lacking = _lacking(table, scope, place, asked)
+            if not any(not curve.floor for curve in own):
+                raise BenchError(f"no rows to draw of {dataset}: {lacking}")
+            if lacking:
+                print_line(console, f"{dataset}, {mechanism}: {lacking}")
+            curves += own
+            tables.append(table)
+    datasets = dataset_names(specs)
+    grid = panels_of(curves, by, not drawing.raw, datasets)
+    page = drawing.page or len(grid[0]) > 1
+    figure = draw_ratios(grid, _ratio_heading(tables, scope, drawing, datasets), not drawing.raw, page)
+    words = ["ratios", *_file_words(tables, scope, drawing)]
+    written = save(figure, drawing, console, words)
+    if drawing.csv:
+        written.append(save_points(curves, drawing, console, words))
     return written
+
+
+def _mechanisms(scope: Scope, place: Place, dataset: str) -> tuple[str, ...]:
+    """Return the mechanisms to draw of a data set: those asked for, else those with rows, else MCAR."""
+    if scope.mechanisms:
+        return scope.mechanisms
+    order = ("mcar", "mar", "nmar")
+    there = {result.cell.mechanism for result in Store(*place.folders).rows({dataset})}
+    return tuple(name for name in order if name in there) or ("mcar",)
+
+
+def display_names(specs: Sequence[TableSpec], dataset: str) -> dict[str, str]:
+    """Return method -> the name that tables print, those of the data set first, from rows without own parameters."""
+    order = sorted(specs, key=lambda spec: all(cell.dataset != dataset for cell in spec.cells()))
+    rows = (row for spec in reversed(order) for row in spec.rows)
+    return {row.method: row.label for row in rows if row.method and not row.parameters}
+
+
+def dataset_names(specs: Sequence[TableSpec]) -> dict[str, str]:
+    """Return data set -> the name that the paper has for it, or that of its column where two share the paper's."""
+    printed: dict[str, str] = {}
+    columns: dict[str, str] = {}
+    for spec in specs:
+        for cell in spec.cells():
+            if cell.published is not None:
+                printed.setdefault(cell.dataset, cell.published.dataset)
+                columns.setdefault(cell.dataset, spec.columns[cell.column].group)
+    shared = list(printed.values())
+    return {
+        dataset: name if shared.count(name) == 1 else columns[dataset] or dataset for dataset, name in printed.items()
+    }
+
+
+def _file_words(tables: Sequence[ReportTable], scope: Scope, drawing: Drawing) -> list[str]:
+    """Return what the name of a figure says: data sets, mechanisms, preset, parameters and what is not the default."""
+    cells = [table.cells[0].spec for table in tables]
+    parts: list[list[str]] = [
+        list(dict.fromkeys(cell.dataset for cell in cells)),
+        list(dict.fromkeys(cell.mechanism for cell in cells)),
+        list(dict.fromkeys(str(table.preset) for table in tables)),
+    ]
+    words = ["-".join(part) if len(part) < 4 else f"{len(part)}-sets" for part in parts]
+    words += [scope.parameter_set, *(["raw"] if drawing.raw else [])]
+    return [*words, *([f"by-{drawing.by}"] if drawing.by != BY_DEFAULT else [])]
+
+
+def save_points(curves: Sequence[RatioCurve], drawing: Drawing, console: Console, words: Sequence[str]) -> Path:
+    """Write the points of curves as CSV beside their figure, say so, and return the file; raises BenchError."""
+    import csv
+
+    from bench.report.figures.ratios import POINT_FIELDS, point_records
+
+    path = drawing.output / f"{'_'.join(words)}.csv"
+    try:
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, POINT_FIELDS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(point_records(curves))
+    except OSError as error:
+        raise BenchError(f"--output: {path} cannot be written: {error.strerror or error}") from None
+    print_line(console, f"wrote {path}")
+    return path
 
 
 def plot_training(scope: Scope, place: Place, drawing: Drawing, console: Console) -> list[Path]:
@@ -93,6 +171,8 @@ def plot_training(scope: Scope, place: Place, drawing: Drawing, console: Console
 def default_metrics(info: PluginInfo) -> tuple[str, ...]:
     """Return the metrics to draw of a data set: one for its numbers, one for its categories, or that of its images."""
     kinds = set(info.kinds)
+    if kinds == {"image"}:
+        return ("mse_sum",)
     if kinds & {"image", "features"}:
         return ("mse", "pfc") if "categorical" in kinds else ("mse",)
     return tuple(metric for kind, metric in (("numeric", "nrmse_std"), ("categorical", "pfc")) if kind in kinds)
@@ -180,21 +260,28 @@ def _lacking(table: ReportTable, scope: Scope, place: Place, methods: Sequence[s
     return f"{len(lacking)} of {len(points)} points lack rows; `{made}` makes them"
 
 
-def _ratio_heading(table: ReportTable, scope: Scope, dataset: str, mechanism: str) -> Heading:
-    seeds = table.spec.seeds
-    counts = {cell.n for cell in table.cells if cell.values}
+def _ratio_heading(tables: Sequence[ReportTable], scope: Scope, drawing: Drawing, names: Mapping[str, str]) -> Heading:
+    """Return the title of a figure, and how what it shows was computed."""
+    cells = [cell for table in tables for cell in table.cells]
+    seeds = tables[0].spec.seeds
+    counts = {cell.n for cell in cells if cell.values}
     over = f"n\u00a0=\u00a0{len(seeds)}" if counts == {len(seeds)} else f"n\u00a0=\u00a0{min(counts)} to {max(counts)}"
-    bars = "no bars" if counts == {1} else "bars: ± sample standard deviation"
-    subset = "; only a subset of the data" if any(cell.subset for cell in table.cells) else ""
-    failed = sorted({cell.spec.method for cell in table.cells if cell.status in ("failed", "skipped", "unscored")})
-    marked = any(table.transductive(row) for row in range(len(table.spec.rows)))
+    bands = "no bands" if counts == {1} else "bands: ± sample standard deviation"
+    subset = "; only a subset of the data" if any(cell.subset for cell in cells) else ""
+    failed = sorted({cell.spec.method for cell in cells if cell.status in ("failed", "skipped", "unscored")})
+    marked = any(table.transductive(row) for table in tables for row in range(len(table.spec.rows)))
     protocol = f"; {TRANSDUCTIVE_MARK} transductive" if marked else ""
     nothing = f"; without a result somewhere: {', '.join(failed)}" if failed else ""
+    better = "lower is better" if drawing.raw else "skill is 1 - error / floor's error, higher is better"
+    presets = " and ".join(dict.fromkeys(str(table.preset) for table in tables))
+    mechanisms = ", ".join(dict.fromkeys(cell.spec.mechanism for cell in cells))
     details = (
-        f"{mechanism}; preset {table.preset}, parameter set {scope.parameter_set}; mean over seeds "
-        f"{listed(seeds)} ({over}), {bars}{subset}{protocol}{nothing}; lower is better"
+        f"{mechanisms}; preset {presets}, parameter set {scope.parameter_set}; mean over seeds "
+        f"{listed(seeds)} ({over}), {bands}{subset}{protocol}{nothing}; {better}"
     )
-    return Heading(f"Error over missing ratio: {dataset}", details)
+    own = dict.fromkeys(cell.spec.dataset for cell in cells)
+    datasets = ", ".join(names.get(name, name) for name in own)
+    return Heading(f"{'Error' if drawing.raw else 'Skill'} over missing ratio: {datasets}", details)
 
 
 def _training_run(seed: int, facts: Mapping[str, Any]) -> TrainingRun | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, closest, printable
+from bench.seeds import digest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 FORMATS = ("png", "pdf", "svg")
 #: Width in inches of one column of a two-column paper, and the resolution of its pictures.
 COLUMN_WIDTH, COLUMN_DPI = 3.4, 300
+#: Width in inches of its page.
+PAGE_WIDTH = 7.0
 #: Sizes of type, in points.
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 8.0, 7.0, 6.0
 #: Characters of the small size that fit into a column.
@@ -72,6 +75,38 @@ def series_style(index: int) -> SeriesStyle:
     return SeriesStyle(_COLOURS[index % 7], _MARKERS[index % 9], _DASHES[index % 5])
 
 
+#: The methods of the suite, the paper's first: each has one look in every picture.
+METHOD_ORDER = (
+    "vsae",
+    "vae",
+    "cvae",
+    "miwae",
+    "hivae",
+    "mvae",
+    "ae",
+    "gain",
+    "misgan",
+    "missforest",
+    "mice",
+    "not_miwae",
+    "vaeac",
+    "gaussian_em",
+    "latent_class",
+    "class_mean",
+    "classifier",
+    "hot_deck",
+    "missforest_inductive",
+    "knn",
+)
+
+
+def method_style(name: str) -> SeriesStyle:
+    """Return the look of a method, the same in every picture; that of one from outside the suite follows its name."""
+    if name in METHOD_ORDER:
+        return series_style(METHOD_ORDER.index(name))
+    return series_style(len(METHOD_ORDER) + int(digest(name)[:8], 16) % 200)
+
+
 def literally(text: str) -> str:
     """Return a text that matplotlib draws as it is, dollar signs included."""
     return "\n".join(printable(line) for line in text.split("\n")).replace("$", r"\$")
@@ -82,14 +117,16 @@ def wrapped(text: str, characters: int = SMALL_CHARACTERS) -> str:
     return "\n".join(textwrap.wrap(text, characters, break_long_words=False))
 
 
-def add_heading(figure: Figure, heading: Heading, handles: Sequence[Any] = ()) -> None:
+def add_heading(figure: Figure, heading: Heading, handles: Sequence[Any] = (), width: float = COLUMN_WIDTH) -> None:
     """Write the title above a figure with constrained layout, and below it what it shows and the legend."""
-    figure.suptitle(literally(wrapped(heading.title, 50)), fontsize=TITLE_SIZE, fontweight="bold")
-    details = literally(wrapped(heading.details))
+    share = width / COLUMN_WIDTH
+    title = wrapped(heading.title, round(50 * share))
+    figure.suptitle(literally(title), fontsize=TITLE_SIZE, fontweight="bold")
+    details = literally(wrapped(heading.details, round(SMALL_CHARACTERS * share)))
     if not handles:
         figure.supxlabel(details, fontsize=SMALL_SIZE, color=FLOOR_COLOUR)
         return
-    columns = legend_columns([str(handle.get_label()) for handle in handles])
+    columns = legend_columns([str(handle.get_label()) for handle in handles], width)
     legend = figure.legend(
         handles=list(handles),
         loc="outside lower center",
@@ -107,10 +144,11 @@ def add_heading(figure: Figure, heading: Heading, handles: Sequence[Any] = ()) -
     legend.get_title().set_color(FLOOR_COLOUR)
 
 
-def legend_columns(labels: Sequence[str]) -> int:
-    """Return how many entries of a legend stand side by side in a column: at most three, fewer if words are long."""
+def legend_columns(labels: Sequence[str], width: float = COLUMN_WIDTH) -> int:
+    """Return how many entries of a legend stand side by side: three in a column, fewer if words are long."""
     entry = 0.5 + 0.055 * max(map(len, labels))
-    return max(1, min(3, len(labels), int(COLUMN_WIDTH / entry)))
+    most = round(3 * width / COLUMN_WIDTH)
+    return max(1, min(most, len(labels), int(width / entry)))
 
 
 def require_formats(names: Iterable[str]) -> tuple[str, ...]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import bench.report.figures.curves as curves
 from bench.problem.draw_scores import DRAW_METRICS
 from bench.problem.metrics import METRICS
-from bench.report.figures.curves import RatioPanel
+from bench.report.figures.ratios import RatioCurve, RatioPoint, draw_ratios, panels_of
 from bench.report.figures.style import METRIC_LABELS, Heading, save_figure, series_style, wrapped
 
 
@@ -20,10 +19,10 @@ def test_every_series_has_its_own_look() -> None:
 
 def test_headings_are_wrapped_and_files_repeat(tmp_path: Path) -> None:
     assert max(map(len, wrapped("word " * 60).splitlines())) <= 72
-    panel = RatioPanel("e", (curves.RatioCurve("a $b$", (curves.RatioPoint(0.5, 1.0, 0.1, 3),)),))
+    grid = panels_of([RatioCurve("d", "mcar", "pfc", "a", "a $b$", (RatioPoint(0.5, 1.0, 0.1, 3),))], "mechanism", True)
     names = []
     for folder in ("one", "two"):
-        figure = curves.draw_ratios([panel], Heading("cost $x", "$y$ " * 40))
+        figure = draw_ratios(grid, Heading("cost $x", "$y$ " * 40), skill=True, page=False)
         names.append(save_figure(figure, tmp_path / folder / "t.u"))
     assert [path.name for path in names[0]] == ["t.u.png", "t.u.pdf", "t.u.svg"]
     for one, two in zip(*names, strict=True):
