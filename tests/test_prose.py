@@ -30,6 +30,7 @@ CURRENT = {
     "phishing_websites",
     "mushroom",
     "mnist_label",
+    "mnist_mnist",
     "ict_mmmo",
 }
 
