@@ -20,6 +20,7 @@ from bench.report.figures.style import (
     GRID_COLOUR,
     METHOD_ORDER,
     METRIC_LABELS,
+    MOST_FLOORS,
     PAGE_WIDTH,
     SMALL_SIZE,
     TEXT_SIZE,
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
 
 By = Literal["mechanism", "dataset", "method"]
 BY: tuple[By, ...] = ("mechanism", "dataset", "method")
-#: A skill below this, or an error of more than so many floors, is marked at the edge of its panel.
-LEAST_SKILL, MOST_FLOORS = -0.5, 1.5
+#: A skill below this is marked at the edge of its panel.
+LEAST_SKILL = 1 - MOST_FLOORS
 #: Panels beside each other.
 MOST_ACROSS = 4
 #: Points of the height of a panel that one direct label takes, as a share of it.

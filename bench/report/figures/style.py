@@ -27,6 +27,9 @@ TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 8.0, 7.0, 6.0
 #: Characters of the small size that fit into a column.
 SMALL_CHARACTERS = 72
 
+#: An error of more floors than this is marked at the edge of a picture instead of stretching its axis.
+MOST_FLOORS = 1.5
+
 FLOOR_COLOUR, HIDDEN_COLOUR, GRID_COLOUR = "#595959", "#BFBFBF", "#E5E5E5"
 RIGHT_COLOUR, WRONG_COLOUR = "#0072B2", "#D55E00"
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from bench.report.cell import ReportCell
-from bench.report.figures.style import FLOOR_COLOUR, FORMATS, METRIC_LABELS, literally, save_figure
+from bench.report.figures.style import FLOOR_COLOUR, FORMATS, METRIC_LABELS, MOST_FLOORS, literally, save_figure
 from bench.report.published import PublishedValue
 from bench.report.table import ReportTable
-from bench.report.text import column_label, heading, precision_words, row_label, section_label
+from bench.report.text import (
+    SUBSET_MARK,
+    TRANSDUCTIVE_MARK,
+    column_label,
+    heading,
+    precision_words,
+    row_label,
+    section_label,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,9 +68,19 @@ def _reading(table: ReportTable) -> str:
     direction = "left is better" if better == {"min"} else "right is better" if better == {"max"} else "see each panel"
     return (
         f"mean ± sample standard deviation over up to {len(table.spec.seeds)} seeds, {preset}, "
-        f"parameter set {table.parameter_set}{precision_words(table)}; {direction}; "
-        "†\u00a0subset of the data, ‡\u00a0transductive"
+        f"parameter set {table.parameter_set}{precision_words(table)}; {direction}"
+        + "".join(f"; {words}" for words in _marks(table))
     )
+
+
+def _marks(table: ReportTable) -> list[str]:
+    """Return what the marks of labels mean, as far as they occur."""
+    marks = []
+    if any(cell.subset for cell in table.cells):
+        marks.append(f"{SUBSET_MARK}\u00a0subset of the data")
+    if any(table.transductive(row) for row in range(len(table.spec.rows))):
+        marks.append(f"{TRANSDUCTIVE_MARK}\u00a0transductive")
+    return marks
 
 
 def _draw_panel(axes: Axes, table: ReportTable, section: int, column: int, labelled: bool) -> None:
@@ -71,8 +90,10 @@ def _draw_panel(axes: Axes, table: ReportTable, section: int, column: int, label
     floor = next((cell.floor for cell in cells if cell.floor is not None), None)
     if floor is not None:
         axes.axvline(floor, color=_FLOOR, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
+    far = spec.best(column) == "min" and floor is not None
+    most = MOST_FLOORS * (floor or 0.0) if far else math.inf
     for row, cell in enumerate(cells):
-        _draw_cell(axes, table, row, cell)
+        _draw_cell(axes, table, row, cell, most)
     axes.set_ylim(len(spec.rows) - 0.4, -0.6)
     names = [literally(row_label(table, row).plain) for row in range(len(spec.rows))]
     axes.set_yticks(range(len(spec.rows)), names if labelled else [""] * len(names), fontsize=7)
@@ -80,6 +101,7 @@ def _draw_panel(axes: Axes, table: ReportTable, section: int, column: int, label
     axes.tick_params(axis="x", labelsize=6.5, length=2, pad=2)
     axes.locator_params(axis="x", nbins=4)
     axes.margins(x=0.12)
+    _mark_far(axes, cells, most)
     for row, cell in enumerate(cells):
         if cell.mean is None:
             _write_status(axes, row, cell)
@@ -94,11 +116,36 @@ def _draw_panel(axes: Axes, table: ReportTable, section: int, column: int, label
     axes.set_xlabel(METRIC_LABELS.get(metric, metric), fontsize=6.5, labelpad=2)
 
 
-def _draw_cell(axes: Axes, table: ReportTable, row: int, cell: ReportCell) -> None:
-    """Draw one method: its dot and bar, and the published value as a hollow mark."""
+def _mark_far(axes: Axes, cells: Sequence[ReportCell], most: float) -> None:
+    """Mark at the right edge, with their numbers, the values that are more than so much: they stretch no axis."""
+    right = axes.get_xlim()[1]
+    for row, cell in enumerate(cells):
+        published = _shown(cell)
+        ours = None if cell.mean is None or cell.mean <= most else cell.mean
+        theirs = None if published is None or published.mean <= most else published.mean
+        for value, colour, face in ((theirs, _PUBLISHED, "none"), (ours, _OURS, _OURS)):
+            if value is not None:
+                axes.plot(right, row, ">", color=colour, markerfacecolor=face, markersize=5, clip_on=False, zorder=5)
+        words = [f"{ours:.2g}" if ours is not None else "", f"({theirs:.2g})" if theirs is not None else ""]
+        if any(words):
+            axes.annotate(
+                " ".join(filter(None, words)),
+                (right, row),
+                xytext=(-5, 0),
+                textcoords="offset points",
+                ha="right",
+                va="center",
+                fontsize=5.5,
+                color=_OURS if ours is not None else _PUBLISHED,
+            )
+    axes.set_xlim(right=right)
+
+
+def _draw_cell(axes: Axes, table: ReportTable, row: int, cell: ReportCell, most: float) -> None:
+    """Draw one method: its dot and bar, and the published value as a hollow mark, as far as they are below ``most``."""
     extra = table.spec.rows[row].reference or table.spec.rows[row].floor
     published = _shown(cell)
-    if published is not None:
+    if published is not None and published.mean <= most:
         axes.errorbar(
             published.mean,
             row,
@@ -112,7 +159,7 @@ def _draw_cell(axes: Axes, table: ReportTable, row: int, cell: ReportCell) -> No
             elinewidth=0.7,
             zorder=4,
         )
-    if cell.mean is not None:
+    if cell.mean is not None and cell.mean <= most:
         colour = _REFERENCE if extra else _OURS
         axes.errorbar(
             cell.mean,

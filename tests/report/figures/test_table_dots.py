@@ -12,7 +12,7 @@ from bench.experiment.reader import load_spec, table_ids
 from bench.experiment.specs import TableSpec
 from bench.report import ReportTable, collect
 from bench.report.figures.table_dots import draw_table, plot_table
-from tests.report.golden import PUBLISHED, golden_rows
+from tests.report.golden import PUBLISHED, golden_rows, seeds_of
 
 
 def panel_points(table: ReportTable, panel: int) -> tuple[set[float], set[float]]:
@@ -59,3 +59,26 @@ def test_a_plot_is_written_in_three_formats_and_twice_the_same(tmp_path: Path, g
     for path, other, head in zip(first, second, heads, strict=True):
         assert path.read_bytes().startswith(head)
         assert path.read_bytes() == other.read_bytes()
+
+
+def test_an_outlier_is_marked_at_the_edge_and_squeezes_nothing(spec: TableSpec) -> None:
+    rows = [
+        *seeds_of("forest", "mushroom", "pfc", [9.0] * 3, protocol="transductive"),
+        *seeds_of("vsae", "mushroom", "pfc", [0.38, 0.39, 0.40]),
+        *seeds_of("mean_mode", "mushroom", "pfc", [0.40, 0.41, 0.42]),
+    ]
+    axes = draw_table(collect(spec, rows, PUBLISHED)).axes[2]
+    assert axes.get_xlim()[1] < 0.5
+    marks = [line for line in axes.lines if line.get_marker() == ">"]
+    assert [tuple(np.ravel(line.get_xydata())) for line in marks] == [(axes.get_xlim()[1], 0.0)]
+    assert "9" in {text.get_text() for text in axes.texts}
+
+
+def test_a_picture_explains_only_marks_that_occur(spec: TableSpec) -> None:
+    def reading(protocol: str) -> str:
+        rows = tuple(row.model_copy(update={"protocol": protocol}) for row in spec.rows)
+        table = collect(spec.model_copy(update={"rows": rows}), [], PUBLISHED)
+        return " ".join(draw_table(table).legends[0].get_title().get_text().split())
+
+    assert "transductive" in reading("transductive") and "transductive" not in reading("inductive")
+    assert "subset" not in reading("inductive")
