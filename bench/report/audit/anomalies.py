@@ -43,7 +43,8 @@ def anomalies(published: Published, tables: Sequence[ReportTable], trials: Seque
             tuple(small_deviations(tables)),
         ),
         Anomaly(
-            "MissForest and MICE over three masks, and over three runs on one mask", tuple(redrawing(published, trials))
+            "Deviations of MissForest and MICE: published; ours over three masks, over three runs on one",
+            tuple(redrawing(published, trials)),
         ),
     ]
     return [anomaly for anomaly in found if anomaly.where]

@@ -110,12 +110,10 @@ def _setting_lines(audit: Audit, own: Halves) -> Iterator[str]:
     )
     yield f"  nearest to all numbers, off by {_percent(audit.best_distance)} (no default follows from it): {audit.best}"
     yield ""
-    yield f"Published numbers, and what our settings give (n: different values within {100 * NEAR:g} %)"
+    yield f"  {'Published numbers':<31}  paper  nearest  of our settings  within {100 * NEAR:g} %"
     for each in audit.reached:
-        yield (
-            f"  {each.target:<28} {each.published:.4f}   nearest {each.nearest:.4f}, from {each.least:.4f} to"
-            f" {each.most:.4f}, n = {each.near} of {each.of}"
-        )
+        spread = f"{each.least:.2f} to {each.most:.2f}"
+        yield f"  {each.target:<31}  {each.published:.3f}  {each.nearest:.3f}    {spread:<15}  {each.near} of {each.of}"
 
 
 def _percent(distance: float) -> str:

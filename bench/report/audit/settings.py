@@ -175,7 +175,7 @@ def halves(grid: Grid) -> Halves:
         best = int(fitted.argmin())
         results.append((fitted[best], judged[best], float(np.median(judged))))
     fit, other, median = np.array(results).mean(axis=0)
-    nearer = sum(judged < middle for _, judged, middle in results)
+    nearer = sum(bool(judged < middle) for _, judged, middle in results)
     return Halves(len(results), float(fit), float(other), float(median), nearer)
 
 

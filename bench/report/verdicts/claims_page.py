@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from bench.errors import printable
-from bench.report.verdicts.claims import CLAIM_VERDICTS, EQUIVALENT, JudgedClaim
+from bench.report.verdicts.claims import CLAIM_VERDICTS, EQUIVALENT, JudgedClaim, seeds_for
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,5 +56,5 @@ def claim_lines(each: JudgedClaim) -> Iterator[str]:
         columns = each.equivalences[0].columns
         opening = f"over {columns} columns, probably better / within {100 * EQUIVALENT:g} % of the floor / worse than"
         yield f"      {opening} {listed}"
-    if each.verdict == "undecided":
+    if each.verdict == "undecided" and each.seeds < len(seeds_for(each.table.parameter_set)):
         yield f"      {each.command}"
