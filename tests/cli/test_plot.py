@@ -180,6 +180,19 @@ def test_it_says_what_is_missing_of_a_curve_and_draws_the_rest(place: Path, monk
     assert "1 of 3 points lack rows" in said and "--ratios 0.6 " in said
 
 
+def test_without_rows_of_the_floor_the_metric_itself_is_drawn(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(place / "rows")
+    cell = make_cell(dataset="toy_numbers", method="column_median", overrides={}, parameters={}, method_version=1)
+    store.put([make_result(replace(cell, ratio=0.5, seed=seed)) for seed in (0, 1, 2)])
+    drawn = spied(monkeypatch, "draw_ratios")
+    console = quiet()
+    plot_ratios(*request_for("toy_numbers", store=place / "rows"), console)
+    (panel,) = drawn[0][0]
+    assert panel.axis == "RMSE / SD" and len(panel.lines) == 1
+    said = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+    assert "no rows of the floor (mean_mode) on toy_numbers, mcar: the metric itself is drawn, not the skill" in said
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

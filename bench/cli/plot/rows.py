@@ -47,19 +47,31 @@ def plot_ratios(scope: Scope, place: Place, drawing: Drawing, console: Console) 
         raise BenchError(f"--by {drawing.by}: panels differ in one of {', '.join(BY)}")
     specs = [load_spec(name) for name in table_ids()]
     printed = published_places(specs, read_published())
+    every = [
+        (dataset, mechanism, *_ratio_table(scope, place, drawing, dataset, mechanism, registry))
+        for dataset in scope.datasets
+        for mechanism in _mechanisms(scope, place, dataset)
+    ]
+    without = [
+        f"{dataset}, {mechanism}"
+        for dataset, mechanism, table, _ in every
+        if any(cell.values for cell in table.cells) and not _has_floor(table)
+    ]
+    if without and not drawing.raw:
+        told = f"no rows of the floor ({FLOOR}) on {'; '.join(without)}: the metric itself is drawn, not the skill"
+        print_line(console, told)
+        drawing = replace(drawing, raw=True)
     curves: list[RatioCurve] = []
     tables: list[ReportTable] = []
-    for dataset in scope.datasets:
-        for mechanism in _mechanisms(scope, place, dataset):
-            table, asked = _ratio_table(scope, place, drawing, dataset, mechanism, registry)
-            own = ratio_curves(table, not drawing.raw, display_names(specs, dataset), printed)
-            lacking = _lacking(table, scope, place, asked)
-            if not any(not curve.floor for curve in own):
-                raise BenchError(f"no rows to draw of {dataset}: {lacking}")
-            if lacking:
-                print_line(console, f"{dataset}, {mechanism}: {lacking}")
-            curves += own
-            tables.append(table)
+    for dataset, mechanism, table, asked in every:
+        own = ratio_curves(table, not drawing.raw, display_names(specs, dataset), printed)
+        lacking = _lacking(table, scope, place, asked)
+        if not any(not curve.floor for curve in own):
+            raise BenchError(f"no rows to draw of {dataset}: {lacking}")
+        if lacking:
+            print_line(console, f"{dataset}, {mechanism}: {lacking}")
+        curves += own
+        tables.append(table)
     datasets = dataset_names(specs)
     grid = panels_of(curves, by, not drawing.raw, datasets)
     page = drawing.page or len(grid[0]) > 1
@@ -69,6 +81,11 @@ def plot_ratios(scope: Scope, place: Place, drawing: Drawing, console: Console) 
     if drawing.csv:
         written.append(save_points(curves, drawing, console, words))
     return written
+
+
+def _has_floor(table: ReportTable) -> bool:
+    """Return whether the floor has a value somewhere in a table."""
+    return any(cell.values for cell in table.cells if cell.spec.row == table.spec.floor_row)
 
 
 def _mechanisms(scope: Scope, place: Place, dataset: str) -> tuple[str, ...]:
