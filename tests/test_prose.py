@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from functools import cache
@@ -11,7 +12,7 @@ import pytest
 
 from bench.experiment.expand import sets_of
 from bench.experiment.reader import load_spec
-from bench.paths import shipped_rows_folder
+from bench.paths import claims_folder, shipped_rows_folder
 from bench.plugins.registry import Registry
 from bench.report import ReportTable, asked_of_store, collect, read_published
 from bench.report.prose import compared, judged
@@ -88,7 +89,17 @@ def curves() -> list[str]:
     ]
 
 
-CLAIMS = (published_no_better, unobserved_term, curves)
+def conclusions() -> list[str]:
+    judged = json.loads((claims_folder() / "claims.json").read_text(encoding="utf-8"))
+    own = [each for each in judged if (each["table"], each["parameter_set"]) == ("table05", "default")]
+    assert {each["seeds"] for each in own} == {10} and not any(each["supporting"] + each["against"] for each in own)
+    count = sum(len(each["contrasts"]) for each in own)
+    return [
+        f"With ten seeds none of the {count} differences behind Table 5's claims is clearly for them or against them"
+    ]
+
+
+CLAIMS = (published_no_better, unobserved_term, curves, conclusions)
 
 
 def section() -> str:
