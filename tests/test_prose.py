@@ -94,9 +94,7 @@ def conclusions() -> list[str]:
     own = [each for each in judged if (each["table"], each["parameter_set"]) == ("table05", "default")]
     assert {each["seeds"] for each in own} == {10} and not any(each["supporting"] + each["against"] for each in own)
     count = sum(len(each["contrasts"]) for each in own)
-    return [
-        f"With ten seeds none of the {count} differences behind Table 5's claims is clearly for them or against them"
-    ]
+    return [f"With ten seeds none of the {count} differences behind Table 5's claims is clearly for or against them"]
 
 
 CLAIMS = (published_no_better, unobserved_term, curves, conclusions)
