@@ -14,9 +14,6 @@ from bench.errors import BenchError, Stopped
 if TYPE_CHECKING:
     from bench.run.request import Place
 
-#: Exit code of a computation that its time budget ended.
-NOT_FINISHED = 75
-
 
 @takes("compute", "as_json", "store", "shipped", "time_budget")
 def audit(place: Place, compute: bool, as_json: bool) -> int:
@@ -56,6 +53,7 @@ def _compute(place: Place) -> int:
     from bench.experiment.audit_trials import TRIALS
     from bench.plugins.registry import Registry
     from bench.run.audit import compute_trials
+    from bench.run.plan import NOT_FINISHED
     from bench.run.progress import print_line
 
     screen, deadline = console(), place.deadline()

@@ -46,8 +46,9 @@ def errors_by_definition(
 ) -> dict[str, float]:
     """Return definition -> error of imputed scalars [n, S] in scored entries [n, M].
 
-    Minimum, range and standard deviation are those of the complete table, as in ``bench.problem.metrics``; numbers
-    without variance are left out. A definition without entries, or with nothing to divide by, is absent.
+    Minimum, range and standard deviation are those of the complete table, as in ``bench.problem.metrics``, the mean
+    is that of the rows given; numbers without variance are left out. A definition without entries, or with nothing to
+    divide by, is absent.
     """
     found: dict[str, float] = {}
     numbers, where = schema.scalar_columns("numeric"), scored[:, schema.of_kind("numeric")] & reference.varies
@@ -77,7 +78,7 @@ def _scale(name: str, truth: FloatArray, reference: Reference) -> tuple[FloatArr
     varies = reference.varies
     if name == "minmax":
         return reference.minimum, np.where(varies, reference.maximum - reference.minimum, 1.0)
-    return truth.mean(axis=0), np.where(varies, reference.deviation, 1.0)
+    return np.nanmean(truth, axis=0), np.where(varies, reference.deviation, 1.0)
 
 
 def _error(

@@ -77,33 +77,34 @@ def published_twice(published: Published) -> Iterator[str]:
 
 
 def _with_floor(tables: Iterable[ReportTable]) -> Iterator[tuple[str, PublishedValue, float, float | None]]:
-    """Yield (name, published, floor's mean, floor's deviation over split and mask) of comparable numbers."""
+    """Yield (name, published, floor's mean, floor's deviation over split and mask) of numbers in a known unit."""
     for table in tables:
         spec = table.spec
         if spec.floor_row is None:
             continue
         for cell in table.cells:
             floor = table.cell(cell.spec.section, spec.floor_row, cell.spec.column)
-            if cell.published is None or not cell.spec.comparable or floor.mean is None or floor.subset:
+            key = cell.spec.published
+            if cell.published is None or key is None or not cell.spec.comparable or floor.mean is None or floor.subset:
+                continue
+            if key.metric == UNKNOWN_UNIT:
                 continue
             column = f"{spec.sections[cell.spec.section].label} {spec.columns[cell.spec.column].name}".strip()
             name = f"Table {spec.number}, {spec.rows[cell.spec.row].label}, {column}"
-            if cell.spec.published is not None and cell.spec.published.metric == UNKNOWN_UNIT:
-                name += " (NRMSE)"
             yield name, cell.published, floor.mean, floor.sd
 
 
 def far_above_floor(tables: Iterable[ReportTable]) -> Iterator[str]:
     """Yield published errors far above what a mean scores."""
     for name, value, floor, _ in _with_floor(tables):
-        if value.mean > FAR * floor and not name.endswith("(NRMSE)"):
+        if value.mean > FAR * floor:
             yield f"{name}: {value.mean_text}, floor {floor:.4f}"
 
 
 def at_floor(tables: Iterable[ReportTable]) -> Iterator[str]:
     """Yield published errors that are the floor's."""
     for name, value, floor, _ in _with_floor(tables):
-        if abs(value.mean / floor - 1) <= AT_FLOOR and not name.endswith("(NRMSE)"):
+        if abs(value.mean / floor - 1) <= AT_FLOOR:
             yield f"{name}: {value.mean_text}, floor {floor:.4f}"
 
 
@@ -112,7 +113,7 @@ def small_deviations(tables: Iterable[ReportTable]) -> Iterator[str]:
     counts: dict[str, list[bool]] = defaultdict(list)
     for name, value, _, spread in _with_floor(tables):
         most = value.sd if value.sd is not None else value.sd_below
-        if most is not None and spread and not name.endswith("(NRMSE)"):
+        if most is not None and spread:
             counts[name.partition(",")[0]].append(most < SMALL * spread)
     for table, small in counts.items():
         if any(small):

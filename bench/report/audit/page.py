@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.data.schema import BoolArray
 from bench.report.audit.anomalies import Anomaly
-from bench.report.audit.settings import NEAR, ROWS, Grid, Halves, Setting, halves, remaining
+from bench.report.audit.settings import NEAR, Grid, Halves, Setting, halves, remaining
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,5 @@ def _percent(distance: float) -> str:
 def as_json(audit: Audit) -> dict[str, Any]:
     """Return the audit as plain JSON values."""
     value = asdict(audit)
-    value["rows"] = list(ROWS)
     value["best_distance"] = None if math.isinf(audit.best_distance) else audit.best_distance
     return value

@@ -36,6 +36,7 @@ from bench.report.figures.style import (
 from bench.report.published import Published, PublishedValue
 from bench.report.rules.cells import UNKNOWN_UNIT
 from bench.report.table import ReportTable
+from bench.report.text import TRANSDUCTIVE_MARK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +48,7 @@ BY: tuple[By, ...] = ("mechanism", "dataset", "method")
 LEAST_SKILL = 1 - MOST_FLOORS
 #: Panels beside each other.
 MOST_ACROSS = 4
-#: Points of the height of a panel that one direct label takes, as a share of it.
+#: The share of a panel's height that one direct label takes.
 _LABEL_ROOM = 0.085
 #: Where what the paper prints is found: (data set, mechanism, ratio, method, metric).
 Place = tuple[str, str, float, str, str]
@@ -126,7 +127,7 @@ def ratio_curves(
                 for value in printed.get((first.dataset, first.mechanism, cell.spec.ratio, first.method, metric), ())
                 if not cell.subset and (point := _printed(cell.spec.ratio, value, floor, skill)) is not None
             )
-            label = names.get(first.method, own.label) + ("‡" if table.transductive(row) else "")
+            label = names.get(first.method, own.label) + (TRANSDUCTIVE_MARK if table.transductive(row) else "")
             curves.append(
                 RatioCurve(first.dataset, first.mechanism, metric, first.method, label, points, theirs, own.floor)
             )
@@ -179,7 +180,7 @@ def panels_of(
     """
     names = datasets or {}
     drawn = [curve for curve in curves if not curve.floor]
-    facets = sorted({_facet(curve, by) for curve in drawn}, key=[_facet(curve, by) for curve in drawn].index)
+    facets = list(dict.fromkeys(_facet(curve, by) for curve in drawn))
     if by == "method":
         facets = sorted(facets, key=lambda name: min(_rank(c) for c in drawn if c.label == name))
     rows = list(dict.fromkeys(_row_of(curve, by) for curve in drawn))

@@ -9,7 +9,7 @@ printed as a number counts as that of three runs; one that is only bounded enter
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from bench.report.cell import ReportCell
 from bench.report.published import PublishedValue
@@ -27,17 +27,7 @@ Verdict = Literal[
     "failed",
 ]
 #: In the order of a summary.
-VERDICTS: Final[tuple[Verdict, ...]] = (
-    "reproduced",
-    "better",
-    "worse",
-    "undecided",
-    "no better than the floor in the paper",
-    "not comparable",
-    "no data",
-    "not run",
-    "failed",
-)
+VERDICTS: Final[tuple[Verdict, ...]] = get_args(Verdict)
 #: The sign of each verdict, in tables and in lists; colour and words only repeat it.
 MARKS: Final[dict[Verdict, str]] = {
     "reproduced": "=",

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bench.plugins.registry import Registry
 from bench.problem.draw_scores import DRAW_METRICS
 from bench.problem.metrics import METRICS
 from bench.report.figures.ratios import RatioCurve, RatioPoint, draw_ratios, panels_of
-from bench.report.figures.style import METRIC_LABELS, Heading, save_figure, series_style, wrapped
+from bench.report.figures.style import (
+    METHOD_ORDER,
+    METRIC_LABELS,
+    Heading,
+    method_style,
+    save_figure,
+    series_style,
+    wrapped,
+)
 
 
 def test_every_series_has_its_own_look() -> None:
@@ -32,3 +41,8 @@ def test_headings_are_wrapped_and_files_repeat(tmp_path: Path) -> None:
 
 def test_every_metric_has_a_label() -> None:
     assert {metric.name for metric in (*METRICS, *DRAW_METRICS)} == METRIC_LABELS.keys()
+
+
+def test_every_method_of_the_suite_has_its_place_and_its_look() -> None:
+    assert set(METHOD_ORDER) == Registry.scan().methods.keys() - {"mean_mode"}
+    assert len({str(method_style(name)) for name in METHOD_ORDER}) == len(METHOD_ORDER)
